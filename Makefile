@@ -1,0 +1,59 @@
+# cnnforge: `make train` trains a first network, `make test` tests everything, `make help` lists the rest.
+# Nothing has to be installed by hand beside Python 3.11 or newer, make and git.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(shell command -v uv 2>/dev/null)
+# uv is used where it is present; pip is enough.
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+
+.DEFAULT_GOAL := help
+.PHONY: help train test test-full check format ui bench clean
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+train: $(VENV)/.installed ## Install, train LeNet on the embedded digits, say where to look
+	@$(BIN)/cnnforge train experiment=lenet_digits
+
+test: $(VENV)/.installed-dev ## Install what tests need, run them
+	@$(BIN)/python -m pytest -n 2 -m "not slow" --durations 5
+
+test-full: $(VENV)/.installed-dev ## The same, with the long tests
+	@$(BIN)/python -m pytest -n 2 --durations 15
+
+check: $(VENV)/.installed-dev ## Format, lint, types, import contracts, fast tests: before each commit
+	@$(BIN)/ruff format --check --quiet . || (echo "make format would mend this" && false)
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-timing 2>&1 | tail -n 12
+	@$(BIN)/python -m pytest -q -x -n 2 -m "not slow" --ignore tests/tracking --ignore tests/parity --ignore tests/train/test_command.py
+
+format: $(VENV)/.installed-dev ## Put the code into its one format
+	@$(BIN)/ruff format --quiet .
+	@$(BIN)/ruff check --fix --quiet .
+
+ui: $(VENV)/.installed ## Open the MLflow UI on this machine
+	@$(BIN)/cnnforge ui
+
+bench: $(VENV)/.installed-dev ## Time a training step beside PyTorch's, where it is installed
+	@$(BIN)/python benchmarks/train_step.py
+
+clean: ## Remove what was installed and cached; runs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "cnnforge needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; make PYTHON=python3.12 ...")'
+	@echo "creating $(VENV)"
+	@$(if $(UV),$(UV) venv --quiet --python $(PYTHON) $(VENV),$(PYTHON) -m venv $(VENV))
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "installing cnnforge (one to three minutes the first time)"
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "installing cnnforge with what its tests need (one to three minutes the first time)"
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

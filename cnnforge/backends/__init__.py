@@ -1,0 +1,40 @@
+"""Backends by name. Importing this imports none of them: planning needs only their capabilities."""
+
+from __future__ import annotations
+
+from cnnforge.backends.base import Backend
+from cnnforge.errors import BackendError
+from cnnforge.plan.capabilities import Capabilities
+
+#: What works in this version, the fastest first: ``auto`` takes the first.
+NAMES = ("numpy",)
+
+
+def resolve(name: str) -> str:
+    """The backend that ``name`` stands for. Raises BackendError where it is not available."""
+    if name == "auto":
+        return NAMES[0]
+    if name not in NAMES:
+        raise BackendError(
+            f"backend {name} is not available",
+            where="trainer.backend",
+            why=f"this version of cnnforge has {', '.join(NAMES)}",
+            fix="trainer.backend=auto",
+        )
+    return name
+
+
+def capabilities_of(name: str) -> Capabilities:
+    """What a backend can do, without importing NumPy or touching a device."""
+    resolve(name)
+    from cnnforge.backends.numpy.capabilities import CAPABILITIES
+
+    return CAPABILITIES
+
+
+def create(name: str) -> Backend:
+    """A backend, ready to bind."""
+    resolve(name)
+    from cnnforge.backends.numpy import NumpyBackend
+
+    return NumpyBackend()

@@ -1,0 +1,43 @@
+"""The whole contract between a plan and a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from cnnforge.plan.capabilities import Capabilities
+
+#: A device array: whatever the backend's ``view`` gives.
+Array = Any
+#: One bound kernel call: no arguments, no shape logic, no allocation.
+Step = Callable[[], None]
+#: ``kernel(ins, outs, scratch, **attrs) -> step``: called once per binding; ``attrs`` are the node's own.
+Kernel = Callable[..., Step]
+
+
+class Backend(Protocol):
+    """A device that can run plans."""
+
+    name: str
+    capabilities: Capabilities
+
+    def buffer(self, nbytes: int) -> Any:
+        """Zeroed device memory, aligned to at least 64 bytes."""
+
+    def view(self, buffer: Any, offset: int, shape: tuple[int, ...], dtype: str) -> Array:
+        """An array of ``shape`` at ``offset`` bytes into ``buffer``, sharing its memory."""
+
+    def kernel(self, op: str) -> Kernel:
+        """The kernel that runs ``op``, a fused one included."""
+
+    def run(self, steps: Sequence[Step]) -> None:
+        """Run bound steps in order. Overflow gives inf or nan without a word: the loop looks at the loss."""
+
+    def put(self, host: Any, into: Array) -> None:
+        """Copy a NumPy array (or number) to the device."""
+
+    def get(self, array: Array) -> Any:
+        """A NumPy copy."""
+
+    def sync(self) -> None:
+        """Wait until everything asked for has happened."""

@@ -1,0 +1,44 @@
+"""A backend without a device: plans and binds everything, computes nothing. For tests of the planner anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.numpy.capabilities import CAPABILITIES
+from cnnforge.plan.capabilities import Capabilities
+
+
+class NullBackend:
+    """Arrays are their shapes; every kernel does nothing."""
+
+    name = "null"
+
+    def __init__(self, capabilities: Capabilities = CAPABILITIES) -> None:
+        self.capabilities = capabilities
+
+    def buffer(self, nbytes: int) -> int:
+        return nbytes
+
+    def view(self, buffer: int, offset: int, shape: tuple[int, ...], dtype: str) -> tuple[int, ...]:
+        return shape
+
+    def kernel(self, op: str) -> Kernel:
+        def bind(ins: Any, outs: Any, scratch: Any, **attrs: Any) -> Step:
+            return lambda: None
+
+        return bind
+
+    def run(self, steps: Sequence[Step]) -> None:
+        for step in steps:
+            step()
+
+    def put(self, host: Any, into: Any) -> None:
+        """Nothing is kept."""
+
+    def get(self, array: Any) -> Any:
+        return array
+
+    def sync(self) -> None:
+        """Nothing runs."""

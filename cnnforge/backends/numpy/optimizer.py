@@ -1,0 +1,128 @@
+"""Updates of the flat parameter buffer, in pieces that stay in the cache.
+
+params, grads, slots: (P,); grads are sums over the batch, scaled here by ``inv_n`` of the step block.
+Workspace: two pieces of ``FLAT_CHUNK`` elements. The order of operations is PyTorch's, so rounding agrees closely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+
+from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.numpy.types import Array, Arrays
+from cnnforge.ir.graph import STEP_FIELDS
+
+_LR, _INV_N, _C1, _C2 = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2"))
+
+#: ``update(p, g, t, slots, lr, c1, c2)`` on one piece: g is the mean gradient, which it may overwrite, t is free.
+Update = Callable[[Array, Array, Array, Arrays, float, float, float], None]
+
+
+def _in_chunks(ins: Arrays, scratch: Arrays, decay: float, update: Update) -> Step:
+    """Run ``update`` over pieces; ``decay`` is coupled weight decay, added to the gradient."""
+    params, grads, block, *slots = ins
+    (space,) = scratch
+    width = space.shape[1]
+    pieces = []
+    for low in range(0, len(params), width):
+        here = slice(low, low + width)
+        size = len(params[here])
+        pieces.append((params[here], grads[here], space[0, :size], space[1, :size], tuple(s[here] for s in slots)))
+
+    def step() -> None:
+        inv_n, lr, c1, c2 = float(block[_INV_N]), float(block[_LR]), float(block[_C1]), float(block[_C2])
+        for p, sums, g, t, own in pieces:
+            np.multiply(sums, inv_n, out=g)
+            if decay:
+                np.multiply(p, decay, out=t)
+                np.add(g, t, out=g)
+            update(p, g, t, own, lr, c1, c2)
+
+    return step
+
+
+def sgd(ins: Arrays, outs: Arrays, scratch: Arrays, *, momentum: float, nesterov: bool, weight_decay: float) -> Step:
+    """Plain, with momentum, or with Nesterov's."""
+
+    def update(p: Array, g: Array, t: Array, slots: Arrays, lr: float, c1: float, c2: float) -> None:
+        if momentum:
+            (velocity,) = slots
+            np.multiply(velocity, momentum, out=velocity)
+            np.add(velocity, g, out=velocity)
+            if nesterov:
+                np.multiply(velocity, momentum, out=t)
+                np.add(g, t, out=g)
+            else:
+                np.copyto(g, velocity)
+        np.multiply(g, lr, out=g)
+        np.subtract(p, g, out=p)
+
+    return _in_chunks(ins, scratch, weight_decay, update)
+
+
+def rmsprop(
+    ins: Arrays, outs: Arrays, scratch: Arrays, *, alpha: float, epsilon: float, momentum: float, weight_decay: float
+) -> Step:
+    """Divide by the root of the running mean square."""
+
+    def update(p: Array, g: Array, t: Array, slots: Arrays, lr: float, c1: float, c2: float) -> None:
+        square = slots[0]
+        np.multiply(square, alpha, out=square)
+        np.multiply(g, g, out=t)
+        np.multiply(t, 1 - alpha, out=t)
+        np.add(square, t, out=square)
+        np.sqrt(square, out=t)
+        np.add(t, epsilon, out=t)
+        np.divide(g, t, out=g)
+        if momentum:
+            velocity = slots[1]
+            np.multiply(velocity, momentum, out=velocity)
+            np.add(velocity, g, out=velocity)
+            np.multiply(velocity, lr, out=g)
+        else:
+            np.multiply(g, lr, out=g)
+        np.subtract(p, g, out=p)
+
+    return _in_chunks(ins, scratch, weight_decay, update)
+
+
+def _adam(beta1: float, beta2: float, epsilon: float, decoupled: float) -> Update:
+    def update(p: Array, g: Array, t: Array, slots: Arrays, lr: float, c1: float, c2: float) -> None:
+        mean, square = slots
+        if decoupled:
+            np.multiply(p, 1 - lr * decoupled, out=p)
+        np.subtract(g, mean, out=t)
+        np.multiply(t, 1 - beta1, out=t)
+        np.add(mean, t, out=mean)
+        np.multiply(square, beta2, out=square)
+        np.multiply(g, g, out=g)
+        np.multiply(g, 1 - beta2, out=g)
+        np.add(square, g, out=square)
+        np.sqrt(square, out=t)
+        np.divide(t, sqrt(c2), out=t)
+        np.add(t, epsilon, out=t)
+        np.divide(mean, t, out=t)
+        np.multiply(t, lr / c1, out=t)
+        np.subtract(p, t, out=p)
+
+    return update
+
+
+def adam(
+    ins: Arrays, outs: Arrays, scratch: Arrays, *, beta1: float, beta2: float, epsilon: float, weight_decay: float
+) -> Step:
+    """Adam with coupled weight decay."""
+    return _in_chunks(ins, scratch, weight_decay, _adam(beta1, beta2, epsilon, 0.0))
+
+
+def adamw(
+    ins: Arrays, outs: Arrays, scratch: Arrays, *, beta1: float, beta2: float, epsilon: float, weight_decay: float
+) -> Step:
+    """Adam with decoupled weight decay."""
+    return _in_chunks(ins, scratch, 0.0, _adam(beta1, beta2, epsilon, weight_decay))
+
+
+KERNELS: dict[str, Kernel] = {"sgd": sgd, "rmsprop": rmsprop, "adam": adam, "adamw": adamw}

@@ -1,0 +1,26 @@
+"""The block catalogue: add a file, add its class to the list, done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cnnforge.blocks.activation import Activation
+from cnnforge.blocks.base import Block
+from cnnforge.blocks.batch_norm import BatchNorm
+from cnnforge.blocks.conv import Conv
+from cnnforge.blocks.dropout import Dropout
+from cnnforge.blocks.fc import Fc, Flatten
+from cnnforge.blocks.pool import GlobalPool, Pool
+from cnnforge.fields import one_of, tag
+
+__all__ = ["BLOCKS", "AnyBlock", "Block", "Flatten"]
+
+_CLASSES: tuple[type[Block], ...] = (Conv, Pool, GlobalPool, Fc, Flatten, Activation, Dropout, BatchNorm)
+
+#: Block classes by the name that YAML gives them.
+BLOCKS = {tag(cls): cls for cls in _CLASSES}
+
+if TYPE_CHECKING:
+    AnyBlock = Block
+else:
+    AnyBlock = one_of(_CLASSES)

@@ -1,0 +1,178 @@
+"""``cnnforge``: find the command, parse its flags and overrides, run it, and turn its errors into text and exit codes.
+
+Nothing heavy is imported here, nor any command but the one that runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, suggest
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command's one line of help, and whether it takes a config: overrides and ``--config-dir``."""
+
+    help: str
+    composes: bool = False
+
+
+#: Each command is the module of its name in this package.
+COMMANDS = {
+    "train": Command("train a network", composes=True),
+    "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
+    "sync": Command("send to MLflow what could not be sent while training"),
+    "ui": Command("look at the runs in MLflow's pages"),
+}
+
+_OVERRIDES = """overrides change the config, in any order and mixed with flags:
+  model=lenet5                     another option of a group
+  optimizer.lr=0.1                 a value
+  +model.layers.drop1='{type: dropout, rate: 0.5, after: fc4}'     a new layer
+  ~model.layers.pool2              one layer less"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Mistakes in the command line are errors like any other."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, where=self.prog, fix=f"{self.prog} --help shows what it takes")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: see ``cnnforge.errors`` for which error gives which."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    threshold = gc.get_threshold()
+    gc.set_threshold(100_000)  # imports make many objects and no garbage; looking for some takes a tenth of the time
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except CnnforgeError as error:
+        _report(error, as_json="--json" in arguments)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. What Python still holds back must not complain when it goes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        print("\nThis is a bug in cnnforge. Please report it with the lines above.", file=sys.stderr)
+        return 1
+    finally:
+        gc.set_threshold(*threshold)
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(f"cnnforge {version('cnnforge')}")
+        return 0
+    if name not in COMMANDS:
+        raise ConfigError(
+            f"'{name}' is not a command",
+            where="cnnforge",
+            why=f"the commands are {', '.join(COMMANDS)}",
+            fix=suggest(name, COMMANDS) or "cnnforge --help says what each does; the command comes first",
+        )
+    # pydantic looks through every installed package for plugins of its own; none has a say in our configs.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    from importlib import import_module
+
+    command = import_module(f"cnnforge.cli.{name}")
+    args = _parse(name, command, rest)
+    return 0 if args is None else int(command.run(args))
+
+
+def _parse(name: str, command: ModuleType, rest: list[str]) -> argparse.Namespace | None:
+    """The command's arguments; None where only its help was asked for."""
+    parser = _Parser(
+        prog=f"cnnforge {name}",
+        description=COMMANDS[name].help,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    if COMMANDS[name].composes:
+        from pathlib import Path
+
+        parser.epilog = _OVERRIDES
+        parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value")
+        parser.add_argument(
+            "--config-dir", type=Path, metavar="DIR", help="your own config groups (default: ./configs where it exists)"
+        )
+    command.configure(parser)
+    try:
+        args, unknown = parser.parse_known_intermixed_args(rest)
+    except SystemExit:  # argparse ends --help this way; its errors are raised above
+        return None
+    if unknown:
+        raise ConfigErrors([_unknown(parser, flag) for flag in unknown])
+    return args
+
+
+def _unknown(parser: _Parser, flag: str) -> ConfigError:
+    known = [option for action in parser._actions for option in action.option_strings]
+    name = flag.partition("=")[0]
+    return ConfigError(
+        f"{name} is not a flag of {parser.prog}" if flag.startswith("-") else f"'{flag}' is one argument too many",
+        where=f"{parser.prog} {flag}",
+        why=f"its flags are {', '.join(option for option in known if option.startswith('--'))}",
+        fix=suggest(name, known) or f"{parser.prog} --help",
+    )
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: cnnforge COMMAND [flags and overrides, in any order]",
+            "",
+            "Train convolutional networks that are written down in YAML, not programmed.",
+            "",
+            "commands:",
+            *rows,
+            "",
+            "examples:",
+            "  cnnforge check model=lenet",
+            "  cnnforge train model=lenet optimizer=momentum trainer.epochs=5",
+            "",
+            "cnnforge COMMAND --help says more; cnnforge --version says which this is.",
+        ]
+    )
+
+
+def _report(error: CnnforgeError, as_json: bool) -> None:
+    """Errors go to stderr as text, or with ``--json`` to stdout as a list of {what, where, why, fix}."""
+    errors: Sequence[Any] = error.errors if isinstance(error, ConfigErrors) else (error,)
+    if as_json:
+        import json
+
+        print(json.dumps([one.to_dict() for one in errors], indent=2))
+    else:
+        print("\n\n".join(str(one) for one in errors), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

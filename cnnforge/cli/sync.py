@@ -1,0 +1,94 @@
+"""``cnnforge sync [RUN...]``: sends to MLflow what could not be sent while training."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, suggest
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.description = "Send to MLflow what could not be sent while training. Nothing is sent twice."
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
+    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument(
+        "--uri", help="send there instead of where the run's config says; all of it, if it is new there"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Sends and says per run what was sent. Raises ``ConfigError`` where a tracker does not answer."""
+    from cnnforge.tracking.journal import count, journal_path
+    from cnnforge.tracking.sender import send_all
+    from cnnforge.tracking.state import load
+
+    if args.runs:
+        folders = [find(name, args.dir) for name in args.runs]
+    else:
+        # without tracking.json the user trained without a tracker, and meant it
+        folders = [folder for folder in run_folders(args.dir) if (folder / "tracking.json").exists()]
+    if not args.dir.is_dir() and not args.runs:
+        raise ConfigError(
+            f"{args.dir}: no such folder", where="cnnforge sync --dir", fix="name the folder that holds the runs"
+        )
+    # what is complete needs no MLflow to say so, and importing it takes seconds
+    waiting = [
+        folder
+        for folder in folders
+        if args.uri or count(journal_path(folder), load(folder).offset) or load(folder).status == "RUNNING"
+    ]
+    before = {folder: count(journal_path(folder), 0 if args.uri else load(folder).offset) for folder in waiting}
+    errors: list[CnnforgeError] = []
+    for folder, outcome in send_all(waiting, args.uri) if waiting else ():
+        if outcome.trouble:
+            errors.append(
+                ConfigError(
+                    f"{folder.name}: {before[folder]} records could not be sent",
+                    where=outcome.where,
+                    why=outcome.trouble,
+                    fix="start the tracker or name one that answers (--uri, MLFLOW_TRACKING_URI), then sync again; "
+                    "nothing is lost",
+                )
+            )
+        else:
+            number = before[folder]
+            print(f"{folder}: {number} record{'' if number == 1 else 's'} {outcome.reason}")
+    if len(waiting) < len(folders):
+        print(f"{len(folders) - len(waiting)} of {len(folders)} runs had nothing to send")
+    elif not folders:
+        print(f"no runs below {args.dir}")
+    if errors:
+        raise errors[0] if len(errors) == 1 else ConfigErrors(errors)
+    return 0
+
+
+def find(name: str, runs_dir: Path) -> Path:
+    """The run folder that ``name`` means: a folder, a name below ``runs_dir``, ``latest``, or an MLflow run id."""
+    from cnnforge.tracking.state import mlflow_run_id
+
+    for folder in (Path(name), runs_dir / name):
+        if (folder / "journal.jsonl").is_file():
+            return folder.resolve()
+    known = list(run_folders(runs_dir))
+    for folder in known:
+        if folder.name == name or mlflow_run_id(folder) == name:
+            return folder
+    raise ConfigError(
+        f"{name}: no such run",
+        where=str(runs_dir),
+        why="it is neither a run folder, nor a name there, nor the MLflow id of a run there",
+        fix=suggest(name, [folder.name for folder in known]) or "see what is there, or name the folder with --dir",
+    )
+
+
+def run_folders(runs_dir: Path) -> Iterator[Path]:
+    """Every run folder below, also the trials of sweeps; links are not followed."""
+    for here, below, files in os.walk(runs_dir):
+        below.sort()
+        if "journal.jsonl" in files:
+            below.clear()
+            yield Path(here).resolve()

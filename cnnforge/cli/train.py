@@ -1,0 +1,58 @@
+"""``cnnforge train``: train one run and say where to look."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from cnnforge.errors import ConfigError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Flags of this command."""
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compose, validate, train. Returns the exit code."""
+    if args.multirun:
+        raise ConfigError(
+            "sweeps are not part of this version",
+            where="-m",
+            why="one command trains one run",
+            fix="a shell loop over the values",
+        )
+    from cnnforge.config import compose, validate
+
+    spec = validate(compose(args.overrides, config_dir=args.config_dir))
+
+    from cnnforge.cli.console import make_console
+    from cnnforge.train.run import run as run_training
+
+    folder, result, outcome = run_training(spec, make_console(sys.stderr if args.json else sys.stdout))
+    if args.json:
+        print(json.dumps({"run": str(folder)} | result))
+        return 0
+    print(summary(folder, result, spec.run.dir))
+    if outcome is not None and outcome.pending:
+        print(f"\ntracking: {outcome.reason}")
+    return 0
+
+
+def summary(folder: Path, result: dict[str, Any], runs: str) -> str:
+    """The short table at the end of a run."""
+    rows = []
+    if "test_accuracy" in result:
+        rows.append(("test accuracy", f"{result['test_accuracy']:.2%}"))
+    elif "test_loss" in result:
+        rows.append(("test loss", f"{result['test_loss']:.6g}"))
+    rows.append(("time", f"{result['wall_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s"))
+    rows.append(("run folder", f"{os.path.relpath(folder)}/"))
+    rows.append(("look at it", "cnnforge ui" + (f" --dir {runs}" if runs != "runs" else "")))
+    width = max(len(name) for name, _ in rows)
+    return "\n" + "\n".join(f"{name:<{width}}  {text}" for name, text in rows)

@@ -1,0 +1,149 @@
+"""Composing a run's config from its groups, an experiment and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path as FilePath
+from typing import Any
+
+from cnnforge.config import overrides as command_line
+from cnnforge.config import plain
+from cnnforge.config.composed import Composed
+from cnnforge.config.interpolate import resolve
+from cnnforge.config.marks import Mark
+from cnnforge.config.plain import Listing, Override
+from cnnforge.config.sources import Repository, search_path
+from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, Path, suggest
+
+
+def compose(texts: Sequence[str], config_dir: FilePath | None, config_name: str) -> Composed:
+    """Compose ``config_name`` with the overrides ``texts``.
+
+    Raises ConfigErrors where there is nothing to go on with: a file that cannot be read, an option that names none.
+    """
+    repository = Repository(search_path(config_dir))
+    if not repository.has_config(config_name):
+        folders = ", ".join(str(folder) for folder in repository.folders)
+        why = "every run starts from it"
+        raise ConfigErrors([ConfigError(f"{config_name}.yaml: no such config", where=folders, why=why, fix="train")])
+    parsed, errors = command_line.parse(texts)
+    if wrong := command_line.check_choices(parsed, repository):
+        raise ConfigErrors([*errors, *wrong])
+    choices = [override for override in parsed if command_line.is_choice(override, repository)]
+    changes = [override for override in parsed if override not in choices]
+    listing = _listing(repository, config_name, choices)
+    merged = _Merge()
+    named = {override.key.split(".")[0] for override in parsed} | listing.chosen
+    for source in listing.sources:
+        document = repository.document(source.config_path)
+        if document is None:  # an optional one
+            continue
+        prefix: Path = tuple(source.package.split(".")) if source.package else ()
+        body = {key: value for key, value in document.tree.items() if key != "defaults"}
+        if not prefix and not source.is_root:
+            named |= set(body)  # an experiment's own lines
+        merged.add(body, prefix, document.marks)
+        errors += [finding.error(prefix) for finding in document.findings]
+    if repository.errors:
+        raise ConfigErrors([*repository.errors, *errors])
+    errors += command_line.apply(changes, merged.tree, merged.write, merged.forget)
+    tree, dangling = resolve(merged.tree)
+    composed = Composed(tree, merged.marks, (), frozenset(named))
+    found: list[CnnforgeError] = [*errors, *(error.located(composed.where(error.path)) for error in dangling)]
+    return Composed(tree, merged.marks, tuple(found), frozenset(named))
+
+
+def _listing(repository: Repository, root: str, choices: Sequence[Override]) -> Listing:
+    """Which files make up the config. Hydra decides where the defaults lists or the choices are not plain."""
+    options = {override.key: override.value for override in choices}
+    if all(override.kind == "change" for override in choices):
+        listing = plain.defaults_list(repository, root, options)
+        if listing is not None:
+            return listing
+    try:
+        from cnnforge.config import beyond
+    except ImportError as error:
+        why = f"the installed hydra-core does not have what defaults lists like these need: {error}"
+        raise ConfigError(f"{root}.yaml: the config cannot be composed", where=root, why=why,
+                          fix="pip install 'hydra-core>=1.3.8,<1.4'") from None  # fmt: skip
+    try:
+        return beyond.defaults_list(repository, root, [override.text for override in choices])
+    except beyond.Missing as missing:
+        group, _, option = missing.config_path.rpartition("/")
+        mark = repository.marks.get(missing.config_path) or Mark(f"{root}.yaml")
+        raise ConfigErrors(
+            [*repository.errors, command_line.unknown_option(repository, group, option, str(mark))]
+        ) from None
+    except beyond.Refused as refused:
+        raise ConfigErrors([*repository.errors, _refused(repository, root, refused.why, refused.about)]) from None
+
+
+def _refused(repository: Repository, root: str, why: str, about: str) -> ConfigError:
+    """Hydra's complaint about the defaults lists, with the override that it is about where there is one."""
+    group = about.lstrip("+~").partition("=")[0]
+    fix = "check the defaults lists and the group overrides"
+    if about and "No match in the defaults list" in why:
+        fix = f"'+{about}' adds a group that the defaults list does not name"
+    elif about.startswith("+"):
+        fix = f"{about.lstrip('+')} changes the option that is there"
+    elif about:
+        fix = suggest(group, [g for g in repository.groups() if g != group]) or fix
+    where = str(command_line.place(about)) if about else f"{root}.yaml"
+    return ConfigError("the config cannot be composed", where=where, why=why, fix=fix)
+
+
+class _Merge:
+    """A config under construction: later values win, mappings merge, marks follow their values."""
+
+    def __init__(self) -> None:
+        self.tree: dict[str, Any] = {}
+        self.marks: dict[Path, Mark] = {}
+
+    def add(self, body: Mapping[str, Any], prefix: Path, marks: Mapping[Path, Mark]) -> None:
+        """Lay a file's values over what is there. ``marks`` are relative to ``prefix``."""
+        self._set(prefix, body, {prefix + path: mark for path, mark in marks.items() if path and path[0] in body})
+
+    def write(self, path: Path, value: Any, mark: Mark) -> None:
+        """Set one value; a mapping is merged into one that is there."""
+        self._set(path, value, {path: mark})
+
+    def forget(self, path: Path) -> None:
+        """Remove what stands at ``path``, which exists."""
+        owner = self._owner(path)
+        del owner[path[-1]]
+        self._unmark(path)
+
+    def _owner(self, path: Path) -> Any:
+        node: Any = self.tree
+        for key in path[:-1]:
+            node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+        return node
+
+    def _set(self, path: Path, value: Any, marks: Mapping[Path, Mark]) -> None:
+        if not path:
+            for key, inner in value.items():
+                self._lay(self.tree, key, inner, ())
+        else:
+            self._lay(self._owner(path), path[-1], value, path[:-1])
+        self.marks.update(marks)
+
+    def _lay(self, owner: Any, key: str | int, value: Any, around: Path) -> None:
+        path: Path = (*around, key)
+        old = owner.get(key) if isinstance(owner, dict) else owner[key]
+        if isinstance(value, Mapping) and isinstance(old, dict):
+            for inner_key, inner in value.items():
+                self._lay(old, inner_key, inner, path)
+            return
+        self._unmark(path)
+        # Copied, because a file's values may be merged into, and aliases share theirs.
+        owner[key] = _copied(value)
+
+    def _unmark(self, path: Path) -> None:
+        for stale in [p for p in self.marks if p[: len(path)] == path]:
+            del self.marks[stale]
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _copied(inner) for key, inner in value.items()}
+    return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value

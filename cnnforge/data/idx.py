@@ -1,0 +1,102 @@
+"""``mnist``: pictures and labels in IDX files, plain or gzip.
+
+IDX (LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998): two zero bytes, one for the type (0x08:
+unsigned byte), one for the number of axes, then each axis as a big-endian uint32, then the values.
+"""
+
+from __future__ import annotations
+
+from hashlib import md5, sha256
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnforge.data import files
+from cnnforge.data.dataset import Split, Stored
+from cnnforge.data.labels import class_numbers, paired
+from cnnforge.errors import DataError
+from cnnforge.spec import MnistData
+
+#: File names in the order in which their bytes make the digest, and the md5 of the original MNIST, decompressed.
+MNIST = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+
+
+def read(data: MnistData) -> Stored:
+    """The four files. Other data in the same format (Fashion-MNIST, say) is taken too, with a note."""
+    places = files.places("mnist", data.root)
+    paths, place = files.locate(
+        "mnist",
+        list(MNIST),
+        places,
+        fix="put the four files into one of these folders, or set data.root to where they are, "
+        "or data=digits, which needs no files",
+    )
+    whole, foreign, arrays = sha256(), [], []
+    for path, original, ndim in zip(paths, MNIST.values(), (3, 1, 3, 1), strict=True):
+        content = files.read(path)
+        whole.update(content)
+        if md5(content, usedforsecurity=False).hexdigest() != original:
+            foreign.append(path.name)
+        arrays.append(parse(content, path, ndim))
+    x, y, x_test, y_test = arrays
+    names = [path.name for path in paths]
+    return Stored(
+        source=files.shown(place.folder),
+        digest=whole.hexdigest(),
+        train=_split(x, y, (names[0], names[1]), place.folder, data.class_count()),
+        test=_split(x_test, y_test, (names[2], names[3]), place.folder, data.class_count()),
+        classes=data.class_count(),
+        class_names=tuple(map(str, range(data.class_count()))),
+        notes=(f"not the original MNIST, used as it is: {', '.join(foreign)}",) if foreign else (),
+    )
+
+
+def parse(content: bytes, path: Path, ndim: int) -> NDArray[np.uint8]:
+    """The array of an IDX file's bytes: (n, h, w) pictures or (n,) labels, as ``ndim`` says; a view on ``content``.
+
+    Raises DataError for another format, type or number of axes, and for too few or too many bytes.
+    """
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES:
+        raise DataError(
+            f"{path.name} is not an IDX file",
+            where=files.shown(path),
+            why=f"it begins with {content[:4].hex(' ') or 'nothing'}, an IDX file of {ndim} axes with 00 00 08 0{ndim}",
+            fix="put the IDX file there, plain or gzip",
+        )
+    if content[2] != 0x08:
+        raise DataError(
+            f"{path.name} holds {TYPES[content[2]]} values",
+            where=files.shown(path),
+            why=f"its type is 0x{content[2]:02x}; pictures and labels are unsigned bytes, 0x08",
+            fix="store unsigned bytes, or use data=npz, which takes floats",
+        )
+    axes = content[3]
+    if axes != ndim:
+        raise DataError(
+            f"{path.name} has {axes} axes where {ndim} belong",
+            where=files.shown(path),
+            why="pictures have 3 axes (n, height, width), labels 1",
+            fix="are the files of pictures and labels swapped?" if {axes, ndim} == {1, 3} else "check the file",
+        )
+    header = 4 + 4 * axes
+    if len(content) < header:
+        raise files.damaged(path, f"it ends after {len(content)} bytes, inside its header of {header}", kind="IDX file")
+    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, header, 4))
+    stated, there = prod(shape), len(content) - header
+    if there != stated:
+        what = f"its header says {'x'.join(map(str, shape))} = {stated:,} bytes, and {there:,} follow"
+        raise files.damaged(path, what, kind="IDX file")
+    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _split(x: NDArray[np.uint8], y: NDArray[np.uint8], names: tuple[str, str], folder: Path, classes: int) -> Split:
+    paired(x, y, names, files.shown(folder))
+    return Split(x[..., None], class_numbers(y, classes, names[1], files.shown(folder)))

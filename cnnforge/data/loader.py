@@ -1,0 +1,117 @@
+"""Loading a data set: read, split, adapt, measure."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnforge import rng
+from cnnforge.data import digits, idx, npz, synthetic
+from cnnforge.data.adapt import Adaptation, Picture, adaptation
+from cnnforge.data.dataset import Dataset, Split, Stored, no_samples
+from cnnforge.data.preprocess import measure
+from cnnforge.errors import DataError
+from cnnforge.spec import DataSpec, DigitsData, MnistData, NpzData, SyntheticData
+
+Rows = NDArray[np.int64]
+
+
+def load(data: DataSpec, input: Picture, seed: int) -> Dataset:
+    """Read the data set that ``data`` names and make it fit a model whose input is (H, W, C).
+
+    Which sample goes into which split follows from ``seed`` and the number of samples alone: a plain random draw, not
+    stratified by class. One permutation of all training samples is drawn; the test takes the first of it (where the
+    files have no test part), validation the next, training the rest *in that order*. So ``validation`` does not change
+    the test split, and ``limit``, applied last, keeps a random part of the training samples, the same ones and more
+    when it grows, even from a file that is sorted by class. Normalisation is measured on what is then left.
+
+    Raises DataError where files are missing, damaged or not what they should be, where pictures cannot be adapted, and
+    where no training sample is left.
+    """
+    stored = _read(data, input, seed)
+    _same_pictures(stored, data.type)
+    shape = stored.train.x.shape[1:]
+    rule = adaptation(shape, input, data.resize)
+    train_rows, validation_rows, test_rows, notes = _cut(stored, data, seed)
+    train = _adapted(rule, stored.train, train_rows)
+    preprocessing, measured = measure(rule, train.x, data.normalize)
+    empty = no_samples(train)
+    return Dataset(
+        name=data.type,
+        source=stored.source,
+        digest=stored.digest,
+        classes=stored.classes,
+        class_names=stored.class_names,
+        train=train,
+        validation=_part(rule, stored.train, validation_rows, stored.validation) or empty,
+        test=_part(rule, stored.train, test_rows, stored.test) or empty,
+        preprocessing=preprocessing,
+        notes=tuple(note for note in (*stored.notes, rule.note(shape), *notes, *measured) if note),
+    )
+
+
+def _read(data: DataSpec, input: Picture, seed: int) -> Stored:
+    if isinstance(data, DigitsData):
+        return digits.read(data)
+    if isinstance(data, MnistData):
+        return idx.read(data)
+    if isinstance(data, NpzData):
+        return npz.read(data)
+    if isinstance(data, SyntheticData):
+        return synthetic.read(data, input, seed)
+    raise NotImplementedError(f"no reader for data '{data.type}'")
+
+
+def _same_pictures(stored: Stored, name: str) -> None:
+    shapes = {
+        part: split.x.shape[1:]
+        for part, split in (("training", stored.train), ("validation", stored.validation), ("test", stored.test))
+        if split is not None
+    }
+    if len(set(shapes.values())) > 1:
+        raise DataError(
+            f"{name}: pictures of different sizes",
+            where=stored.source,
+            why=", ".join(f"{part} pictures are {'x'.join(map(str, shape))}" for part, shape in shapes.items()),
+            fix="store every part's pictures in the same size",
+        )
+
+
+def _cut(stored: Stored, data: DataSpec, seed: int) -> tuple[Rows, Rows, Rows, list[str]]:
+    """Rows of the stored training part for training, validation, test, and notes."""
+    n = len(stored.train)
+    notes: list[str] = []
+    test = _share(n, stored.test_share, "test", notes) if stored.test is None else 0
+    validation = _share(n - test, data.validation, "validation", notes) if stored.validation is None else 0
+    if n - test - validation < 1:
+        raise DataError(
+            f"{data.type}: no training samples",
+            where=stored.source,
+            why=f"{n} samples - {test} for the test - {validation} for validation = {n - test - validation}",
+            fix="more samples" if n < 2 else "smaller shares: data.validation, data.test",
+        )
+    order = rng.permutation(seed, "split", n).astype(np.int64, copy=False)
+    train = order[test + validation :]
+    if data.limit is not None and data.limit < len(train):
+        notes.append(f"the first {data.limit:,} of {len(train):,} training samples (data.limit)")
+        train = train[: data.limit]
+    return train, order[test : test + validation], order[:test], notes
+
+
+def _share(n: int, share: float, name: str, notes: list[str]) -> int:
+    """``share`` of ``n`` samples, halves rounded up; says so where there are none of them."""
+    size = int(n * share + 0.5)
+    if n and share and not size:
+        notes.append(f"no {name} samples: {share:g} of {n} rounds to 0")
+    return size
+
+
+def _adapted(rule: Adaptation, split: Split, rows: Rows | None = None) -> Split:
+    return Split(rule.adapt(split.x, rows), split.y if rows is None else split.y[rows])
+
+
+def _part(rule: Adaptation, stored_train: Split, rows: Rows, own: Split | None) -> Split | None:
+    """A split that the files have, or that is cut from their training part; None where it has no samples."""
+    if own is not None:
+        return _adapted(rule, own)
+    return _adapted(rule, stored_train, rows) if len(rows) else None

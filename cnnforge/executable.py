@@ -1,0 +1,124 @@
+"""plan + backend -> executable: kernels bound once to their views; a step is a walk over a list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cnnforge.backends.base import Array, Backend, Step
+from cnnforge.ir.graph import STEP_FIELDS, Phase, Value
+from cnnforge.plan import Plan
+from cnnforge.rng import stream
+
+
+class Weights:
+    """Parameters and running state on a device: two flat buffers, and a view of each tensor by name.
+
+    Every plan of one model lays them out alike, so training, evaluation and prediction share one set.
+    """
+
+    def __init__(self, plan: Plan, backend: Backend) -> None:
+        self.backend = backend
+        self.buffers = {name: backend.buffer(plan.sizes[name]) for name in ("params", "state")}
+        self.params = {name: self._view(plan, p.value) for name, p in plan.params.items()}
+        self.state = {name: self._view(plan, v) for name, (v, _) in plan.state.items()}
+
+    def _view(self, plan: Plan, v: Value) -> Array:
+        place = plan.places[v]
+        return self.backend.view(self.buffers[place.buffer], place.offset, v.shape, v.dtype)
+
+    def initialise(self, plan: Plan, seed: int) -> None:
+        """Draw every parameter from the seed and its own name; set running state to where it starts."""
+        for name, p in plan.params.items():
+            values = p.init.fill(p.value.shape, p.fan, stream(seed, "init", name))
+            self.backend.put(values, self.params[name])
+        for name, (_, start) in plan.state.items():
+            self.backend.put(start, self.state[name])
+
+
+class Bound:
+    """One plan bound for one batch size.
+
+    x, labels: device arrays to fill;  outputs: ``output, prediction, loss, hits``
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        steps: Mapping[Phase, list[Step]],
+        inputs: Mapping[str, Array],
+        outputs: Mapping[str, Array],
+    ) -> None:
+        self._backend, self._steps = backend, steps
+        self.x, self.labels = inputs["x"], inputs["labels"]
+        self.outputs = outputs
+
+    def run(self, *phases: Phase) -> None:
+        """Run every kernel of these phases, in the order given."""
+        for phase in phases:
+            self._backend.run(self._steps.get(phase, ()))
+
+
+class Executable:
+    """A plan on a device. Binding a batch size for the first time takes milliseconds; later calls return the same."""
+
+    def __init__(self, plan: Plan, backend: Backend, weights: Weights, arena: Any = None) -> None:
+        """``arena``: memory of another executable of the same model to share; they must then not run interleaved."""
+        self.plan, self.backend, self.weights = plan, backend, weights
+        buffers = {name: backend.buffer(plan.sizes[name]) for name in ("grads", "slots", "step")}
+        self.arena = backend.buffer(plan.sizes["arena"]) if arena is None else arena
+        self._buffers = buffers | weights.buffers | {"arena": self.arena}
+        self._bound: dict[int, Bound] = {}
+        self.grads = {name: self._view(v) for name, v in plan.grads.items()}
+        self._step_block = (
+            backend.view(buffers["step"], 0, (len(STEP_FIELDS),), "float64") if plan.sizes["step"] else None
+        )
+        self.slots = dict(self._slot_views())
+
+    def _slot_views(self) -> Iterable[tuple[str, Array]]:
+        """Each optimizer slot cut into the parameters it belongs to: ``conv1.w/mean``."""
+        for slot, flat in self.plan.slots.items():
+            base = self.plan.places[flat].offset
+            for name, p in self.plan.params.items():
+                if p.trainable:
+                    offset = base + self.plan.places[p.value].offset
+                    yield (
+                        f"{name}/{slot}",
+                        self.backend.view(self._buffers["slots"], offset, p.value.shape, p.value.dtype),
+                    )
+
+    def _view(self, v: Value, batch: int | None = None) -> Array:
+        place = self.plan.places[v]
+        shape = (batch, *v.shape[1:]) if v.batched and batch is not None else v.shape
+        return self.backend.view(self._buffers[place.buffer], place.offset, shape, v.dtype)
+
+    def bound(self, batch: int) -> Bound:
+        """The plan bound for ``batch`` samples, at most the planned number."""
+        if batch not in self._bound:
+            assert 1 <= batch <= self.plan.batch, f"planned for {self.plan.batch} samples, asked for {batch}"
+            self._bound[batch] = self._bind(batch)
+        return self._bound[batch]
+
+    def _bind(self, batch: int) -> Bound:
+        arrays: dict[Value, Array] = {v: self._view(v, batch) for v in self.plan.places}
+        steps: dict[Phase, list[Step]] = {}
+        for segment in self.plan.segments:
+            for n in segment.nodes:
+                ins, outs, scratch = (tuple(arrays[v] for v in group) for group in (n.ins, n.outs, n.scratch))
+                bind = self.backend.kernel(n.op)
+                steps.setdefault(segment.phase, []).append(bind(ins, outs, scratch, **n.attrs))
+        inputs = {name: arrays[v] for name, v in self.plan.inputs.items()}
+        outputs = {name: arrays[v] for name, v in self.plan.outputs.items()}
+        return Bound(self.backend, steps, inputs, outputs)
+
+    def set_step(
+        self, *, step: int, draw: int, first: int, lr: float, inv_n: float, scalars: tuple[float, float]
+    ) -> None:
+        """Write what changes from step to step (see ``STEP_FIELDS``)."""
+        if self._step_block is not None:
+            self.backend.put((step, draw, first, lr, inv_n, *scalars), self._step_block)
+
+    @property
+    def nbytes(self) -> int:
+        """Everything that was allocated for this executable and its weights."""
+        return sum(self.plan.sizes.values())

@@ -1,0 +1,58 @@
+"""What a YAML value may be: the base class of everything in the config language, and its number types.
+
+Strict where pydantic would guess (``true`` is not 1, ``5.0`` is not 5), lenient where the meaning is plain:
+``1e-3``, which YAML 1.1 reads as text, is a number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Union, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic.types import Strict
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+class Spec(BaseModel):
+    """Base of every config class: frozen, no extra keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+
+
+def type_of(value: Any) -> str | None:
+    """The discriminator of every union in the language: the text under ``type``."""
+    tag = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return tag if isinstance(tag, str) else None
+
+
+def tag(cls: type[Spec]) -> str:
+    """The name that YAML gives a class: the one value its ``type`` may have."""
+    return str(get_args(cls.model_fields["type"].annotation)[0])
+
+
+def one_of(classes: Sequence[type[Spec]]) -> Any:
+    """A pydantic type that takes any of ``classes`` and tells them apart by ``type``.
+
+    A callable discriminator gives one error for a wrong block, not one per member of the union.
+    """
+    return Annotated[Union[tuple(Annotated[c, Tag(tag(c))] for c in classes)], Discriminator(type_of)]  # noqa: UP007
+
+
+NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Int = Annotated[int, Strict()]
+PositiveInt = Annotated[int, Strict(), Field(gt=0)]
+NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]
+Bool = Annotated[bool, Strict()]
+Float = Annotated[float, Strict(), Field(allow_inf_nan=False), BeforeValidator(_number)]
+PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
+NonNegativeFloat = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
+Fraction = Annotated[float, Strict(), Field(ge=0, lt=1), BeforeValidator(_number)]
+Size = PositiveInt | tuple[PositiveInt, PositiveInt]

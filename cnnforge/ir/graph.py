@@ -1,0 +1,162 @@
+"""The graph: values of static shape, nodes that name an op. No arrays, no devices.
+
+A graph is built once per (spec, batch, mode). Nodes are appended in the order in which they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any, Literal
+
+from cnnforge.errors import Path
+
+#: input      what the caller writes: images and labels
+#: param      learned or fixed weights (flat buffer ``params``)
+#: state      kept but not learned: running statistics (flat buffer ``state``)
+#: act        activations and their gradients (the arena)
+#: grad       gradients of trainable parameters (flat buffer ``grads``)
+#: flat       a whole flat buffer's trainable range, as the optimizer sees it
+#: step       the step block (see ``STEP_FIELDS``)
+Kind = Literal["input", "param", "state", "act", "grad", "flat", "step"]
+
+#: forward  the model;  output: what only ``forward()`` and ``predict()`` want, not the loss
+#: loss, backward, update: as they say
+Phase = Literal["forward", "output", "loss", "backward", "update"]
+
+#: What changes from step to step, as one float64 vector that kernels read: optimizer step counter (from 1), draw step
+#: (dropout's counter, from 0), first global sample index of this batch, learning rate, 1 / samples, and two scalars
+#: that the optimizer defines (Adam: the bias corrections).
+STEP_FIELDS = ("step", "draw", "first", "lr", "inv_n", "c1", "c2")
+
+DTYPE_BYTES: Mapping[str, int] = {
+    "float32": 4, "float64": 8, "int64": 8, "int32": 4, "uint64": 8, "uint32": 4, "uint8": 1, "bool": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Value:
+    """A tensor that does not exist yet. ``shape`` has the batch axis first where ``batched``."""
+
+    id: int
+    name: str
+    shape: tuple[int, ...]
+    kind: Kind
+    dtype: str
+    batched: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes at the planned (largest) batch."""
+        return prod(self.shape) * DTYPE_BYTES[self.dtype]
+
+    def __repr__(self) -> str:
+        return f"{self.name}:{self.dtype}{list(self.shape)}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """``outs = op(*ins, **attrs)``; ``path`` is the place in the YAML that asked for it."""
+
+    op: str
+    ins: tuple[Value, ...]
+    outs: tuple[Value, ...]
+    attrs: Mapping[str, Any]
+    phase: Phase
+    path: Path
+
+    @property
+    def out(self) -> Value:
+        """The first output, for the many ops that have one."""
+        return self.outs[0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parameter:
+    """A weight tensor and how it begins. ``fan``: (inputs, outputs) per unit, for the initialisers that scale by it."""
+
+    value: Value
+    init: Any
+    trainable: bool
+    fan: tuple[int, int]
+
+
+@dataclass
+class Graph:
+    """Values and nodes under construction.
+
+    batch: the largest number of samples; ``dtype``: what activations and parameters are computed in
+    training: dropout drops, batch_norm uses the batch's own statistics
+    """
+
+    batch: int
+    dtype: str
+    training: bool
+    seed: int = 0
+    values: list[Value] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
+    params: dict[str, Parameter] = field(default_factory=dict)
+    state: dict[str, tuple[Value, float]] = field(default_factory=dict)
+    grads: dict[str, Value] = field(default_factory=dict)
+    inputs: dict[str, Value] = field(default_factory=dict)
+    outputs: dict[str, Value] = field(default_factory=dict)
+    scope: str = ""
+    path: Path = ()
+    phase: Phase = "forward"
+    _step: Value | None = None
+
+    def value(
+        self, name: str, shape: tuple[int, ...], kind: Kind, dtype: str | None = None, batched: bool = False
+    ) -> Value:
+        """A new value; ``shape`` is the whole shape, batch axis included where ``batched``."""
+        v = Value(len(self.values), name, tuple(shape), kind, dtype or self.dtype, batched)
+        self.values.append(v)
+        return v
+
+    def input(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> Value:
+        """An input of ``shape`` per sample."""
+        self.inputs[name] = self.value(name, (self.batch, *shape), "input", dtype, batched=True)
+        return self.inputs[name]
+
+    def param(self, name: str, shape: tuple[int, ...], init: Any, trainable: bool, fan: tuple[int, int]) -> Value:
+        """A parameter of the layer being lowered; its full name is ``layer.name``."""
+        v = self.value(f"{self.scope}.{name}", shape, "param")
+        self.params[v.name] = Parameter(v, init, trainable, fan)
+        return v
+
+    def running(self, name: str, shape: tuple[int, ...], start: float) -> Value:
+        """Running state of the layer being lowered, filled with ``start``."""
+        v = self.value(f"{self.scope}.{name}", shape, "state")
+        self.state[v.name] = (v, start)
+        return v
+
+    def step(self) -> Value:
+        """The step block."""
+        if self._step is None:
+            self._step = self.value("step", (len(STEP_FIELDS),), "step", "float64")
+        return self._step
+
+    def act(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> Value:
+        """A batch-carrying value of ``shape`` per sample."""
+        return self.value(f"{self.scope}.{name}", (self.batch, *shape), "act", dtype, batched=True)
+
+    def like(self, v: Value, name: str = "", kind: Kind = "act") -> Value:
+        """A new value of ``v``'s shape and type: what a gradient is."""
+        return self.value(name or f"d({v.name})", v.shape, kind, v.dtype, v.batched)
+
+    def node(self, op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], **attrs: Any) -> Node:
+        """Append a node."""
+        n = Node(op, ins, outs, attrs, self.phase, self.path)
+        self.nodes.append(n)
+        return n
+
+    def emit(self, op: str, *ins: Value, out: tuple[int, ...], **attrs: Any) -> Value:
+        """Append ``op(*ins)`` with one batch-carrying output of shape ``out`` per sample; return that output."""
+        y = self.act(op, out)
+        self.node(op, ins, (y,), **attrs)
+        return y
+
+    def sample_shape(self, v: Value) -> tuple[int, ...]:
+        """``v``'s shape without the batch axis."""
+        return v.shape[1:]

@@ -1,0 +1,156 @@
+"""Backward rules: one per op, written as graph nodes.
+
+A rule gets the graph, the forward node and the gradients of the node's outputs (``None`` where nothing depends on an
+output), and a ``wants(value)`` test. It returns one gradient per input, ``None`` where there is none or none is wanted.
+A gradient has its primal's shape, so no shape rule is repeated here. Gradients are sums over the batch; the optimizer
+scales once by 1/n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cnnforge.ir.graph import Graph, Node, Value
+
+Wants = Callable[[Value], bool]
+Grads = tuple[Value | None, ...]
+Rule = Callable[[Graph, Node, Grads, Wants], Grads]
+
+RULES: dict[str, Rule] = {}
+
+#: Ops whose derivative is written in terms of their output (so the input need not be kept) …
+FROM_OUTPUT = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax")
+#: … and those that need their input.
+FROM_INPUT = ("gelu", "silu")
+
+
+def rule(*ops: str) -> Callable[[Rule], Rule]:
+    """Register the backward rule of ``ops``."""
+
+    def add(function: Rule) -> Rule:
+        for op in ops:
+            RULES[op] = function
+        return function
+
+    return add
+
+
+def _grad(g: Graph, op: str, of: Value, *ins: Value, **attrs: object) -> Value:
+    dv = g.like(of, kind="grad" if of.kind == "param" else "act")
+    g.node(op, ins, (dv,), **attrs)
+    return dv
+
+
+@rule("conv2d")
+def _conv2d(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (x, w), dy = n.ins, _one(dys)
+    dw = _grad(g, "conv2d_dw", w, x, dy, **n.attrs) if wants(w) else None
+    return (_grad(g, "conv2d_dx", x, dy, w, **n.attrs) if wants(x) else None), dw
+
+
+@rule("matmul")
+def _matmul(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (x, w), dy = n.ins, _one(dys)
+    dw = _grad(g, "matmul_dw", w, x, dy) if wants(w) else None
+    return (_grad(g, "matmul_dx", x, dy, w) if wants(x) else None), dw
+
+
+@rule("bias")
+def _bias(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (x, b), dy = n.ins, _one(dys)
+    return (dy if wants(x) else None), (_grad(g, "bias_db", b, dy) if wants(b) else None)
+
+
+@rule(*FROM_OUTPUT)
+def _from_output(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    return (_grad(g, f"{n.op}_dx", n.ins[0], n.out, _one(dys), **n.attrs) if wants(n.ins[0]) else None,)
+
+
+@rule(*FROM_INPUT)
+def _from_input(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    return (_grad(g, f"{n.op}_dx", n.ins[0], n.ins[0], _one(dys), **n.attrs) if wants(n.ins[0]) else None,)
+
+
+@rule("max_pool2d")
+def _max_pool2d(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    return (_grad(g, "max_pool2d_dx", n.ins[0], n.outs[1], _one(dys), **n.attrs) if wants(n.ins[0]) else None,)
+
+
+@rule("average_pool2d")
+def _average_pool2d(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    return (_grad(g, "average_pool2d_dx", n.ins[0], _one(dys), **n.attrs) if wants(n.ins[0]) else None,)
+
+
+@rule("reshape")
+def _reshape(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    return (_grad(g, "reshape", n.ins[0], _one(dys)) if wants(n.ins[0]) else None,)
+
+
+@rule("dropout")
+def _dropout(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    x, mask = n.ins[0], n.outs[1]
+    dx = _grad(g, "dropout_dx", x, mask, _one(dys), rate=n.attrs["rate"]) if wants(x) else None
+    return dx, None
+
+
+@rule("batch_norm")
+def _batch_norm(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (x, gamma, beta), (_, mean, var, _), dy = n.ins, n.outs, _one(dys)
+    # Both sums are needed for dx even where gamma and beta are frozen: they are then ordinary small activations.
+    dgamma = g.like(gamma, kind="grad" if wants(gamma) else "act")
+    dbeta = g.like(beta, kind="grad" if wants(beta) else "act")
+    g.node("batch_norm_dparams", (x, mean, var, dy), (dgamma, dbeta), **n.attrs)
+    dx = _grad(g, "batch_norm_dx", x, x, gamma, mean, var, dgamma, dbeta, dy, **n.attrs) if wants(x) else None
+    return dx, (dgamma if wants(gamma) else None), (dbeta if wants(beta) else None)
+
+
+@rule("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")
+def _loss(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    z, labels = n.ins
+    return (_grad(g, f"{n.op}_dz", z, z, labels) if wants(z) else None), None
+
+
+def _one(dys: Grads) -> Value:
+    dy = dys[0]
+    assert dy is not None
+    return dy
+
+
+def depends_on_trainable(g: Graph) -> set[Value]:
+    """Every value that a trainable parameter reaches: only these need gradients."""
+    reached = {p.value for p in g.params.values() if p.trainable}
+    for n in g.nodes:
+        if any(v in reached for v in n.ins):
+            reached.update(n.outs)
+    return reached
+
+
+def backward(g: Graph, loss: Node) -> None:
+    """Append the backward nodes of ``loss`` and record ``g.grads``: parameter name -> its gradient.
+
+    The loss's own gradient is 1 for every sample. Where a value is read more than once, its gradients are added.
+    """
+    reached = depends_on_trainable(g)
+    grads: dict[Value, Value | None] = {loss.out: None}
+    phase, path, scope = g.phase, g.path, g.scope
+    g.phase = "backward"
+    forward = [n for n in g.nodes if n.phase in ("forward", "loss")]
+    for n in reversed(forward):
+        if n is not loss and all(grads.get(v) is None for v in n.outs):
+            continue
+        g.path, g.scope = n.path, n.out.name.split(".")[0]
+        results = RULES[n.op](g, n, tuple(grads.get(v) for v in n.outs), reached.__contains__)
+        for v, dv in zip(n.ins, results, strict=True):
+            if dv is None:
+                continue
+            earlier = grads.get(v)
+            if earlier is not None:
+                total = g.like(v, kind="grad" if v.kind == "param" else "act")
+                g.node("add", (earlier, dv), (total,))
+                dv = total
+            grads[v] = dv
+    g.phase, g.path, g.scope = phase, path, scope
+    for name, p in g.params.items():
+        dv = grads.get(p.value)
+        if dv is not None:
+            g.grads[name] = dv

@@ -1,0 +1,42 @@
+"""What a planner needs to know of a backend, without importing it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnforge.ir.graph import Value
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Workspace that a kernel needs while it runs. ``shape`` has the batch axis first where ``batched``."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    batched: bool = True
+
+
+#: ``(op, ins, outs, attrs) -> workspace``, in the order in which the kernel takes it.
+ScratchRule = Callable[[str, tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[Scratch, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do.
+
+    precisions: dtypes it computes in
+    ops:        node ops that it has kernels for
+    heads, tails: a chain ``head, bias[, tail]`` becomes one kernel call
+    inplace:    op -> index of the input whose memory its first output may take over
+    scratch:    workspace formulas
+    """
+
+    name: str
+    precisions: tuple[str, ...]
+    ops: frozenset[str]
+    heads: frozenset[str]
+    tails: frozenset[str]
+    scratch: ScratchRule
+    inplace: Mapping[str, int] = field(default_factory=dict)

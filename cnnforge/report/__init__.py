@@ -1,0 +1,1 @@
+"""What cnnforge shows: tables of a model and of a plan."""

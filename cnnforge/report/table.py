@@ -1,0 +1,88 @@
+"""The table of a model's layers as text, in the course's notation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from cnnforge.shapes import Pair, Shape, Window
+
+if TYPE_CHECKING:
+    from cnnforge.report.check import Check
+    from cnnforge.spec import Row
+
+HEAD = ("layer", "type", "output", "activations", "f", "s", "p", "parameters", "MACs", "receptive field", "")
+RIGHT = frozenset(HEAD[3:-1])
+
+
+def table(check: Check) -> str:
+    """Title, one line per layer, totals, loss and memory.
+
+    activations: numbers in the output of one sample;  f, s, p: the window's size, stride and padding;
+    receptive field: rows x columns of the input that one output depends on
+    """
+    rows = [_cells(row) for row in check.rows]
+    total = ("total", "", "", "", "", "", "", f"{check.params:,}", f"{check.macs:,}", "", "")
+    lines = _aligned([HEAD, *rows, total])
+    width = max(map(len, lines))
+    lines = [lines[0], "-" * width, *lines[1:-1], "-" * width, lines[-1]]
+    title = f"{check.name}: {by(check.input)} input"
+    return "\n".join([title, "", *lines, "", *_summary(check)])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    f, s, p = ("", "", "") if row.window is None else _window(row.window)
+    params, macs = (f"{n:,}" if n else "" for n in (row.param_count, row.macs))
+    notes = [row.block.outline(row.input)] + (["frozen"] if row.block.frozen and row.params else [])
+    sees = by(row.field.size)
+    return (row.name, row.type, by(row.output), f"{row.activation_size:,}", f, s, p, params, macs, sees,
+            ", ".join(note for note in notes if note))  # fmt: skip
+
+
+def by(shape: Shape) -> str:
+    """``(28, 28, 6)`` -> ``28x28x6``."""
+    return "x".join(map(str, shape))
+
+
+def _window(w: Window) -> tuple[str, str, str]:
+    holes = "" if w.dilation == (1, 1) else f" d{_short(w.dilation)}"
+    top, bottom, left, right = w.pads
+    if top == bottom and left == right:
+        return f"{_short(w.kernel)}{holes}", _short(w.stride), _short((top, left))
+    return f"{_short(w.kernel)}{holes}", _short(w.stride), ",".join(map(str, w.pads))
+
+
+def _short(size: Pair) -> str:
+    """One number where both are equal."""
+    return str(size[0]) if size[0] == size[1] else by(size)
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = [">" if name in RIGHT else "<" for name in HEAD]
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _summary(check: Check) -> Iterable[str]:
+    weighted, frozen = check.weighted_layers, check.params - check.trainable_params
+    yield f"{weighted} layer{'s' * (weighted != 1)} with weights" + (
+        f", {frozen:,} parameters frozen" if frozen else ""
+    )
+    yield f"loss {check.loss}"
+    memory = check.memory
+    parts = [f"{name} {bytes_text(n)}" for name, n in memory.items() if n and name != "total"]
+    yield f"training memory {bytes_text(memory['total'])}: {', '.join(parts)}"
+    yield f"  (batch {check.batch_size}, {check.precision}, {check.optimizer})"
+
+
+def bytes_text(n: int) -> str:
+    """``2,612,224`` -> ``2.5 MiB``."""
+    size, units = float(n), ("B", "KiB", "MiB", "GiB", "TiB")
+    for unit in units[:-1]:
+        if size < 1024:
+            return f"{size:.1f} {unit}" if unit != "B" else f"{n} B"
+        size /= 1024
+    return f"{size:,.1f} {units[-1]}"

@@ -1,0 +1,275 @@
+"""The only door to MLflow; imported by the sender process alone (``__main__.py``).
+
+Every call here may be made twice without harm: the run is found again by our tag, metrics carry the journal's times
+(MLflow drops an equal key, step, time and value), params and tags overwrite themselves, a model is found again by its
+name. So a kill at any moment costs repetition only.
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnforge.tracking.database import artifacts_uri, prepared
+from cnnforge.tracking.entries import Batch, dataset_entry
+from cnnforge.tracking.journal import Record
+from cnnforge.tracking.state import DEFAULT_EXPERIMENT, local_database
+
+RUN_TAG = "cnnforge.run_id"
+MODEL_NAME = "model"
+
+#: Set before MLflow is imported. Those in the second group yield to what the user has set.
+FORCED = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_CONFIGURE_LOGGING": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_UV_AUTO_DETECT": "false",  # or the requirements of whatever project we stand in would be logged
+    "MLFLOW_LOG_UV_FILES": "false",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+}
+DEFAULTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # our own pauses take their place; MLflow's block for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+class UnreachableError(Exception):
+    """The tracker did not answer at all."""
+
+
+class RunDeletedError(Exception):
+    """Someone deleted the run in MLflow; sending it again would bring it back against their will."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The run to find, or to make where there is none.
+
+    ours: our id, kept as a tag; known: MLflow's id, if there was one; experiment: empty when it is not known any
+    more; started: ms since the epoch, ``None``: now
+    """
+
+    ours: str
+    known: str | None
+    experiment: str
+    name: str
+    started: int | None
+    run_dir: Path
+
+
+@dataclass
+class Store:
+    """An open MLflow store and the one run in it that is being fed.
+
+    status: MLflow's word when it was opened; params: what MLflow has already, for they cannot be changed there
+    """
+
+    api: Any
+    client: Any
+    experiment_id: str
+    run_id: str
+    status: str
+    params: dict[str, str] = field(default_factory=dict)
+
+    def log(self, batch: Batch) -> list[str]:
+        """Sends the batch and empties it; returns why MLflow refused entries, one line for each."""
+        refused: list[str] = []
+        entities = self.api.entities
+        for metrics, params, tags in batch.calls(entities.Metric, entities.Param, entities.RunTag):
+            if self._log_batch(metrics, params, tags) is None:
+                continue
+            # MLflow refuses a batch whole: find the entries at fault and send the others.
+            self.check_alive()
+            singles = [([one], [], []) for one in metrics] + [([], [one], []) for one in params]
+            for single in [*singles, *(([], [], [one]) for one in tags)]:
+                why = self._log_batch(*single)
+                refused += [] if why is None else [why]
+        self.params.update(batch.params)
+        batch.clear()
+        return refused
+
+    def _log_batch(self, metrics: list[Any], params: list[Any], tags: list[Any]) -> str | None:
+        try:
+            self.client.log_batch(self.run_id, metrics=metrics, params=params, tags=tags)
+        except self.api.exceptions.MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            return said(error)
+        return None
+
+    def text(self, text: str, path: str) -> None:
+        """Keeps a text as an artifact."""
+        self.client.log_text(self.run_id, text, path)
+
+    def artifact(self, source: Path, name: str) -> None:
+        """Keeps a file or a folder under the path that it has in the run folder."""
+        if source.is_dir():
+            self.client.log_artifacts(self.run_id, str(source), name)
+        else:
+            parent = Path(name).parent.as_posix()
+            self.client.log_artifact(self.run_id, str(source), None if parent == "." else parent)
+
+    def dataset(self, record: Record) -> None:
+        """Notes the data that the run was trained on."""
+        self.client.log_inputs(self.run_id, datasets=[dataset_entry(record, self.api.entities)])
+
+    def model(self, source: Path, record: Record) -> None:
+        """Logs a saved model: its folder and the name of the module that opens it; no pickle, nothing inferred.
+
+        One model per run: a later one replaces it.
+        """
+        client = self.client
+        shapes = {key: str(record[key]) for key in ("input_shape", "output_shape") if record.get(key)}
+        known = client.search_logged_models(
+            [self.experiment_id], filter_string=f"name = '{MODEL_NAME}' AND source_run_id = '{self.run_id}'"
+        )
+        model = (
+            known[0]
+            if known
+            else client.create_logged_model(
+                self.experiment_id, name=MODEL_NAME, source_run_id=self.run_id, params=shapes, model_type="cnn"
+            )
+        )
+        outputs = client.get_run(self.run_id).outputs
+        if model.model_id not in [one.model_id for one in (outputs.model_outputs if outputs else [])]:
+            client.log_outputs(self.run_id, models=[self.api.entities.LoggedModelOutput(model.model_id, step=0)])
+        with tempfile.TemporaryDirectory(prefix="cnnforge-") as folder:
+            target = str(Path(folder) / "model")
+            self.api.pyfunc.save_model(
+                path=target,
+                loader_module=record["loader"],
+                data_path=str(source),
+                pip_requirements=[_requirement()],
+                mlflow_model=self.api.models.Model(
+                    artifact_path=model.artifact_location,
+                    model_uuid=model.model_id,
+                    model_id=model.model_id,
+                    run_id=self.run_id,
+                    metadata=shapes or None,  # not a signature: that would refuse float64 input
+                ),
+            )
+            client.log_model_artifacts(model.model_id, target)
+        client.finalize_logged_model(model.model_id, "READY")
+
+    def resume(self) -> None:
+        """Makes an ended run a running one."""
+        self.client.update_run(self.run_id, status="RUNNING")
+
+    def end(self, status: str, word: str, time: int) -> None:
+        """Ends the run. status: MLflow's; word: ours; time: ms since the epoch."""
+        self.client.set_tag(self.run_id, "cnnforge.status", word)
+        self.client.set_terminated(self.run_id, status, time)
+
+    def check_alive(self) -> None:
+        """Raises whatever a silent tracker raises, and ``RunDeletedError``."""
+        if self.client.get_run(self.run_id).info.lifecycle_stage != "active":
+            raise RunDeletedError(f"the run was deleted in MLflow; mlflow runs restore --run-id {self.run_id}")
+
+    def refuses(self, error: Exception) -> bool:
+        """Whether trying the same again can never help."""
+        code = getattr(error, "error_code", "")
+        return isinstance(error, self.api.exceptions.MlflowException) and code == "INVALID_PARAMETER_VALUE"
+
+    def is_busy(self, error: Exception) -> bool:
+        """Whether trying later will help: a locked database, a server with too much to do."""
+        return getattr(error, "error_code", "") in ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+
+
+def open_run(address: str, wanted: Wanted) -> Store:
+    """Opens the store and finds or makes the run. Raises ``UnreachableError``, ``RunDeletedError`` or MLflow's own."""
+    api = mlflow_api()
+    try:
+        with prepared(address):
+            client = api.MlflowClient(tracking_uri=address)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # whatever a broken address, network or database brings forth
+        raise UnreachableError(said(error)) from error
+    return _find_run(api, client, wanted) or _create_run(api, client, wanted, local_database(address))
+
+
+def _find_run(api: Any, client: Any, wanted: Wanted) -> Store | None:
+    """The MLflow run by its id, or, where that is lost, by our tag; ``None`` if there is none."""
+    run = None
+    if wanted.known is not None:
+        try:
+            run = client.get_run(wanted.known)
+        except api.exceptions.MlflowException as error:  # another database lies there now
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+    if run is None:
+        everything, name = api.entities.ViewType.ALL, wanted.experiment
+        experiments = client.search_experiments(
+            view_type=everything, filter_string=f"name = '{name}'" if name and "'" not in name else None
+        )
+        ids = [experiment.experiment_id for experiment in experiments]
+        found = client.search_runs(ids, f"tags.`{RUN_TAG}` = '{wanted.ours}'", everything, 1) if ids else []
+        run = found[0] if found else None
+    if run is None:
+        return None
+    info = run.info
+    store = Store(api, client, info.experiment_id, info.run_id, info.status, dict(run.data.params))
+    store.check_alive()
+    return store
+
+
+def _create_run(api: Any, client: Any, wanted: Wanted, database: Path | None) -> Store:
+    name = wanted.experiment or DEFAULT_EXPERIMENT
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # MLflow's default is a folder of the working directory; a server's is the server's business
+        location = None if database is None else artifacts_uri(database)
+        try:
+            client.create_experiment(name, artifact_location=location)
+        except api.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
+                raise
+        experiment = client.get_experiment_by_name(name)
+    if experiment.lifecycle_stage != "active":
+        raise RunDeletedError(f"experiment {name!r} was deleted in MLflow; restore it there or name another")
+    tags = {
+        RUN_TAG: wanted.ours,
+        "cnnforge.run_dir": str(wanted.run_dir.resolve()),
+        "mlflow.source.name": "cnnforge",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": _user(),
+    }
+    run = client.create_run(experiment.experiment_id, wanted.started, tags, wanted.name)
+    return Store(api, client, experiment.experiment_id, run.info.run_id, "RUNNING")
+
+
+def mlflow_api() -> Any:
+    """The ``mlflow`` module, quiet. Takes 2.7 s of CPU the first time."""
+    os.environ.update(FORCED)
+    for name, value in DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+
+    return mlflow
+
+
+def said(error: BaseException) -> str:
+    """One short line of an error; MLflow's run over a page."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    system = re.search(r"\[Errno -?\d+\] ([^'\")]+)", text)
+    return system[1] if system else text[:300] or type(error).__name__
+
+
+def _requirement() -> str:
+    try:
+        return f"cnnforge=={importlib.metadata.version('cnnforge')}"
+    except importlib.metadata.PackageNotFoundError:
+        return "cnnforge"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a container without a user database
+        return "unknown"

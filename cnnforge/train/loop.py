@@ -1,0 +1,217 @@
+"""The training loop, top to bottom. It knows nothing of files, trackers or terminals: whoever watches does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from time import perf_counter
+from typing import Any, Protocol
+
+from cnnforge.errors import DivergedError, InterruptedRun
+from cnnforge.executable import Executable
+from cnnforge.losses import Loss
+from cnnforge.optim import Optimizer
+from cnnforge.schedules import Schedule
+from cnnforge.train.metrics import Sums
+
+Metrics = Mapping[str, float]
+
+
+class Source(Protocol):
+    """Samples in batches; ``data.Batches`` is one."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch, a partial last one included."""
+
+    def size(self, step: int, /) -> int:
+        """Samples in batch ``step`` of an epoch."""
+
+    def order(self, epoch: int, /) -> Any:
+        """The order of the samples in an epoch: a pure function of the seed and the epoch."""
+
+    def fill(self, order: Any, step: int, x: Any, labels: Any, /) -> object:
+        """Write batch ``step`` into x (n, H, W, C) and labels (n, …)."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that resuming needs beside the tensors.
+
+    epoch, step_in_epoch: the next batch;  step: updates done;  sums: of the epoch so far
+    best: the best validation score and where it was
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    step: int = 0
+    sums: Sums = field(default_factory=Sums)
+    best_score: float | None = None
+    best_step: int | None = None
+
+
+class Watcher(Protocol):
+    """What the loop tells. Every call is on the training thread: be quick."""
+
+    def step(self, progress: Progress, metrics: Metrics) -> None:
+        """After every update. ``metrics`` is empty except every ``log_every`` steps."""
+
+    def epoch(self, progress: Progress, metrics: Metrics, improved: bool) -> None:
+        """After every epoch and its validation; ``progress`` already points at the next epoch."""
+
+    def stopping(self) -> InterruptedRun | None:
+        """The reason to stop now, if there is one."""
+
+    def interrupted(self, progress: Progress) -> None:
+        """The loop is about to raise that reason: the moment to write a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. ``max_steps`` ends the run early, whatever ``epochs`` says."""
+
+    optimizer: Optimizer
+    schedule: Schedule
+    loss: Loss
+    epochs: int
+    log_every: int = 10
+    max_steps: int | None = None
+
+    def steps(self, per_epoch: int) -> int:
+        """Updates in the whole run."""
+        total = self.epochs * per_epoch
+        return total if self.max_steps is None else min(total, self.max_steps)
+
+
+def fit(
+    train: Executable,
+    evaluation: Executable,
+    samples: Source,
+    validation: Source | None,
+    recipe: Recipe,
+    watcher: Watcher,
+    progress: Progress,
+) -> list[dict[str, float]]:
+    """Train from ``progress`` to the end; return the metrics of every epoch finished here.
+
+    Raises DivergedError at the first loss that is not finite, InterruptedRun where the watcher says so.
+    """
+    history: list[dict[str, float]] = []
+    per_epoch = samples.steps_per_epoch
+    total = recipe.steps(per_epoch)
+    clock = Clock()
+    while progress.step < total:
+        order = samples.order(progress.epoch)
+        while progress.step_in_epoch < per_epoch and progress.step < total:
+            if (reason := watcher.stopping()) is not None:
+                watcher.interrupted(progress)
+                raise reason
+            n = samples.size(progress.step_in_epoch)
+            bound = train.bound(n)
+            samples.fill(order, progress.step_in_epoch, bound.x, bound.labels)
+            lr = recipe.optimizer.lr * recipe.schedule.factor(progress.step, total)
+            update = progress.step + 1
+            train.set_step(
+                step=update, draw=progress.step, first=0, lr=lr, inv_n=1.0 / n, scalars=recipe.optimizer.scalars(update)
+            )
+            bound.run("forward", "loss", "backward", "update")
+            loss = progress.sums.add(bound.outputs["loss"], bound.outputs["hits"])
+            if not isfinite(loss):
+                raise diverged(loss, update, lr)
+            progress.step, progress.step_in_epoch = update, progress.step_in_epoch + 1
+            clock.count(n)
+            metrics: dict[str, float] = {}
+            if update % recipe.log_every == 0 or update == total:
+                accuracy = float(bound.outputs["hits"].mean())
+                metrics = {"step/train_loss": loss, "step/lr": lr, "step/samples_per_second": clock.rate()}
+                if recipe.loss.scores_hits():
+                    metrics["step/train_accuracy"] = accuracy
+            watcher.step(progress, metrics)
+        means = progress.sums.means("train", recipe.loss.scores_hits())
+        means["samples_per_second"] = clock.rate_of_epoch()
+        if validation is not None:
+            means |= evaluate(evaluation, validation, recipe.loss, "val")
+        improved = _improved(progress, means)
+        progress.epoch, progress.step_in_epoch, progress.sums = progress.epoch + 1, 0, Sums()
+        history.append(means)
+        watcher.epoch(progress, means, improved)
+        clock.skip()
+    return history
+
+
+def evaluate(evaluation: Executable, samples: Source, loss: Loss, prefix: str) -> dict[str, float]:
+    """Mean loss and accuracy over every sample, in inference mode."""
+    sums = Sums()
+    order = samples.order(0)
+    for step in range(samples.steps_per_epoch):
+        bound = evaluation.bound(samples.size(step))
+        samples.fill(order, step, bound.x, bound.labels)
+        bound.run("forward", "loss")
+        sums.add(bound.outputs["loss"], bound.outputs["hits"])
+    return sums.means(prefix, loss.scores_hits())
+
+
+def _improved(progress: Progress, metrics: Metrics) -> bool:
+    """Is this the best epoch so far, by validation accuracy where there is one, else by validation loss?"""
+    if "val_loss" not in metrics:
+        return False
+    score = metrics["val_accuracy"] if "val_accuracy" in metrics else -metrics["val_loss"]
+    if progress.best_score is not None and score <= progress.best_score:
+        return False
+    progress.best_score, progress.best_step = score, progress.step
+    return True
+
+
+def diverged(loss: float, step: int, lr: float) -> DivergedError:
+    """The error for a loss that is not a finite number."""
+    return DivergedError(
+        f"training diverged: the loss is {loss} at step {step}",
+        why=f"the weights grew without bound; the learning rate is {lr:g}",
+        fix=f"a smaller learning rate, e.g. optimizer.lr={lr / 10:g}",
+    )
+
+
+class Clock:
+    """Samples per second, without the time that validation and checkpoints take."""
+
+    def __init__(self) -> None:
+        self._mark = self._epoch_mark = perf_counter()
+        self._samples = self._epoch_samples = 0
+
+    def count(self, samples: int) -> None:
+        """One more batch is done."""
+        self._samples += samples
+        self._epoch_samples += samples
+
+    def rate(self) -> float:
+        """Since the last call."""
+        now = perf_counter()
+        rate = self._samples / max(now - self._mark, 1e-9)
+        self._mark, self._samples = now, 0
+        return rate
+
+    def rate_of_epoch(self) -> float:
+        """Since the epoch began."""
+        return self._epoch_samples / max(perf_counter() - self._epoch_mark, 1e-9)
+
+    def skip(self) -> None:
+        """What happened since the last batch was not training."""
+        self._mark = self._epoch_mark = perf_counter()
+        self._samples = self._epoch_samples = 0
+
+
+class Silent:
+    """A watcher that watches nothing."""
+
+    def step(self, progress: Progress, metrics: Metrics) -> None:
+        """Nothing."""
+
+    def epoch(self, progress: Progress, metrics: Metrics, improved: bool) -> None:
+        """Nothing."""
+
+    def stopping(self) -> InterruptedRun | None:
+        return None
+
+    def interrupted(self, progress: Progress) -> None:
+        """Nothing."""

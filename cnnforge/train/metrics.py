@@ -1,0 +1,30 @@
+"""Running sums over samples, from which every reported mean is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class Sums:
+    """Loss and hits summed over ``samples``. In float64, in the order of the steps, so resuming continues exactly."""
+
+    loss: float = 0.0
+    hits: float = 0.0
+    samples: int = 0
+
+    def add(self, loss: Any, hits: Any) -> float:
+        """Add one batch's per-sample losses and hits, (n,) each; return the batch's mean loss."""
+        total = float(loss.sum(dtype="float64"))
+        self.loss += total
+        self.hits += float(hits.sum(dtype="float64"))
+        self.samples += len(loss)
+        return total / len(loss)
+
+    def means(self, prefix: str, scores_hits: bool) -> dict[str, float]:
+        """``{prefix}_loss`` and, for a classifier, ``{prefix}_accuracy``; empty where nothing was summed."""
+        if not self.samples:
+            return {}
+        means = {f"{prefix}_loss": self.loss / self.samples}
+        return means | {f"{prefix}_accuracy": self.hits / self.samples} if scores_hits else means

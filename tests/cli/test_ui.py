@@ -1,0 +1,178 @@
+"""``cnnforge ui``: a real MLflow server on loopback, over runs that were really sent."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnforge.cli import ui
+from cnnforge.errors import ConfigError
+from cnnforge.tracking import Journal, mlflow_run_id, start
+
+DRIVER = (
+    "import argparse, sys; from cnnforge.cli import ui\n"
+    "parser = argparse.ArgumentParser(); ui.configure(parser); sys.exit(ui.run(parser.parse_args()))"
+)
+
+
+def command(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    ui.configure(parser)
+    return ui.run(parser.parse_args(list(words)))
+
+
+@contextlib.contextmanager
+def serving(runs: Path) -> Iterator[tuple[subprocess.Popen[str], list[str], str]]:
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, "--dir", str(runs)], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    try:
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            if line.startswith("http://"):
+                break
+        yield process, lines, lines[-1].split()[0]
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
+def ask(url: str, body: dict[str, Any]) -> Any:
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+def train(run_dir: Path, uri: str | None) -> None:
+    (run_dir / "saved").mkdir(parents=True)
+    (run_dir / "saved" / "weights.txt").write_text("1 2 3")
+    with Journal(run_dir) as journal:
+        sender = start(run_dir, uri=uri, experiment="shown", run_name=run_dir.name)
+        journal.params({"lr": 0.1})
+        journal.dataset("digits", "scikit-learn", "abc", {"train": 3}, (8, 8, 1), 10)
+        journal.metrics({"train_loss": 0.25, "odd": float("nan")}, 7)
+        journal.artifact("saved/weights.txt")
+        journal.model("saved")
+        journal.end("finished")
+        outcome = sender.finish(timeout=60)
+    assert outcome.pending == 0, outcome.reason
+    assert outcome.reason == f"sent to {outcome.where}"
+
+
+@pytest.mark.slow
+def test_the_ui_shows_local_runs_takes_new_ones_and_stops_with_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    train(tmp_path / "before" / "local", None)
+    runs = tmp_path / "moved"
+    shutil.move(tmp_path / "before", runs)
+    with serving(runs) as (process, lines, url):
+        assert any("/before/artifacts are found again" in line for line in lines)
+        assert url.startswith("http://127.0.0.1:")
+
+        api = f"{url}/api/2.0/mlflow"
+        experiments = ask(f"{api}/experiments/search", {"max_results": 10})["experiments"]
+        shown = next(one for one in experiments if one["name"] == "shown")
+        runs_there = ask(f"{api}/runs/search", {"experiment_ids": [shown["experiment_id"]]})["runs"]
+        assert [(one["info"]["run_name"], one["info"]["status"]) for one in runs_there] == [("local", "FINISHED")]
+        local_id = mlflow_run_id(runs / "local")
+        with urllib.request.urlopen(f"{url}/get-artifact?path=saved/weights.txt&run_uuid={local_id}") as kept:
+            assert kept.read() == b"1 2 3"  # found although the folder was moved
+        with urllib.request.urlopen(url) as page:
+            assert b"<title>MLflow</title>" in page.read()
+
+        # the same server is a tracker like any other: sending over HTTP
+        train(runs / "remote", url)
+        runs_there = ask(f"{api}/runs/search", {"experiment_ids": [shown["experiment_id"]]})["runs"]
+        assert sorted(one["info"]["run_name"] for one in runs_there) == ["local", "remote"]
+        (remote,) = (one for one in runs_there if one["info"]["run_name"] == "remote")
+        assert {m["key"]: m["value"] for m in remote["data"]["metrics"]} == {"train_loss": 0.25, "odd": "NaN"}
+        assert len(remote["outputs"]["model_outputs"]) == 1
+
+        with pytest.raises(ConfigError) as caught:
+            command("--dir", str(runs), "--port", url.rpartition(":")[2])
+        port = url.rpartition(":")[2]
+        assert str(caught.value) == (
+            f"port {port} is in use\n  where: cnnforge ui --port {port}\n"
+            f"  why:   another program listens on 127.0.0.1:{port}, perhaps another cnnforge ui\n"
+            "  fix:   another --port, or none to take the next free one"
+        )
+
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+        with pytest.raises(OSError, match="refused"):
+            urllib.request.urlopen(url)
+
+
+def test_without_a_database_it_says_what_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        command("--dir", str(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path / 'mlflow.db'}: nothing has been trained here yet\n  where: cnnforge ui --dir\n"
+        "  why:   the first training makes the database\n"
+        "  fix:   cnnforge train, or cnnforge ui --dir with the folder that holds your runs"
+    )
+    assert caught.value.exit_code == 2
+
+
+def test_a_tracking_server_has_its_own_ui(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@mlflow.example.com/team")
+    assert command() == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "MLFLOW_TRACKING_URI is set: the runs are at https://***@mlflow.example.com/team",
+        "for the local ones: cnnforge ui --dir runs",
+    ]
+
+
+def test_a_busy_first_port_means_the_next(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        first = busy.getsockname()[1]
+        monkeypatch.setattr(ui, "FIRST_PORT", first)
+        taken = ui._port("127.0.0.1", None)
+        assert first < taken < first + ui.PORTS
+        assert capsys.readouterr().out == f"port {first} is in use, taking {taken}\n"
+        monkeypatch.setattr(ui, "PORTS", 1)
+        with pytest.raises(ConfigError, match=f"no free port from {first} to {first}"):
+            ui._port("127.0.0.1", None)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [(("--port", "99999"), "port 99999 does not exist"), (("--host", "203.0.113.7"), "cannot listen on 203.0.113.7")],
+)
+def test_an_impossible_address_is_named(tmp_path: Path, words: tuple[str, ...], what: str) -> None:
+    (tmp_path / "mlflow.db").touch()
+    with pytest.raises(ConfigError) as caught:
+        command("--dir", str(tmp_path), *words)
+    assert caught.value.what == what
+    assert caught.value.fix
+
+
+def test_a_server_that_cannot_start_is_told_from_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mlflow.db").write_text("not a database")
+    with pytest.raises(Exception, match="stopped with code") as caught:
+        command("--dir", str(tmp_path))
+    assert str(tmp_path / "ui.log") in str(caught.value)

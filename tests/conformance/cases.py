@@ -1,0 +1,340 @@
+"""One hypothesis strategy per op: inputs, attributes, and what naive loops say comes out.
+
+A new op needs a case here: ``test_every_op_has_a_case`` fails without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from cnnforge.errors import ShapeError
+from cnnforge.ir.vjp import FROM_INPUT, FROM_OUTPUT
+from cnnforge.rng import philox, stream
+from cnnforge.shapes import Window, window
+from tests import formulas, oracles
+
+
+@dataclass
+class Case:
+    """``outs``: as ``one_node.run`` takes them; ``expected``: None for an output that nothing is said of.
+
+    exact: integers all the way, so every backend must agree to the bit in every precision
+    scale: the size of the terms that were added up, where rounding is relative to them and not to the result
+    """
+
+    ins: list[Any]
+    outs: list[Any]
+    expected: list[Any]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    exact: bool = False
+    scale: float = 1.0
+
+
+CASES: dict[str, Callable[[str], st.SearchStrategy[Case]]] = {}
+
+
+def case(*ops: str) -> Callable[..., Any]:
+    """Register a composite ``(draw, op, dtype) -> Case`` for ``ops``."""
+
+    def add(function: Callable[..., Case]) -> Callable[..., Case]:
+        for op in ops:
+            CASES[op] = lambda dtype, op=op: st.composite(lambda draw: function(draw, op, dtype))()
+        return function
+
+    return add
+
+
+# Shapes and numbers.
+
+axis = st.integers(1, 5)
+shapes = st.lists(axis, min_size=2, max_size=4).map(tuple)
+
+
+def _generator(draw) -> np.random.Generator:
+    return np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+
+
+def reals(draw, shape, dtype, deviation=2.0):
+    """Normal numbers, a few of them exactly 0, a few large."""
+    rng = _generator(draw)
+    x = rng.normal(size=shape) * deviation
+    x[rng.random(shape) < 0.1] = 0
+    x[rng.random(shape) < 0.05] *= 10
+    return x.astype(dtype)
+
+
+def integers(draw, shape, dtype, low=-4, high=5):
+    """Small integers: sums and products of them are exact, and they tie."""
+    return _generator(draw).integers(low, high, shape).astype(dtype)
+
+
+def _either(draw, low, high):
+    """The same for both axes, or one for each."""
+    return draw(st.tuples(st.integers(low, high), st.integers(low, high)))
+
+
+@st.composite
+def windows(draw, pool: bool = False) -> tuple[tuple[int, int], Window]:
+    """((H, W), window) of odd sizes, four-sided padding, ``same``; for pools also ceil_mode."""
+    size = _either(draw, 1, 7)
+    kernel = _either(draw, 1, 3)
+    stride = _either(draw, 1, 3)
+    dilation = (1, 1) if pool else _either(draw, 1, 2)
+    most = min(kernel) - 1 if pool else 2
+    side = st.integers(0, most)
+    padding = draw(st.sampled_from(["valid", "same"]) | side | st.tuples(side, side, side, side))
+    try:
+        return size, window(size, kernel, stride, padding, dilation, pool and draw(st.booleans()))
+    except ShapeError:
+        assume(False)
+        raise
+
+
+# Convolution, matrix products.
+
+
+@case("conv2d", "conv2d_dx", "conv2d_dw")
+def _convolution(draw, op, dtype):
+    size, win = draw(windows())
+    groups = draw(st.integers(1, 3))
+    n, cg, fg = draw(st.integers(1, 3)), draw(st.integers(1, 2)), draw(st.integers(1, 2))
+    x = integers(draw, (n, *size, groups * cg), dtype)
+    w = integers(draw, (*win.kernel, cg, groups * fg), dtype)
+    dy = integers(draw, (n, *win.out, groups * fg), dtype)
+    attrs = {"window": win, "groups": groups, "flip": draw(st.booleans())}
+    if op == "conv2d":
+        ins, y = [x, w], oracles.conv2d(x, w, **attrs)
+    elif op == "conv2d_dx":
+        ins, y = [dy, w], oracles.conv2d_dx(dy, w, x.shape, **attrs)
+    else:
+        ins, y = [x, dy], oracles.conv2d_dw(x, dy, w.shape, **attrs)
+    return Case(ins, [(y.shape, dtype)], [y], attrs, exact=True)
+
+
+@case("matmul", "matmul_dx", "matmul_dw")
+def _products(draw, op, dtype):
+    n, i, u = draw(axis), draw(st.integers(1, 9)), draw(axis)
+    x, w, dy = integers(draw, (n, i), dtype), integers(draw, (i, u), dtype), integers(draw, (n, u), dtype)
+    left, right, ins = {"matmul": (x, w, [x, w]), "matmul_dx": (dy, w.T, [dy, w]), "matmul_dw": (x.T, dy, [x, dy])}[op]
+    y = np.array([[sum(a * b for a, b in zip(row, column, strict=True)) for column in right.T] for row in left])
+    return Case(ins, [(y.shape, dtype)], [y], exact=True)
+
+
+@case("bias")
+def _bias(draw, op, dtype):
+    shape = draw(shapes)
+    x, b = integers(draw, shape, dtype), integers(draw, shape[-1:], dtype)
+    y = np.array([x[at] + b[at[-1]] for at in np.ndindex(shape)]).reshape(shape)
+    return Case([x, b], [(shape, dtype)], [y], exact=True)
+
+
+@case("bias_db")
+def _bias_db(draw, op, dtype):
+    shape = draw(shapes)
+    dy = integers(draw, shape, dtype)
+    return Case([dy], [(shape[-1:], dtype)], [[sum(dy[..., c].reshape(-1)) for c in range(shape[-1])]], exact=True)
+
+
+@case("add")
+def _add(draw, op, dtype):
+    shape = draw(shapes)
+    a, b = integers(draw, shape, dtype), integers(draw, shape, dtype)
+    return Case([a, b], [(shape, dtype)], [[p + q for p, q in zip(a, b, strict=True)]], exact=True)
+
+
+@case("reshape")
+def _reshape(draw, op, dtype):
+    # The same memory, so what comes out under the input's shape is the input.
+    x = reals(draw, draw(shapes), dtype)
+    return Case([x], [0], [x], exact=True)
+
+
+# Pooling.
+
+
+@case("max_pool2d", "max_pool2d_dx")
+def _max_pool(draw, op, dtype):
+    size, win = draw(windows(pool=True))
+    x = integers(draw, (draw(st.integers(1, 2)), *size, draw(st.integers(1, 3))), dtype, low=-2, high=2)
+    y, winner = oracles.max_pool2d(x, win)
+    if op == "max_pool2d":
+        return Case([x], [(y.shape, dtype), (y.shape, "uint8")], [y, winner], {"window": win}, exact=True)
+    dy = integers(draw, y.shape, dtype)
+    dx = oracles.max_pool2d_dx(x, dy, win)
+    return Case([winner.astype("uint8"), dy], [(x.shape, dtype)], [dx], {"window": win}, exact=True)
+
+
+@case("average_pool2d", "average_pool2d_dx")
+def _average_pool(draw, op, dtype):
+    size, win = draw(windows(pool=True))
+    x = integers(draw, (draw(st.integers(1, 2)), *size, draw(st.integers(1, 3))), dtype)
+    attrs = {"window": win, "count_include_pad": draw(st.booleans())}
+    y = oracles.average_pool2d(x, **attrs)
+    if op == "average_pool2d":
+        return Case([x], [(y.shape, dtype)], [y], attrs, scale=4)
+    dy = integers(draw, y.shape, dtype)
+    return Case([dy], [(x.shape, dtype)], [oracles.average_pool2d_dx(x, dy, **attrs)], attrs, scale=9)
+
+
+# Element-wise functions.
+
+
+def _attributes(draw, name):
+    if name in ("leaky_relu", "elu"):
+        return {"alpha": draw(st.sampled_from([0.01, 0.25, 1.0, 1.7]))}
+    return {"approximate": draw(st.sampled_from(["none", "tanh"]))} if name == "gelu" else {}
+
+
+_FUNCTIONS = [name for name in (*FROM_OUTPUT, *FROM_INPUT) if name != "softmax"]
+
+
+@case(*_FUNCTIONS, *(f"{name}_dx" for name in _FUNCTIONS))
+def _elementwise(draw, op, dtype):
+    name = op.removesuffix("_dx")
+    x, attrs = reals(draw, draw(shapes), dtype), _attributes(draw, name)
+    y, slope = formulas.activation(name, x, attrs)
+    if op == name:
+        return Case([x], [(x.shape, dtype)], [y], attrs)
+    dy = reals(draw, x.shape, dtype)
+    kept = y.astype(dtype) if name in FROM_OUTPUT else x
+    # 1 - y and 1 - y^2 keep only as many digits as y leaves them; the product has dy's size.
+    return Case([kept, dy], [(x.shape, dtype)], [dy * slope], attrs, scale=float(abs(dy).max()) * 4)
+
+
+@case("softmax", "softmax_dx")
+def _softmax(draw, op, dtype):
+    x = reals(draw, draw(shapes), dtype, draw(st.sampled_from([1.0, 100.0])))
+    y = formulas.softmax(x)
+    if op == "softmax":
+        return Case([x], [(x.shape, dtype)], [y])
+    dy, kept = reals(draw, x.shape, dtype), y.astype(dtype)
+    dx = formulas.softmax_dx(kept.astype(np.float64), dy)
+    return Case([kept, dy], [(x.shape, dtype)], [dx], scale=float(abs(dy).max()))
+
+
+# Dropout.
+
+
+@case("dropout", "dropout_dx")
+def _dropout(draw, op, dtype):
+    shape = draw(shapes)
+    rate, seed = draw(st.sampled_from([0.01, 0.3, 0.5, 0.9])), draw(st.integers(0, 99))
+    x = reals(draw, shape, dtype)
+    if op == "dropout_dx":
+        mask = integers(draw, shape, "bool", 0, 2)
+        return Case([mask, x], [(shape, dtype)], [x * mask / (1 - rate)], {"rate": rate}, scale=20)
+    step, first = draw(st.integers(0, 2**40)), draw(st.integers(0, 2**31))
+    block, key = np.zeros(7), stream(seed, "dropout", "drop1")
+    block[1:3] = step, first
+    mask = np.zeros(shape, bool)
+    for n in range(shape[0]):
+        for e in range(prod(shape[1:])):
+            word = philox((e // 4, first + n, step % 2**32, step >> 32), key)[e % 4]
+            mask[n].reshape(-1)[e] = (word >> 8) * 2.0**-24 >= rate
+    outs, y = [(shape, dtype), (shape, "bool")], x * mask / (1 - rate)
+    return Case([x, block], outs, [y, mask], {"rate": rate, "key": key}, scale=20)
+
+
+# Batch normalisation.
+
+
+@case("batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx")
+def _batch_norm(draw, op, dtype):
+    shape = draw(shapes)
+    # An offset far from 0: E[x^2] - E[x]^2 would lose every digit of the variance here.
+    x = reals(draw, shape, dtype) + np.asarray(draw(st.sampled_from([0, 0, 100])), dtype)
+    gamma, beta = reals(draw, shape[-1:], dtype), reals(draw, shape[-1:], dtype)
+    attrs = {"epsilon": draw(st.sampled_from([1e-5, 1e-3, 0.1]))}
+    mean, var, unbiased = formulas.batch_statistics(x)
+    # With all values of a channel nearly alike everything is divided by a rounding error.
+    assume((var > 1e-2).all() or op == "batch_norm_inference")
+    size = float(abs(gamma).max() + abs(beta).max()) * (1 + float(abs(x).max()) / 10)
+    per_channel = [(shape[-1:], dtype)] * 3
+    if op == "batch_norm":
+        y = formulas.batch_norm(x, gamma, beta, mean, var, **attrs)
+        scale = size * float(1 + abs(x).max())
+        return Case([x, gamma, beta], [(shape, dtype), *per_channel], [y, mean, var, unbiased], attrs, scale=scale)
+    if op == "batch_norm_inference":
+        mean, var = reals(draw, shape[-1:], dtype), abs(reals(draw, shape[-1:], dtype)) + np.asarray(0.1, dtype)
+        y = formulas.batch_norm(x, gamma, beta, mean, var, **attrs)
+        return Case([x, gamma, beta, mean, var], [(shape, dtype)], [y], attrs, scale=size * 100)
+    mean, var, dy = mean.astype(dtype), var.astype(dtype), reals(draw, shape, dtype)
+    dx, dgamma, dbeta = formulas.batch_norm_backward(x, gamma, mean, var, dy, **attrs)
+    scale = size * float(1 + abs(dy).sum()) * float(1 + abs(x).max())
+    if op == "batch_norm_dparams":
+        return Case([x, mean, var, dy], per_channel[:2], [dgamma, dbeta], attrs, scale=scale)
+    sums = [dgamma.astype(dtype), dbeta.astype(dtype)]
+    return Case([x, gamma, mean, var, *sums, dy], [(shape, dtype)], [dx], attrs, scale=scale)
+
+
+@case("batch_norm_running")
+def _running(draw, op, dtype):
+    c, momentum = draw(axis), draw(st.sampled_from([0.0, 0.5, 0.9]))
+    new, old = ([reals(draw, (c,), dtype) for _ in range(2)] for _ in range(2))
+    expected = [
+        [momentum * a + (1 - momentum) * b for a, b in zip(*both, strict=True)] for both in zip(old, new, strict=True)
+    ]
+    return Case(new, old, expected, {"momentum": momentum}, scale=20)
+
+
+# Losses.
+
+
+@case(*formulas.LOSSES, *(f"{op}_dz" for op in formulas.LOSSES))
+def _loss(draw, op, dtype):
+    name = op.removesuffix("_dz")
+    shape = draw(shapes)
+    z = reals(draw, shape, dtype, draw(st.sampled_from([1.0, 30.0])))
+    if name == "softmax_cross_entropy":
+        labels = _generator(draw).integers(0, shape[-1], shape[:-1])
+        if draw(st.booleans()):  # ties: the first of equal scores is the answer
+            z = np.sign(z)
+    else:
+        labels = reals(draw, shape, dtype) if name == "mse" else integers(draw, shape, dtype, 0, 2)
+    loss, hits, dz = formulas.LOSSES[name](z.astype(np.float64), labels)
+    scale = float(1 + abs(z).max()) ** (2 if name == "mse" else 1)
+    if op == name:
+        return Case([z, labels], [(loss.shape, dtype)] * 2, [loss, hits], scale=scale)
+    return Case([z, labels], [(shape, dtype)], [dz], scale=scale)
+
+
+# Optimizers.
+
+_MOMENTS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
+_OPTIMIZERS = {
+    "sgd": (
+        {"momentum": 0.0, "nesterov": False},
+        {"momentum": 0.9, "nesterov": False},
+        {"momentum": 0.8, "nesterov": True},
+    ),
+    "rmsprop": ({"alpha": 0.99, "epsilon": 1e-8, "momentum": 0.0}, {"alpha": 0.9, "epsilon": 1e-3, "momentum": 0.9}),
+    "adam": (_MOMENTS, {"beta1": 0.5, "beta2": 0.9, "epsilon": 1e-3}),
+    "adamw": (_MOMENTS,),
+}
+
+
+@case(*_OPTIMIZERS)
+def _optimizer(draw, op, dtype):
+    attrs = dict(draw(st.sampled_from(_OPTIMIZERS[op])), weight_decay=draw(st.sampled_from([0.0, 0.01, 0.3])))
+    slots = {"sgd": int(attrs.get("momentum", 0) > 0), "rmsprop": 1 + (attrs.get("momentum", 0) > 0)}.get(op, 2)
+    # A size on either side of the piece that kernels work on at a time is tried in tests/optim.
+    size, step, n = draw(st.integers(1, 12)), draw(st.integers(1, 1000)), draw(st.integers(1, 64))
+    lr = draw(st.sampled_from([0.1, 1e-3]))
+    params, sums = reals(draw, (size,), dtype), reals(draw, (size,), dtype)
+    state = [abs(reals(draw, (size,), dtype)) for _ in range(slots)]
+    corrections = (1 - attrs["beta1"] ** step, 1 - attrs["beta2"] ** step) if "beta1" in attrs else (0.0, 0.0)
+    block = np.array([step, 0, 0, lr, 1 / n, *corrections])
+    expected = np.empty((1 + slots, size))
+    for i in range(size):
+        one = formulas.Scalar(op, float(params[i]), [float(s[i]) for s in state], attrs)
+        one.update(float(sums[i]) / n, lr, step)
+        expected[:, i] = one.p, *one.slots
+    outs = [0, *range(3, 3 + slots)]
+    return Case([params, sums, block, *state], outs, list(expected), attrs, scale=100)

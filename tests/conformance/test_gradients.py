@@ -1,0 +1,117 @@
+"""Gradients of whole models against central differences in float64."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from tests.building import build
+from tests.strategies import FUNCTIONS, models
+
+from cnnforge.spec import ModelSpec
+
+STEP = 1e-5
+
+
+def directional_error(spec: ModelSpec, batch: int = 3, seed: int = 0) -> float:
+    """|<grad, v> - (L(p + hv) - L(p - hv)) / 2h|, relative, along one random direction over all parameters."""
+    built = build(spec, batch=batch, seed=seed)
+    built.run("forward", "loss", "backward")
+    rng = np.random.default_rng(seed + 1)
+    params = {name: built.exe.weights.params[name] for name in built.exe.grads}
+    direction = {name: rng.normal(size=a.shape) for name, a in params.items()}
+    exact = sum(float((built.exe.grads[name] * direction[name]).sum()) for name in params)
+    start = {name: a.copy() for name, a in params.items()}
+
+    def at(h: float) -> float:
+        for name, a in params.items():
+            a[...] = start[name] + h * direction[name]
+        return built.loss()
+
+    # Richardson's extrapolation of two central differences: the error falls with the fourth power of the step.
+    coarse, fine = ((at(h) - at(-h)) / (2 * h) for h in (2 * STEP, STEP))
+    numeric = (4 * fine - coarse) / 3
+    return abs(numeric - exact) / max(1.0, abs(exact))
+
+
+@settings(max_examples=150, deadline=None)
+@given(models(smooth=True))
+def test_random_models(spec):
+    assert directional_error(spec) < 1e-6
+
+
+def one_block(block: dict, size=(6, 5, 4), after: dict | None = None) -> ModelSpec:
+    layers = {
+        "first": {"type": "conv", "filters": 4, "kernel": 1},
+        "block": block,
+        "tail": after or {"type": "fc", "units": 3},
+    }
+    return ModelSpec.model_validate({"name": "one", "input": list(size), "layers": layers})
+
+
+BLOCKS = {
+    "conv": {"type": "conv", "filters": 3, "kernel": 3},
+    "conv same stride 2": {"type": "conv", "filters": 3, "kernel": [2, 3], "stride": 2, "padding": "same"},
+    "conv dilated": {"type": "conv", "filters": 2, "kernel": 3, "dilation": 2, "padding": 2},
+    "conv groups": {"type": "conv", "filters": 4, "kernel": 3, "groups": 2, "padding": [0, 1, 2, 0]},
+    "conv depthwise": {"type": "conv", "filters": 8, "kernel": 3, "groups": 4},
+    "conv flip": {"type": "conv", "filters": 2, "kernel": [3, 2], "flip": True},
+    "conv 1x1": {"type": "conv", "filters": 5, "kernel": 1, "bias": False},
+    "max pool": {"type": "pool", "kernel": 2},
+    "max pool overlapping": {"type": "pool", "kernel": 3, "stride": 1, "padding": 1},
+    "average pool": {"type": "pool", "kernel": 3, "stride": 2, "padding": 1, "mode": "average"},
+    "average pool ceil": {"type": "pool", "kernel": 2, "mode": "average", "ceil_mode": True, "count_include_pad": True},
+    "global max": {"type": "global_pool", "mode": "max"},
+    "global average": {"type": "global_pool"},
+    "flatten": {"type": "flatten"},
+    "fc": {"type": "fc", "units": 4, "activation": "tanh"},
+    "dropout": {"type": "dropout", "rate": 0.4},
+    "batch_norm": {"type": "batch_norm"},
+    "batch_norm frozen": {"type": "batch_norm", "trainable": False},
+    **{f: {"type": "activation", "function": f} for f in (*FUNCTIONS, "softmax")},
+    "gelu tanh": {"type": "activation", "function": "gelu", "approximate": "tanh"},
+    "leaky_relu steep": {"type": "activation", "function": "leaky_relu", "alpha": 1.7},
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_block(name):
+    for seed in range(3):
+        assert directional_error(one_block(BLOCKS[name]), seed=seed) < 1e-6
+
+
+def test_batch_norm_after_fc():
+    assert directional_error(one_block({"type": "fc", "units": 6}, after={"type": "batch_norm"})) < 1e-6
+
+
+@pytest.mark.parametrize("ending", ["softmax", "sigmoid", "tanh", "none"])
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy", "mse"])
+def test_every_loss_behind_every_ending(loss, ending):
+    spec = one_block(BLOCKS["conv"], after={"type": "fc", "units": 3, "activation": ending})
+    spec = spec.model_copy(update={"loss": ModelSpec.model_validate(spec.model_dump() | {"loss": loss}).loss})
+    assert directional_error(spec) < 1e-6
+
+
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "sigmoid_cross_entropy", "mse"])
+def test_losses_over_pictures(loss):
+    """A net without fc: one prediction per position."""
+    tree = {
+        "name": "map", "input": [4, 5, 2], "loss": loss,
+        "layers": {"a": {"type": "conv", "filters": 3, "kernel": 2}},
+    }  # fmt: skip
+    assert directional_error(ModelSpec.model_validate(tree)) < 1e-6
+
+
+def test_every_single_gradient_of_a_small_model():
+    """Element by element, so that two errors cannot cancel along a direction."""
+    spec = one_block(BLOCKS["conv same stride 2"], size=(4, 4, 2))
+    built = build(spec, batch=2)
+    built.run("forward", "loss", "backward")
+    for name, grad in built.exe.grads.items():
+        array, exact = built.exe.weights.params[name], grad.copy()
+        for at in np.ndindex(array.shape):
+            kept = array[at]
+            array[at] = kept + STEP
+            up = built.loss()
+            array[at] = kept - STEP
+            down = built.loss()
+            array[at] = kept
+            assert abs((up - down) / (2 * STEP) - exact[at]) < 1e-6 * max(1, abs(exact[at])), f"{name}{at}"

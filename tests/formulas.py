@@ -1,0 +1,177 @@
+"""Published formulas on single Python floats: what element-wise kernels, norms, losses and optimizers are held to.
+
+Written from the papers and PyTorch's documentation, not from the kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
+
+
+def _normal_cdf(x: float) -> float:
+    return 0.5 * math.erfc(-x / math.sqrt(2))
+
+
+def _gelu_tanh(x: float) -> tuple[float, float]:
+    u = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    du = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x**2)
+    return x * 0.5 * (1 + math.tanh(u)), 0.5 * (1 + math.tanh(u)) + x * 0.5 * (1 - math.tanh(u) ** 2) * du
+
+
+#: name -> (f(x), f'(x)), given the op's attributes. The derivative at a kink is PyTorch's: the one from the left.
+ACTIVATIONS: dict[str, Callable[[float, dict[str, Any]], tuple[float, float]]] = {
+    "relu": lambda x, a: (max(x, 0.0), float(x > 0)),
+    "leaky_relu": lambda x, a: (x if x > 0 else a["alpha"] * x, 1.0 if x > 0 else a["alpha"]),
+    "elu": lambda x, a: (x, 1.0) if x > 0 else (a["alpha"] * math.expm1(x), a["alpha"] * math.exp(x)),
+    "sigmoid": lambda x, a: (sigmoid(x), sigmoid(x) * sigmoid(-x)),
+    "tanh": lambda x, a: (math.tanh(x), 1 / math.cosh(x) ** 2),
+    "gelu": lambda x, a: (
+        _gelu_tanh(x)
+        if a["approximate"] == "tanh"
+        else (x * _normal_cdf(x), _normal_cdf(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi))
+    ),
+    "silu": lambda x, a: (x * sigmoid(x), sigmoid(x) * (1 + x * sigmoid(-x))),
+}
+
+
+def activation(name: str, x: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """(f(x), f'(x)), element by element."""
+    pairs = [ACTIVATIONS[name](float(v), attrs) for v in x.reshape(-1)]
+    return tuple(np.array(part, np.float64).reshape(x.shape) for part in zip(*pairs, strict=True))
+
+
+def softmax(z: np.ndarray) -> np.ndarray:
+    """Over the last axis."""
+    y = np.empty(z.shape)
+    for at in np.ndindex(z.shape[:-1]):
+        powers = [math.exp(float(v) - float(max(z[at]))) for v in z[at]]
+        y[at] = [p / math.fsum(powers) for p in powers]
+    return y
+
+
+def softmax_dx(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """dx_i = sum_j dy_j y_j (i == j) - y_i y_j: the whole Jacobian."""
+    dx = np.zeros(y.shape)
+    for at in np.ndindex(y.shape[:-1]):
+        for i, j in product(range(y.shape[-1]), repeat=2):
+            dx[(*at, i)] += dy[(*at, j)] * y[(*at, j)] * ((i == j) - y[(*at, i)])
+    return dx
+
+
+def softmax_cross_entropy(z: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Loss per sample, share of right answers per sample, gradient of the summed loss."""
+    y, rows = softmax(z), max(1, labels[0].size)
+    loss, hits, dz = np.zeros(len(z)), np.zeros(len(z)), np.zeros(z.shape)
+    for at in np.ndindex(labels.shape):
+        right = int(labels[at])
+        top = float(max(z[at]))
+        loss[at[0]] += (top + math.log(math.fsum(math.exp(float(v) - top) for v in z[at])) - z[at][right]) / rows
+        hits[at[0]] += (list(z[at]).index(max(z[at])) == right) / rows
+        for k in range(z.shape[-1]):
+            dz[(*at, k)] = (y[(*at, k)] - (k == right)) / rows
+    return loss, hits, dz
+
+
+def sigmoid_cross_entropy(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    loss, hits, dz = np.zeros(len(z)), np.zeros(len(z)), np.zeros(z.shape)
+    for at in np.ndindex(z.shape):
+        v, target = float(z[at]), float(t[at])
+        # log sigmoid(v) = -log(1 + e^-v), on the side where the exponential is small
+        log_yes, log_no = (-math.log1p(math.exp(-abs(v))) + min(s * v, 0) for s in (1, -1))
+        loss[at[0]] -= (target * log_yes + (1 - target) * log_no) / z[0].size
+        hits[at[0]] += ((v > 0) == (target > 0.5)) / z[0].size
+        dz[at] = (sigmoid(v) - target) / z[0].size
+    return loss, hits, dz
+
+
+def mse(y: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    loss, dz = np.zeros(len(y)), np.zeros(y.shape)
+    for at in np.ndindex(y.shape):
+        loss[at[0]] += (float(y[at]) - float(target[at])) ** 2 / y[0].size
+        dz[at] = 2 * (float(y[at]) - float(target[at])) / y[0].size
+    return loss, np.zeros(len(y)), dz
+
+
+LOSSES = {"softmax_cross_entropy": softmax_cross_entropy, "sigmoid_cross_entropy": sigmoid_cross_entropy, "mse": mse}
+
+
+def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean, biased variance, unbiased variance) per channel; of one value the unbiased one is 0 here."""
+    mean, var, unbiased = (np.zeros(x.shape[-1]) for _ in range(3))
+    for c in range(x.shape[-1]):
+        values = [float(v) for v in x[..., c].reshape(-1)]
+        mean[c] = math.fsum(values) / len(values)
+        squares = math.fsum((v - mean[c]) ** 2 for v in values)
+        var[c], unbiased[c] = squares / len(values), squares / max(1, len(values) - 1)
+    return mean, var, unbiased
+
+
+def batch_norm(x, gamma, beta, mean, var, epsilon) -> np.ndarray:
+    y = np.empty(x.shape)
+    for at in np.ndindex(x.shape):
+        c = at[-1]
+        y[at] = gamma[c] * (x[at] - mean[c]) / math.sqrt(var[c] + epsilon) + beta[c]
+    return y
+
+
+def batch_norm_backward(x, gamma, mean, var, dy, epsilon) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(dx, dgamma, dbeta) through the statistics as well, one derivative at a time (Ioffe and Szegedy, section 3)."""
+    rows = x.size // x.shape[-1]
+    dx, dgamma, dbeta = np.zeros(x.shape), np.zeros(x.shape[-1]), np.zeros(x.shape[-1])
+    for c in range(x.shape[-1]):
+        deviation = math.sqrt(var[c] + epsilon)
+        values = [(at, float(x[(*at, c)]), float(dy[(*at, c)])) for at in np.ndindex(x.shape[:-1])]
+        dgamma[c] = math.fsum(d * (v - mean[c]) / deviation for _, v, d in values)
+        dbeta[c] = math.fsum(d for _, _, d in values)
+        dvar = math.fsum(d * gamma[c] * (v - mean[c]) * -0.5 * deviation**-3 for _, v, d in values)
+        dmean = math.fsum(-d * gamma[c] / deviation for _, _, d in values)
+        dmean += dvar * math.fsum(-2 * (v - mean[c]) for _, v, _ in values) / rows
+        for at, v, d in values:
+            dx[(*at, c)] = d * gamma[c] / deviation + dvar * 2 * (v - mean[c]) / rows + dmean / rows
+    return dx, dgamma, dbeta
+
+
+class Scalar:
+    """One parameter under an optimizer, as torch.optim's documentation writes it. ``slots`` in our order."""
+
+    def __init__(self, kind: str, p: float, slots: list[float], attrs: dict[str, Any]) -> None:
+        self.kind, self.p, self.slots, self.attrs = kind, p, list(slots), attrs
+
+    def update(self, g: float, lr: float, step: int) -> None:
+        """One step with mean gradient ``g``; ``step`` from 1."""
+        a = self.attrs
+        if self.kind == "adamw":
+            self.p -= lr * a["weight_decay"] * self.p
+        else:
+            g += a["weight_decay"] * self.p
+        getattr(self, f"_{self.kind.removesuffix('w')}")(g, lr, step)
+
+    def _sgd(self, g: float, lr: float, step: int) -> None:
+        if momentum := self.attrs["momentum"]:
+            self.slots[0] = momentum * self.slots[0] + g
+            g = g + momentum * self.slots[0] if self.attrs["nesterov"] else self.slots[0]
+        self.p -= lr * g
+
+    def _rmsprop(self, g: float, lr: float, step: int) -> None:
+        a = self.attrs
+        self.slots[0] = a["alpha"] * self.slots[0] + (1 - a["alpha"]) * g * g
+        g = g / (math.sqrt(self.slots[0]) + a["epsilon"])
+        if a["momentum"]:
+            g = self.slots[1] = a["momentum"] * self.slots[1] + g
+        self.p -= lr * g
+
+    def _adam(self, g: float, lr: float, step: int) -> None:
+        a = self.attrs
+        self.slots[0] = a["beta1"] * self.slots[0] + (1 - a["beta1"]) * g
+        self.slots[1] = a["beta2"] * self.slots[1] + (1 - a["beta2"]) * g * g
+        mean, square = self.slots[0] / (1 - a["beta1"] ** step), self.slots[1] / (1 - a["beta2"] ** step)
+        self.p -= lr * mean / (math.sqrt(square) + a["epsilon"])

@@ -1,0 +1,120 @@
+"""Hypothesis strategies for models: small, of every block, mostly possible."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from cnnforge.blocks.activation import ALPHA, Function
+from cnnforge.errors import ConfigErrors
+from cnnforge.spec import ModelSpec
+
+FUNCTIONS = [f for f in Function.__args__ if f != "softmax"]
+ENDINGS = [*FUNCTIONS, "none"]
+PADDINGS = st.sampled_from(["valid", "same", 0, 1, [1, 0, 2, 1]])
+
+
+def sizes(low: int, high: int):
+    """An int or [height, width]."""
+    one = st.integers(low, high)
+    return one | st.lists(one, min_size=2, max_size=2)
+
+
+@st.composite
+def convs(draw):
+    groups = draw(st.sampled_from([1, 1, 1, 2]))
+    return {
+        "type": "conv",
+        "filters": groups * draw(st.integers(1, 3)),
+        "kernel": draw(sizes(1, 3)),
+        "stride": draw(sizes(1, 2)),
+        "padding": draw(PADDINGS),
+        "dilation": draw(st.sampled_from([1, 1, 1, 2, [2, 1]])),
+        "groups": groups,
+        "flip": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "activation": draw(st.sampled_from(ENDINGS)),
+    }
+
+
+@st.composite
+def pools(draw):
+    return {
+        "type": "pool",
+        "kernel": draw(sizes(2, 3)),
+        "stride": draw(st.none() | sizes(1, 3)),
+        "padding": draw(st.sampled_from(["valid", "same", 0, 1, [1, 0, 0, 1]])),
+        "mode": draw(st.sampled_from(["max", "average"])),
+        "ceil_mode": draw(st.booleans()),
+        "count_include_pad": draw(st.booleans()),
+    }
+
+
+@st.composite
+def activations(draw):
+    function = draw(st.sampled_from([*FUNCTIONS, "softmax"]))
+    block = {"type": "activation", "function": function}
+    if function in ALPHA:
+        block["alpha"] = draw(st.sampled_from([0.01, 0.3, 1.5]))
+    if function == "gelu":
+        block["approximate"] = draw(st.sampled_from(["none", "tanh"]))
+    return block
+
+
+ANYWHERE = (
+    activations()
+    | st.fixed_dictionaries({"type": st.just("dropout"), "rate": st.sampled_from([0.0, 0.25, 0.5])})
+    | st.fixed_dictionaries({"type": st.just("batch_norm"), "epsilon": st.sampled_from([1e-5, 1e-2])})
+)
+SPATIAL = convs() | pools() | ANYWHERE
+HEADS = st.sampled_from(
+    [
+        [],
+        [{"type": "flatten"}],
+        [{"type": "global_pool", "mode": "max"}],
+        [{"type": "global_pool", "mode": "average"}],
+    ]
+)
+FC = st.fixed_dictionaries(
+    {
+        "type": st.just("fc"),
+        "units": st.integers(1, 5),
+        "bias": st.booleans(),
+        "activation": st.sampled_from(ENDINGS),
+    }
+)
+LAST = st.sampled_from(
+    [
+        {"type": "fc", "units": 3, "activation": "softmax"},
+        {"type": "fc", "units": 1, "activation": "sigmoid"},
+        {"type": "fc", "units": 2, "activation": "sigmoid"},
+        {"type": "fc", "units": 2},
+        {"type": "fc", "units": 3, "activation": "tanh"},
+    ]
+)
+
+
+@st.composite
+def models(draw, smooth: bool = False) -> ModelSpec:
+    """A valid ModelSpec. ``smooth``: without kinks and ties, where differences say nothing about gradients."""
+    layers = draw(st.lists(SPATIAL, max_size=4)) + draw(HEADS)
+    layers += draw(st.lists(FC | ANYWHERE, max_size=2)) + [draw(LAST)]
+    if smooth:
+        for block in layers:
+            if block.get("activation") in ("relu", "leaky_relu", "elu"):
+                block["activation"] = "silu"
+            if block.get("function") in ("relu", "leaky_relu", "elu"):
+                block["function"] = "gelu"
+                block.pop("alpha", None)
+    tree = {
+        "name": "made",
+        "input": [draw(st.integers(3, 8)), draw(st.integers(3, 8)), draw(st.sampled_from([1, 2, 4]))],
+        "layers": {f"{block['type']}{i}": block for i, block in enumerate(layers, start=1)},
+    }
+    spec = ModelSpec.model_validate(tree)
+    try:
+        _ = spec.table
+    except ConfigErrors:
+        from hypothesis import reject
+
+        reject()
+    return spec

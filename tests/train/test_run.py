@@ -1,0 +1,156 @@
+"""A whole run in its folder, without a tracker."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cnnforge
+from cnnforge.cli.console import PlainConsole
+from cnnforge.config import compose, read_run, validate
+from cnnforge.errors import DataError, DivergedError, InterruptedRun
+from cnnforge.tracking import read
+from cnnforge.train import run as run_module
+from cnnforge.train.run import run
+
+QUICK = [
+    "model=lenet5", "data=synthetic", "data.samples=100", "data.test_samples=30", "data.noise=0.1", "tracking=none",
+    "trainer.batch_size=32",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def go(*overrides):
+    out = io.StringIO()
+    folder, result, outcome = run(validate(compose([*QUICK, *overrides])), PlainConsole(out))
+    return folder, result, outcome, out.getvalue()
+
+
+def test_what_a_run_leaves_behind():
+    folder, result, outcome, said = go("trainer.epochs=3")
+    assert outcome is None
+    assert folder == Path("runs/lenet5-synthetic")
+    assert Path("runs/latest").resolve() == folder.resolve()
+    names = {p.name for p in folder.iterdir()}
+    assert {"config.yaml", "journal.jsonl", "result.json", "plan.json", "checkpoints", "model"} <= names
+    written = json.loads((folder / "result.json").read_text())
+    assert written == result
+    assert {
+        "status", "epochs", "steps", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss",
+        "test_accuracy", "samples_per_second", "wall_seconds", "peak_memory_bytes",
+    } <= written.keys()  # fmt: skip
+    assert (written["status"], written["epochs"], written["steps"]) == ("finished", 3, 9)
+    assert "epoch 3/3" in said
+    assert "90 train, 10 validation, 30 test samples" in said
+
+
+def test_the_resolved_config_gives_the_same_run():
+    folder, *_ = go("trainer.epochs=1", "seed=5")
+    again = validate(read_run(folder / "config.yaml"))
+    assert again == validate(compose([*QUICK, "trainer.epochs=1", "seed=5"]))
+
+
+def test_two_runs_of_one_config_are_equal_to_the_bit():
+    ends = [cnnforge.Model.load(go("trainer.epochs=2")[0]) for _ in range(2)]
+    for name in ends[0].params:
+        np.testing.assert_array_equal(ends[0].params[name], ends[1].params[name])
+
+
+def test_the_journal_holds_what_the_result_says():
+    folder, result, *_ = go("trainer.epochs=2", "trainer.log_every=2")
+    records, _ = read(folder / "journal.jsonl")
+    kinds = [r["kind"] for r in records]
+    assert kinds[-1] == "end"
+    metrics = [r for r in records if r["kind"] == "metrics"]
+    assert [r["step"] for r in metrics if "step/train_loss" in r["values"]] == [2, 4, 6]
+    epochs = [r for r in metrics if "val_loss" in r["values"]]
+    assert [r["step"] for r in epochs] == [1, 2]
+    assert epochs[-1]["values"]["val_loss"] == result["val_loss"]
+    params = next(r for r in records if r["kind"] == "params")["values"]
+    assert params["model.layers.conv1.filters"] == "6"
+    tags = {name: value for r in records if r["kind"] == "tags" for name, value in r["values"].items()}
+    assert tags["backend"] == "numpy"
+    assert "numpy.version" in tags
+
+
+def test_the_model_that_is_tested_is_the_best_one():
+    folder, result, *_ = go("trainer.epochs=4", "optimizer.lr=0.01")
+    best = cnnforge.Model.load(folder / "checkpoints" / "best")
+    saved = cnnforge.Model.load(folder / "model")
+    for name in best.params:
+        np.testing.assert_array_equal(best.params[name], saved.params[name])
+    assert result["best_val_accuracy"] >= result["val_accuracy"]
+
+
+def test_a_run_folder_loads_as_a_model_and_takes_raw_pictures_through_its_preprocessing():
+    folder, *_ = go("trainer.epochs=1")
+    model = cnnforge.Model.load(folder)
+    assert model.preprocessing is not None
+    raw = np.zeros((2, 32, 32, 1), np.float32)
+    assert model.predict(model.preprocessing.apply(raw)).shape == (2, 10)
+
+
+def test_without_validation_the_last_checkpoint_is_tested():
+    folder, result, *_ = go("trainer.epochs=2", "data.validation=0")
+    assert "val_loss" not in result
+    assert not (folder / "checkpoints" / "best").exists()
+    assert "test_accuracy" in result
+
+
+def test_divergence_is_recorded_and_raised():
+    with pytest.raises(DivergedError) as error:
+        go("trainer.epochs=2", "optimizer=sgd", "optimizer.lr=1e30", "optimizer.momentum=0.9", "model=lenet", "model.input=[32,32,1]")
+    assert "where: runs/lenet-synthetic" in str(error.value)
+    result = json.loads(Path("runs/latest/result.json").read_text())
+    assert result["status"] == "diverged"
+    records, _ = read(Path("runs/latest/journal.jsonl"))
+    assert records[-1]["status"] == "diverged"
+
+
+def test_missing_data_leaves_a_folder_that_says_so(monkeypatch):
+    monkeypatch.setenv("CNNFORGE_DATA", "nowhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", "nowhere-either")
+    with pytest.raises(DataError):
+        run(validate(compose(["model=lenet5", "data=mnist", "tracking=none"])), PlainConsole(io.StringIO()))
+    folder = Path("runs/lenet5-mnist")
+    assert (folder / "config.yaml").is_file()
+    assert json.loads((folder / "result.json").read_text())["status"] == "failed"
+
+
+def test_ctrl_c_writes_a_checkpoint_and_ends_as_interrupted(monkeypatch):
+    class Impatient(PlainConsole):
+        def step(self, progress, metrics):
+            if progress.step == 4:
+                import os
+                import signal
+
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(InterruptedRun) as error:
+        run(validate(compose([*QUICK, "trainer.epochs=5"])), Impatient(io.StringIO()))
+    assert error.value.exit_code == 130
+    folder = Path("runs/lenet5-synthetic")
+    assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
+    state = json.loads((folder / "checkpoints" / "last" / "state.json").read_text())
+    assert (state["step"], state["epoch"], state["step_in_epoch"]) == (4, 1, 1)
+
+
+def test_a_bug_still_leaves_a_record(monkeypatch):
+    def broken(*args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(run_module, "make_plan", broken)
+    with pytest.raises(ZeroDivisionError):
+        go()
+    assert json.loads(Path("runs/latest/result.json").read_text())["status"] == "failed"
+
+
+def test_max_steps_and_partial_batches():
+    _, result, *_ = go("trainer.max_steps=2")
+    assert (result["steps"], result["epochs"]) == (2, 1)

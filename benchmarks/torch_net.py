@@ -16,7 +16,7 @@ FUNCTIONS = {
 
 
 def build(spec: ModelSpec) -> nn.Sequential:
-    """Layers up to the value before a last softmax or sigmoid, which PyTorch's losses compute themselves, as ours do."""
+    """Layers up to the value before a last softmax or sigmoid, which PyTorch's losses compute, as ours do."""
     rows = spec.table
     modules: list[nn.Module] = []
     for row in rows:

@@ -1,8 +1,7 @@
 """How fast is a training step beside PyTorch's?
 
-Same net, same starting weights, same batch, same number of threads, forward + loss + backward + Adam, in turn: a round
-times some steps of ours, then some of PyTorch's, then of PyTorch's channels_last. Medians over the rounds, and the ratio
-round by round with its spread.
+Same net, same starting weights, same batch, forward + loss + backward + Adam, in turn: a round times some steps of
+ours, then some of PyTorch's, then of PyTorch's channels_last. Medians over the rounds, and the ratio round by round.
 
     python benchmarks/train_step.py [--model lenet] [--batch 64 128] [--rounds 9] [--steps 10] [--threads 2]
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from cnnforge.backends.base import Array, Backend, Step
@@ -55,8 +56,7 @@ class Bound:
 
     def run(self, *phases: Phase) -> None:
         """Run every kernel of these phases, in the order given."""
-        for phase in phases:
-            self._backend.run(self._steps.get(phase, ()))
+        self._backend.run(chain.from_iterable(self._steps.get(phase, ()) for phase in phases))
 
 
 class Executable:

@@ -46,7 +46,7 @@ def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss) -> Node:
     g.scope, g.path = "loss", ("model", "loss")
     shape, dtype = loss.labels(model.output)
     labels = g.input("labels", shape, dtype or g.dtype)
-    z, prediction = _split_off_activation(g, x, loss)
+    z, prediction = _split_off_activation(g, x, loss) if model.last_activation == loss.fuses else _predicted(g, x, loss)
     g.phase = "loss"
     node = loss.lower(g, z, labels)
     g.phase = "forward"
@@ -55,14 +55,17 @@ def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss) -> Node:
 
 
 def _split_off_activation(g: Graph, x: Value, loss: Loss) -> tuple[Value, Value]:
-    """(what the loss reads, the prediction).
-
-    A softmax or sigmoid that the loss computes itself moves to the ``output`` phase, which training does not run.
+    """(what the loss reads, the prediction): the last softmax or sigmoid, which the loss computes itself, moves to the
+    ``output`` phase, which training does not run.
     """
-    last = g.nodes[-1] if g.nodes else None
-    if last is not None and last.op == loss.fuses and last.out is x:
-        g.nodes[-1] = replace(last, phase="output")
-        return last.ins[0], x
+    last = g.nodes[-1]
+    assert (last.op, last.out) == (loss.fuses, x), f"{last.op} does not end the model"
+    g.nodes[-1] = replace(last, phase="output")
+    return last.ins[0], x
+
+
+def _predicted(g: Graph, x: Value, loss: Loss) -> tuple[Value, Value]:
+    """(what the loss reads, the prediction), where the model does not end with the loss's own function."""
     g.phase = "output"
     return x, loss.predict(g, x)
 

@@ -97,7 +97,7 @@ LAST = st.sampled_from(
 def models(draw, smooth: bool = False) -> ModelSpec:
     """A valid ModelSpec. ``smooth``: without kinks and ties, where differences say nothing about gradients."""
     layers = draw(st.lists(SPATIAL, max_size=4)) + draw(HEADS)
-    layers += draw(st.lists(FC | ANYWHERE, max_size=2)) + [draw(LAST)]
+    layers += [*draw(st.lists(FC | ANYWHERE, max_size=2)), draw(LAST)]
     if smooth:
         for block in layers:
             if block.get("activation") in ("relu", "leaky_relu", "elu"):

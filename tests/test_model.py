@@ -190,7 +190,7 @@ def test_a_damaged_model_is_named(tmp_path):
     blob = bytearray(path.read_bytes())
     blob[-1] ^= 1
     path.write_bytes(blob)
-    with pytest.raises(CheckpointError, match="model.safetensors is damaged"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
         cnnforge.Model.load(tmp_path / "m")
 
 

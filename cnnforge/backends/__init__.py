@@ -32,9 +32,9 @@ def capabilities_of(name: str) -> Capabilities:
     return CAPABILITIES
 
 
-def create(name: str) -> Backend:
-    """A backend, ready to bind."""
+def create(name: str, threads: int | None = None) -> Backend:
+    """A backend, ready to bind. ``threads``: how many it may use; its own choice where not given."""
     resolve(name)
-    from cnnforge.backends.numpy import NumpyBackend
+    from cnnforge.backends.numpy.backend import NumpyBackend
 
-    return NumpyBackend()
+    return NumpyBackend(threads)

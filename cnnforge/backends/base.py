@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from cnnforge.plan.capabilities import Capabilities
@@ -30,7 +30,7 @@ class Backend(Protocol):
     def kernel(self, op: str) -> Kernel:
         """The kernel that runs ``op``, a fused one included."""
 
-    def run(self, steps: Sequence[Step]) -> None:
+    def run(self, steps: Iterable[Step]) -> None:
         """Run bound steps in order. Overflow gives inf or nan without a word: the loop looks at the loss."""
 
     def put(self, host: Any, into: Array) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from cnnforge.backends.base import Kernel, Step
@@ -30,7 +30,7 @@ class NullBackend:
 
         return bind
 
-    def run(self, steps: Sequence[Step]) -> None:
+    def run(self, steps: Iterable[Step]) -> None:
         for step in steps:
             step()
 

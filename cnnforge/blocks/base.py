@@ -94,7 +94,7 @@ def volume(x: Shape, kind: str) -> tuple[int, int, int]:
     if len(x) == 3:
         return x[0], x[1], x[2]
     raise ShapeError(
-        f"{kind} needs a (height, width, channels) input, got {x}",
+        f"{kind} needs a (height, width, channels) input",
         why="fc and flatten give a vector without height and width",
         fix=f"move this {kind} before the first fc or flatten",
     )

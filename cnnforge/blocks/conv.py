@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Literal
 
 from cnnforge.blocks.activation import Ending, apply, default_init
@@ -45,11 +46,12 @@ class Conv(WeightedBlock):
         *_, c = volume(x, "conv")
         for name, channels in (("input channels", c), ("filters", self.filters)):
             if channels % self.groups:
-                fits = [g for g in range(1, self.groups + 1) if c % g == 0 and self.filters % g == 0]
+                common = gcd(c, self.filters)
+                fits = next(g for g in range(min(self.groups, common), 0, -1) if common % g == 0)
                 raise ShapeError(
                     f"{channels} {name} cannot be divided into {self.groups} groups",
                     why=f"{channels} % {self.groups} = {channels % self.groups}, must be 0",
-                    fix=f"groups: {fits[-1]}, or {name} a multiple of {self.groups}",
+                    fix=f"groups: {fits}, or {name} a multiple of {self.groups}",
                 )
         return *self.window(x).out, self.filters
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,17 @@ def summary(folder: Path, result: dict[str, Any], runs: str) -> str:
         rows.append(("test loss", f"{result['test_loss']:.6g}"))
     rows.append(("time", f"{result['wall_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s"))
     rows.append(("run folder", f"{os.path.relpath(folder)}/"))
-    rows.append(("look at it", "cnnforge ui" + (f" --dir {runs}" if runs != "runs" else "")))
+    rows.append(("look at it", f"{own_command()} ui" + (f" --dir {runs}" if runs != "runs" else "")))
     width = max(len(name) for name, _ in rows)
     return "\n" + "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def own_command() -> str:
+    """What to type to run cnnforge again: its name where the shell would find this very one, else its path."""
+    program = Path(sys.argv[0])
+    if program.name != "cnnforge":
+        return "python -m cnnforge"
+    found = shutil.which("cnnforge")
+    if found is not None and Path(found).resolve() == program.resolve():
+        return "cnnforge"
+    return os.path.relpath(program)

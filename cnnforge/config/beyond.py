@@ -6,8 +6,10 @@ files: Hydra never opens one. Importing it raises ImportError where an installed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from hydra import version
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.core.object_type import ObjectType
@@ -21,6 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 from cnnforge.config.plain import Kind, Listing, Override, Source
 from cnnforge.config.sources import Entry, Repository
 
+#: How Hydra begins a complaint about a file.
+_INSIDE = re.compile(r"In '([^']+)': (.*)")
 _KINDS: dict[OverrideType, Kind] = {
     OverrideType.CHANGE: "change",
     OverrideType.ADD: "add",
@@ -30,11 +34,11 @@ _KINDS: dict[OverrideType, Kind] = {
 
 
 class Refused(Exception):
-    """Hydra's complaint in one line. about: the override that it names, or an empty string."""
+    """Hydra's complaint in one line. about: the override that it names; within: the config file that it names."""
 
-    def __init__(self, why: str, about: str = "") -> None:
+    def __init__(self, why: str, about: str = "", within: str = "") -> None:
         super().__init__(why)
-        self.why, self.about = why, about
+        self.why, self.about, self.within = why, about, within
 
 
 class Missing(Exception):
@@ -67,6 +71,7 @@ def _parsed(text: str) -> HydraOverride:
 def defaults_list(repository: Repository, root: str, texts: Sequence[str]) -> Listing:
     """The files that make up ``root`` under the overrides ``texts``. Raises Missing and Refused."""
     overrides = [_parsed(text) for text in texts]
+    version.setbase("1.3")  # Hydra's own switch, global to it: without it 1.1's rules hold, and warn
     try:
         found = create_defaults_list(
             repo=_View(repository),  # type: ignore[arg-type]
@@ -79,7 +84,9 @@ def defaults_list(repository: Repository, root: str, texts: Sequence[str]) -> Li
         raise Missing(str(error.missing_cfg_file)) from None
     except (HydraException, OmegaConfBaseException, ValueError, AssertionError, RecursionError) as error:
         line = _first_line(error)
-        about = [o for o in overrides if f"'{o.get_key_element()}'" in line or o.key_or_group in line]
+        if inside := _INSIDE.fullmatch(line):
+            raise Refused(inside[2], within=inside[1]) from None
+        about = [o for o in overrides if o.key_or_group in line]
         raise Refused(line, str(about[0].input_line) if about else "") from None
     sources = tuple(Source(str(d.config_path), d.package or "", d.primary) for d in found.defaults)
     return Listing(sources, frozenset(key.split("@")[0] for key in found.overrides.override_choices))

@@ -43,4 +43,4 @@ class Composed:
 
     def _order(self, path: Path) -> tuple[bool, str, int, int]:
         mark = nearest(self.marks, path) or Mark("")
-        return mark.line == 0, mark.source, mark.line, mark.column
+        return (False, mark.source, mark.line, mark.column) if mark.line else (True, "", 0, 0)

@@ -43,6 +43,8 @@ def compose(texts: Sequence[str], config_dir: FilePath | None, config_name: str)
         if not prefix and not source.is_root:
             named |= set(body)  # an experiment's own lines
         merged.add(body, prefix, document.marks)
+        if prefix:  # what is missing from a file is missing there
+            merged.marks.setdefault(prefix, Mark(document.source))
         errors += [finding.error(prefix) for finding in document.findings]
     if repository.errors:
         raise ConfigErrors([*repository.errors, *errors])
@@ -75,21 +77,22 @@ def _listing(repository: Repository, root: str, choices: Sequence[Override]) -> 
             [*repository.errors, command_line.unknown_option(repository, group, option, str(mark))]
         ) from None
     except beyond.Refused as refused:
-        raise ConfigErrors([*repository.errors, _refused(repository, root, refused.why, refused.about)]) from None
+        document = repository.document(refused.within or root)
+        where = str(command_line.place(refused.about)) if refused.about else document.source if document else root
+        fix = _refused_fix(repository, refused.why, refused.about)
+        problem = ConfigError("the config cannot be composed", where=where, why=refused.why, fix=fix)
+        raise ConfigErrors([*repository.errors, problem]) from None
 
 
-def _refused(repository: Repository, root: str, why: str, about: str) -> ConfigError:
-    """Hydra's complaint about the defaults lists, with the override that it is about where there is one."""
+def _refused_fix(repository: Repository, why: str, about: str) -> str:
+    """What to do about Hydra's complaint ``why``; ``about``: the override that it names."""
     group = about.lstrip("+~").partition("=")[0]
-    fix = "check the defaults lists and the group overrides"
+    if about.startswith("+"):
+        return f"{about.lstrip('+')} changes the option that is there"
     if about and "No match in the defaults list" in why:
-        fix = f"'+{about}' adds a group that the defaults list does not name"
-    elif about.startswith("+"):
-        fix = f"{about.lstrip('+')} changes the option that is there"
-    elif about:
-        fix = suggest(group, [g for g in repository.groups() if g != group]) or fix
-    where = str(command_line.place(about)) if about else f"{root}.yaml"
-    return ConfigError("the config cannot be composed", where=where, why=why, fix=fix)
+        return f"'+{about}' adds a group that the defaults list does not name"
+    near = suggest(group, [known for known in repository.groups() if known != group]) if about else ""
+    return near or "check the defaults lists and the group overrides"
 
 
 class _Merge:

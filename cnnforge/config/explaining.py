@@ -80,7 +80,7 @@ def _placed(error: ErrorDetails, tree: Mapping[str, Any], prefix: Path, kind: An
     options: Sequence[Any] = ()
     siblings: Sequence[Any] = ()
     for i, key in enumerate(error["loc"]):
-        if key in schema.tags(kind):  # the member of a union that ``type`` names
+        if not schema.is_spec(kind) and key in schema.tags(kind):  # the member of a union that ``type`` names
             options = [cls for cls in schema.members(kind) if schema.is_spec(cls)]
             kind = next(cls for cls in options if tag(cls) == key)
             short = not isinstance(value, Mapping) or "type" not in value
@@ -114,6 +114,9 @@ def _explained(c: _Complaint) -> ConfigError:
     details, path = c.error, c.path
     subject, field = _subject(path)
     label = _label(c)
+    if c.inner[:1] == ("[key]",):
+        text = f"{_shown(path[-1])} is not a name"
+        return ConfigError(text, path=path, why=_NAMES, fix=_as_name(str(path[-1])))
     match details["type"]:
         case "extra_forbidden":
             known = schema.fields(c.owner)
@@ -129,8 +132,6 @@ def _explained(c: _Complaint) -> ConfigError:
             return _wrong_type(c)
         case "value_error":
             return _wrong_together(c)
-        case "string_pattern_mismatch" if c.inner[:1] == ("[key]",):
-            return ConfigError(f"'{path[-1]}' is not a name", path=path, why=_NAMES, fix=_as_name(str(path[-1])))
     value = details["input"]
     numbers = [part for part in c.inner if isinstance(part, int) and details["type"] != "missing"]
     subject, place = (subject, dotted((field, *numbers))) if field else ("", dotted((subject, *numbers)))

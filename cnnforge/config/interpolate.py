@@ -37,7 +37,24 @@ def resolve(tree: dict[str, Any]) -> tuple[dict[str, Any], list[ConfigError]]:
     stands for a value that must be given.
     """
     run = _Resolver(tree)
-    return {key: run.value(inner, (key,), ()) for key, inner in tree.items()}, run.errors
+    try:
+        return {key: run.value(inner, (key,), ()) for key, inner in tree.items()}, run.errors
+    except _Endless as endless:
+        what, why = (
+            "references lead on and on",
+            f"following them takes more than {MAX_REFERENCES} steps, or {MAX_CHAIN} in a row",
+        )
+        return tree, [
+            ConfigError(f"{dotted(endless.path)}: {what}", path=endless.path, why=why, fix="write the values out")
+        ]
+
+
+class _Endless(Exception):
+    """More references than any config needs."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
 
 
 class _Resolver:
@@ -47,6 +64,7 @@ class _Resolver:
         self.followed = 0
 
     def value(self, value: Any, path: Path, seen: tuple[str, ...]) -> Any:
+        """``value``, which stands at ``path``, resolved. ``seen``: the references that led here."""
         if isinstance(value, dict):
             return {key: self.value(inner, (*path, key), seen) for key, inner in value.items()}
         if isinstance(value, list):
@@ -61,41 +79,31 @@ class _Resolver:
             return value
         if "${" not in value or unsupported(value):
             return value
-        whole = _REFERENCE.fullmatch(value.strip())
-        if whole:
-            return self._refer(whole[1], path, seen)
-        return _REFERENCE.sub(lambda found: _text(self._refer(found[1], path, seen)), value)
+        if whole := _REFERENCE.fullmatch(value.strip()):
+            return self._follow(whole[1], path, seen)
+        return _REFERENCE.sub(lambda found: _text(self._follow(found[1], path, seen)), value)
 
-    def _refer(self, name: str, path: Path, seen: tuple[str, ...]) -> Any:
-        here = dotted(path)
-        if name in seen or name == here or here.startswith(f"{name}."):
-            why = f"{' -> '.join((*seen, name))} comes back to {here}"
-            self._fail(path, f"${{{name}}} refers to itself", why, "write the value out in one place")
-            return None
+    def _follow(self, name: str, path: Path, seen: tuple[str, ...]) -> Any:
+        """What ``${name}`` at ``path`` refers to, resolved; None with an error where that is nothing."""
         self.followed += 1
-        if self.followed > MAX_REFERENCES or len(seen) > MAX_CHAIN:
-            if self.followed != 2 * MAX_REFERENCES:  # said once
-                self.followed = 2 * MAX_REFERENCES - 1
-                why = f"following them takes more than {MAX_REFERENCES} steps"
-                self._fail(path, "the config refers to itself too often", why, "write the values out")
-            return None
+        if self.followed > MAX_REFERENCES or len(seen) >= MAX_CHAIN:
+            raise _Endless(path)
+        target = name.split(".")
+        if name in seen or [str(key) for key in path[: len(target)]] == target:
+            why = f"{' -> '.join((dotted(path), *seen, name))}"
+            return self._fail(path, f"${{{name}}} refers to itself", why, "write the value out in one place")
         node: Any = self.tree
-        for part in name.split("."):
-            known: list[str] = []
-            if isinstance(node, dict):
-                known = list(node)
-                if part in node:
-                    node = node[part]
-                    continue
+        for part in target:
+            if isinstance(node, dict) and part in node:
+                node = node[part]
             elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
                 node = node[int(part)]
-                continue
-            why = f"there is no '{part}' in the config" + (f": {', '.join(known)}" if known else "")
-            self._fail(
-                path, f"${{{name}}} refers to nothing", why, suggest(part, known) or "refer to a key from the root"
-            )
-            return None
-        return self.value(node, tuple(name.split(".")), (*seen, name))
+            else:
+                known = list(node) if isinstance(node, dict) else []
+                why = f"there is no '{part}' among {', '.join(known)}" if known else f"there is no '{part}'"
+                fix = suggest(part, known) or "a path from the root: ${model.name}"
+                return self._fail(path, f"${{{name}}} refers to nothing", why, fix)
+        return self.value(node, tuple(target), (*seen, name))
 
     def _fail(self, path: Path, what: str, why: str, fix: str) -> None:
         self.errors.append(ConfigError(f"{dotted(path)}: {what}", path=path, why=why, fix=fix))

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from cnnforge.config.sources import Repository
 
-_OVERRIDE = re.compile(r"(\+{0,2})([A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*)=([A-Za-z0-9_.+-]+)")
-_REMOVAL = re.compile(r"~([A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]+)*)")
+_KEY = r"([A-Za-z_][A-Za-z0-9_]*(?:\.(?:[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*))*)"
+_OVERRIDE = re.compile(rf"(\+{{0,2}}){_KEY}=([A-Za-z0-9_.+-]+)")
+_REMOVAL = re.compile(rf"~{_KEY}")
 _INT = re.compile(r"-?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+([eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")

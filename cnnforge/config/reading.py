@@ -32,7 +32,7 @@ def read(source: Mapping[str, Any] | str | FilePath, prefix: Path) -> Composed:
         tree = document.tree
         marks = {prefix + path: mark for path, mark in document.marks.items()}
         marks[()] = Mark(name)
-        errors += [finding.error(prefix) for finding in document.findings]
+        errors += [finding.error(prefix, hidden=len(prefix)) for finding in document.findings]
     for key in reversed(prefix):
         tree = {key: tree}
     tree, dangling = resolve(tree)

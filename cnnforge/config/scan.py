@@ -37,10 +37,10 @@ class Finding:
     why: str
     fix: str
 
-    def error(self, prefix: Path) -> ConfigError:
-        """As an error of a document that stands at ``prefix`` in the whole config."""
+    def error(self, prefix: Path, hidden: int = 0) -> ConfigError:
+        """As an error of a document that stands at ``prefix`` in the whole config, ``hidden`` keys of it not shown."""
         path = prefix + self.path
-        where = f"{self.mark} ({dotted(path)})" if path else str(self.mark)
+        where = f"{self.mark} ({dotted(path[hidden:])})" if path[hidden:] else str(self.mark)
         return ConfigError(self.what, where=where, why=self.why, fix=self.fix, path=path)
 
 
@@ -249,7 +249,7 @@ class _Builder:
             value, complaint = read(event.value)
             if complaint:
                 name = dotted(path[-2:]) if path else "the value"
-                self._find(event, f"{name}: {_cut(event.value)} is ambiguous", complaint.why, complaint.fix)
+                self._find(event, f"{name} cannot be {_cut(event.value)[1:-1]}", complaint.why, complaint.fix)
         if isinstance(value, str) and (problem := unsupported(value)):
             self._find(event, f"{_cut(value)} is not allowed", problem.why, problem.fix)
         if event.anchor:

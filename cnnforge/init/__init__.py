@@ -37,8 +37,8 @@ def _short(value: Any) -> Any:
         return {"type": value}
     if isinstance(value, dict) and len(value) == 1 and "type" not in value:
         ((key, inner),) = value.items()
-        field = {"constant": "value", "filter": "name"}.get(key)
-        return {"type": key, field: inner} if field else {"type": key}
+        if field := {"constant": "value", "filter": "name"}.get(key):
+            return {"type": key, field: inner}
     return value
 
 

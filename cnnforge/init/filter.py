@@ -32,7 +32,7 @@ class Filter(Init):
     name: FilterName | tuple[FilterName, ...]
 
     def check(self, shape: Shape) -> None:
-        if shape[:2] != (3, 3):
+        if len(shape) != 4 or shape[:2] != (3, 3):
             raise ShapeError(
                 "init filter: an image filter is 3x3",
                 why=f"the weight has shape {shape}",

@@ -82,9 +82,7 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0) -> Plan:
     """
     _can_run(g, capabilities)
     kept = frozenset(g.outputs.values())
-    nodes: list[Node] = []
-    for phase in PHASES:
-        nodes += fuse([n for n in g.nodes if n.phase == phase], capabilities, kept)
+    nodes = fuse(sorted(g.nodes, key=lambda n: PHASES.index(n.phase)), capabilities, kept)
     scratch = {n: _scratch(g, n, capabilities) for n in nodes}
     places, sizes, slots = _flat_buffers(g)
     arena = _Arena(g, nodes, scratch, capabilities.inplace, guard)

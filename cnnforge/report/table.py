@@ -2,17 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from cnnforge.shapes import Pair, Shape, Window
-
-if TYPE_CHECKING:
-    from cnnforge.report.check import Check
-    from cnnforge.spec import Row
+from cnnforge.spec import Row
 
 HEAD = ("layer", "type", "output", "activations", "f", "s", "p", "parameters", "MACs", "receptive field", "")
 RIGHT = frozenset(HEAD[3:-1])
+
+
+@dataclass(frozen=True)
+class Check:
+    """A model's layers and what training it takes; prints as a table.
+
+    rows:   one per layer, the implied flatten included, the input not
+    memory: bytes by purpose for training with ``batch_size``, ``precision`` and ``optimizer``; ``total`` is their sum
+    """
+
+    name: str
+    input: Shape
+    rows: tuple[Row, ...]
+    loss: str
+    memory: Mapping[str, int]
+    batch_size: int
+    precision: str
+    optimizer: str
+
+    @property
+    def params(self) -> int:
+        """Number of weights."""
+        return sum(row.param_count for row in self.rows)
+
+    @property
+    def trainable_params(self) -> int:
+        """Number of weights that training changes."""
+        return sum(row.trainable_count for row in self.rows)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one sample's way forward, of conv and linear."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def weighted_layers(self) -> int:
+        """Layers as courses count them: convolutions and fully connected ones."""
+        return sum(bool(row.macs) for row in self.rows)
+
+    def to_json(self) -> dict[str, Any]:
+        """The numbers as ``cnnforge check --json`` prints them.
+
+        Its ``workspace`` is everything that has no name of its own there: kernels' workspace, running statistics and
+        the step block.
+        """
+        kept = {name: self.memory[name] for name in ("params", "gradients", "optimizer", "activations")}
+        return {
+            "model": self.name,
+            "input": list(self.input),
+            "layers": [
+                {
+                    "name": row.name,
+                    "type": row.type,
+                    "output": list(row.output),
+                    "activation_size": row.activation_size,
+                    "params": row.param_count,
+                    "macs": row.macs,
+                    "receptive_field": list(row.field.size),
+                }
+                for row in self.rows
+            ],
+            "params": self.params,
+            "trainable_params": self.trainable_params,
+            "macs": self.macs,
+            "memory": kept | {"workspace": self.memory["total"] - sum(kept.values()), "total": self.memory["total"]},
+        }
+
+    def __str__(self) -> str:
+        return table(self)
 
 
 def table(check: Check) -> str:

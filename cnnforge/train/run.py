@@ -6,15 +6,15 @@ as it appears; ``result.json`` says how it ended, whatever happened.
 
 from __future__ import annotations
 
+import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, time
 from typing import Any, Protocol
 
 from cnnforge.backends import create
@@ -79,7 +79,7 @@ class _Run:
 
     def step(self, progress: Progress, metrics: Metrics) -> None:
         if "first_step_seconds" not in self.result:
-            self.result["first_step_seconds"] = round(seconds_since_start(), 3)
+            self.result["first_step_seconds"] = seconds_since_start()
         if metrics:
             self.journal.metrics(metrics, progress.step)
         self.console.step(progress, metrics)
@@ -115,7 +115,7 @@ def run(spec: RunSpec, console: Console) -> tuple[Path, Result, Outcome | None]:
     with Journal(folder) as journal, StopRequest() as stop:
         tracking = spec.tracking
         sender = (
-            start(folder, uri=tracking.uri, experiment=tracking.experiment, run_name=folder.name)
+            start(folder, uri=tracking.uri, experiment=tracking.experiment or "", run_name=folder.name)
             if tracking.enabled
             else None
         )
@@ -167,7 +167,7 @@ def _work(run: _Run) -> None:
     _log_data(run, data)
     run.preprocessing = data.preprocessing.to_dict()
 
-    backend = create(trainer.backend)
+    backend = create(trainer.backend, trainer.threads)
     batch = min(trainer.batch_size, len(data.train))
     plan = make_plan(train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer), backend.capabilities)
     eval_plan = make_plan(eval_graph(spec.model, batch, trainer.precision), backend.capabilities)
@@ -260,23 +260,21 @@ def git_commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def peak_memory() -> int:
-    """The most resident memory this process has had, in bytes."""
+def peak_memory() -> int | None:
+    """The most resident memory this process has had, in bytes; None on Windows, which does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def seconds_since_start() -> float:
-    """Seconds since the process began, imports included."""
-    from time import time
-
-    stat = Path("/proc/self/stat")
+def seconds_since_start() -> float | None:
+    """Seconds since this process began, imports included; None where ``/proc`` does not say."""
+    stat, boot = Path("/proc/self/stat"), Path("/proc/stat")
     if not stat.exists():
-        return perf_counter()
-    import os
-
+        return None
     ticks = float(stat.read_text().rsplit(")", 1)[1].split()[19])
-    booted = next(
-        float(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime")
-    )
-    return time() - booted - ticks / os.sysconf("SC_CLK_TCK")
+    booted = next(float(line.split()[1]) for line in boot.read_text().splitlines() if line.startswith("btime"))
+    return round(time() - booted - ticks / os.sysconf("SC_CLK_TCK"), 3)

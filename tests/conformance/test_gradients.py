@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from tests.building import build
-from tests.strategies import FUNCTIONS, models
 
 from cnnforge.spec import ModelSpec
+from tests.building import build
+from tests.strategies import FUNCTIONS, models
 
 STEP = 1e-5
 

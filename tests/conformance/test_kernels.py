@@ -97,7 +97,7 @@ def test_a_fused_chain_gives_what_its_parts_give(backend, head, tail, dtype, dat
 def trained(spec, capabilities, monkeypatch):
     """Everything that one training step leaves behind."""
     with monkeypatch.context() as m:
-        m.setattr("cnnforge.backends.numpy.NumpyBackend.capabilities", capabilities)
+        m.setattr("cnnforge.backends.numpy.backend.NumpyBackend.capabilities", capabilities)
         built = build(spec, optimizer=OPTIMIZER, dtype="float32")
     built.run("forward", "loss", "backward", "update")
     exe = built.exe

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnforge.backends import capabilities_of
-from cnnforge.backends.numpy import NumpyBackend
+from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.executable import Executable, Weights
 from cnnforge.ir.graph import Value
 from cnnforge.lower import eval_graph, train_graph

@@ -1,10 +1,10 @@
 """The three ways of saying a shape agree: what the spec works out, what the graph holds, what the arrays are."""
 
 from hypothesis import given, settings
-from tests.building import build
-from tests.strategies import models
 
 from cnnforge.shapes import count
+from tests.building import build
+from tests.strategies import models
 
 
 @settings(max_examples=120, deadline=None)

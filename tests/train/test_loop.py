@@ -1,5 +1,7 @@
 """The loop against what it promises: order, counters, metrics, stopping, diverging."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -106,7 +108,7 @@ def test_the_schedule_reaches_the_optimizer():
     run(seen, log_every=1, schedule=CosineSchedule(type="cosine"))
     rates = [s[3]["step/lr"] for s in seen.steps]
     assert rates[0] == pytest.approx(0.05)
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in pairwise(rates))
     assert rates[-1] < 0.001
 
 

@@ -105,7 +105,14 @@ def test_without_validation_the_last_checkpoint_is_tested():
 
 def test_divergence_is_recorded_and_raised():
     with pytest.raises(DivergedError) as error:
-        go("trainer.epochs=2", "optimizer=sgd", "optimizer.lr=1e30", "optimizer.momentum=0.9", "model=lenet", "model.input=[32,32,1]")
+        go(
+            "trainer.epochs=2",
+            "optimizer=sgd",
+            "optimizer.lr=1e30",
+            "optimizer.momentum=0.9",
+            "model=lenet",
+            "model.input=[32,32,1]",
+        )
     assert "where: runs/lenet-synthetic" in str(error.value)
     result = json.loads(Path("runs/latest/result.json").read_text())
     assert result["status"] == "diverged"

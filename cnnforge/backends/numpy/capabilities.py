@@ -75,7 +75,7 @@ _RULES: dict[str, Rule] = {
             *_columns(o[0], a["window"]),
         )
     ),
-    "bias": lambda i, o, a: (Scratch((prod(i[0].shape[2:]) if len(i[0].shape) > 2 else i[0].shape[1],), i[0].dtype, False),),
+    "bias": lambda i, o, a: (Scratch((prod(i[0].shape[2:] or i[0].shape[1:]),), i[0].dtype, False),),
     "bias_db": lambda i, o, a: (_row_ones(i[0]),),
     "max_pool2d": lambda i, o, a: (_like(o[0], "bool"), _like(o[0]), *_padded(i[0], a["window"])),
     "max_pool2d_dx": lambda i, o, a: (_like(i[1], "bool"), _like(i[1]), *_padded(o[0], a["window"])),

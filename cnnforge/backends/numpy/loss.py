@@ -69,14 +69,15 @@ def sigmoid_cross_entropy(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     mean_loss, mean_hits = _mean_per_sample(a, loss), _mean_per_sample(b, hits)
 
     def step() -> None:
-        np.abs(z, out=a)
-        np.negative(a, out=a)
-        np.exp(a, out=a)
-        np.log1p(a, out=a)
-        np.maximum(z, 0, out=b)
-        np.add(a, b, out=a)
+        # The difference first: it is 0 for a right answer, and a small loss keeps its digits.
+        np.maximum(z, 0, out=a)
         np.multiply(z, t, out=b)
         np.subtract(a, b, out=a)
+        np.abs(z, out=b)
+        np.negative(b, out=b)
+        np.exp(b, out=b)
+        np.log1p(b, out=b)
+        np.add(a, b, out=a)
         mean_loss()
         np.greater(z, 0, out=yes)
         np.greater(t, 0.5, out=wanted)

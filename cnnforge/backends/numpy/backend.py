@@ -1,0 +1,71 @@
+"""The NumPy backend itself: its memory, its kernels by op, its way of running them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.numpy import activation, conv, linear, loss, norm, optimizer, pool, random
+from cnnforge.backends.numpy.capabilities import CAPABILITIES
+from cnnforge.backends.numpy.fused import fused
+from cnnforge.plan.arena import ALIGN
+
+KERNELS: dict[str, Kernel] = {
+    **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **norm.KERNELS, **random.KERNELS,
+    **loss.KERNELS, **optimizer.KERNELS,
+}  # fmt: skip
+
+
+class NumpyBackend:
+    """NumPy on the host. Buffers are plain bytes, arrays are views of them."""
+
+    name = "numpy"
+    capabilities = CAPABILITIES
+
+    def __init__(self, threads: int | None = None) -> None:
+        """``threads``: of BLAS while steps run; 1 where not given.
+
+        The products of one layer are many and small. On two cores LeNet's step took 2 to 6 times as long with two
+        threads as with one, most of it waiting, and one thread always adds in the same order.
+        """
+        self.threads = threads or 1
+        self._blas = ThreadpoolController()
+
+    def buffer(self, nbytes: int) -> NDArray[np.uint8]:
+        """Zeroed bytes that begin on a cache line."""
+        raw = np.zeros(nbytes + ALIGN, np.uint8)
+        start = -raw.ctypes.data % ALIGN
+        return raw[start : start + nbytes]
+
+    def view(self, buffer: NDArray[np.uint8], offset: int, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """An array at ``offset`` bytes into ``buffer``. Raises IndexError where it would reach past the end."""
+        end = offset + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        if not 0 <= offset <= end <= len(buffer):
+            raise IndexError(f"{shape} {dtype} at {offset} does not fit {len(buffer)} bytes")
+        return buffer[offset:end].view(dtype).reshape(shape)
+
+    def kernel(self, op: str) -> Kernel:
+        """The kernel of ``op``; a fused op runs its parts one after another in the same memory."""
+        return fused(KERNELS) if "+" in op else KERNELS[op]
+
+    def run(self, steps: Iterable[Step]) -> None:
+        """One after another. BLAS gets its threads back at the end."""
+        with np.errstate(all="ignore"), self._blas.limit(limits=self.threads, user_api="blas"):
+            for step in steps:
+                step()
+
+    def put(self, host: Any, into: NDArray[Any]) -> None:
+        """Copy."""
+        into[...] = host
+
+    def get(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A copy."""
+        return array.copy()
+
+    def sync(self) -> None:
+        """Nothing runs in the background here."""

@@ -1,0 +1,19 @@
+"""What a run may say: the root of the config language.
+
+Blocks, losses, optimizers, schedules and initialisers state their own fields in their own rooms; everything else that
+YAML may say is here, with the walk that works out every shape before any array exists.
+"""
+
+from __future__ import annotations
+
+from cnnforge.spec.data import DataSpec, DigitsData, MnistData, NpzData, SyntheticData
+from cnnforge.spec.diagnosis import data_mismatch, diagnose, mistakes
+from cnnforge.spec.layers import LAYERS, Row, ending, ordered, walk
+from cnnforge.spec.model import ModelSpec
+from cnnforge.spec.run import RunFolderSpec, RunSpec, TrackingSpec, TrainerSpec
+
+__all__ = [
+    "LAYERS", "DataSpec", "DigitsData", "MnistData", "ModelSpec", "NpzData", "Row", "RunFolderSpec", "RunSpec",
+    "SyntheticData", "TrackingSpec", "TrainerSpec", "data_mismatch", "diagnose", "ending", "mistakes", "ordered",
+    "walk",
+]  # fmt: skip

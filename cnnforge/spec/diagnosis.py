@@ -1,0 +1,128 @@
+"""Mistakes that no single field shows: shapes, references, the loss against the output, the output against the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from cnnforge.blocks import AnyBlock, Block
+from cnnforge.errors import ConfigError, Path, ShapeError
+from cnnforge.losses import AnyLoss, Loss, default_loss
+from cnnforge.shapes import Shape
+from cnnforge.spec.data import DataSpec
+from cnnforge.spec.layers import LAYERS, Row, ending, shown, walk
+from cnnforge.spec.model import ModelSpec
+
+
+def diagnose(tree: Mapping[str, Any]) -> list[ConfigError]:
+    """Every mistake of the model that pydantic cannot see: shapes, references, the loss against the output.
+
+    ``tree`` is a run's config, possibly with other mistakes in it: whatever is still known is checked, which is every
+    layer up to the first that is wrong by itself.
+    """
+    model = tree.get("model")
+    if not isinstance(model, Mapping) or "layers" not in model or not _is_shape(model.get("input")):
+        return []
+    layers = {} if model["layers"] is None else model["layers"]
+    if not isinstance(layers, Mapping):
+        return []
+    blocks = _valid_prefix(layers)
+    if len(blocks) < len(layers):
+        _, errors = walk(tuple(model["input"]), {n: b.model_copy(update={"after": None}) for n, b in blocks.items()})
+        return errors if blocks else []
+    rows, errors = walk(tuple(model["input"]), blocks)
+    return errors or _diagnose_loss(model, rows)
+
+
+def _is_shape(x: Any) -> bool:
+    return isinstance(x, list | tuple) and len(x) == 3 and all(type(n) is int and n > 0 for n in x)
+
+
+def _valid_prefix(layers: Mapping[str, Any]) -> dict[str, Block]:
+    """The layers up to the first that is not valid by itself."""
+    adapter: TypeAdapter[Block] = TypeAdapter(AnyBlock)
+    blocks: dict[str, Block] = {}
+    for name, fields in layers.items():
+        try:
+            blocks[str(name)] = adapter.validate_python(fields)
+        except ValidationError:
+            break
+    return blocks
+
+
+def _diagnose_loss(model: Mapping[str, Any], rows: list[Row]) -> list[ConfigError]:
+    """As ``_loss_mistake``, for a loss that may be wrong by itself."""
+    try:
+        stated: Loss | None = TypeAdapter(AnyLoss).validate_python(model["loss"]) if model.get("loss") else None
+    except ValidationError:
+        return []
+    return _loss_mistake(stated, rows[-1])
+
+
+def _loss_mistake(stated: Loss | None, last: Row) -> list[ConfigError]:
+    """Does the loss make sense for what the last layer gives?"""
+    try:
+        (stated or default_loss(ending(last.block))).labels(last.output)
+    except ShapeError as error:
+        return [ShapeError(f"{last.name}: {error.what}", path=(*LAYERS, last.name), why=error.why, fix=error.fix)]
+    return []
+
+
+def mistakes(model: ModelSpec) -> list[ConfigError]:
+    """As ``diagnose``, of a model that pydantic has accepted."""
+    rows, errors = walk(model.input, model.layers)
+    return errors or _loss_mistake(model.loss, rows[-1])
+
+
+def data_mismatch(model: ModelSpec, data: DataSpec) -> list[ConfigError]:
+    """What the model's output and the data's labels say of each other, where they disagree."""
+    loss, last, classes = model.effective_loss, model.table[-1], data.class_count()
+    path: Path = (*LAYERS, last.name)
+    if loss.type == "mse":
+        if classes is None:
+            return []
+        return [
+            ConfigError(
+                f"{last.name}: the loss is mse, and data '{data.type}' has class numbers for labels",
+                path=path,
+                why=f"mse compares the output {shown(last.output)} with targets of the same shape",
+                fix=f"end with {{type: fc, units: {classes}, activation: softmax}}, or data=npz with targets",
+            )
+        ]
+    if classes is None:
+        return [
+            ConfigError(
+                "the number of classes is not known",
+                path=("data",),
+                why=f"the loss is {loss.type}, and data '{data.type}' does not say how many classes it has",
+                fix=f"data.classes: {2 if loss.type == 'sigmoid_cross_entropy' else last.output[-1]}",
+            )
+        ]
+    if loss.type == "sigmoid_cross_entropy":
+        if last.output == (1,) and classes == 2:
+            return []
+        return [
+            ConfigError(
+                f"{last.name}: {_units(last.output, 'sigmoid unit')} for {classes} classes",
+                path=path,
+                why="one sigmoid unit answers one yes-or-no question: 2 classes",
+                fix=f"units: {classes} with activation: softmax, or data of 2 classes",
+            )
+        ]
+    if last.output != (classes,):
+        return [
+            ConfigError(
+                f"{last.name}: {_units(last.output, 'unit')} for {classes} classes",
+                path=(*path, "units") if last.type == "fc" else path,
+                why=f"data '{data.type}' has {classes} classes, one output for each",
+                fix=f"units: {classes}" if last.type == "fc" else f"end with {{type: fc, units: {classes}}}",
+            )
+        ]
+    return []
+
+
+def _units(output: Shape, unit: str) -> str:
+    """``3 units``, or the shape of a volume."""
+    return f"{output[0]} {unit}{'s' * (output[0] > 1)}" if len(output) == 1 else f"an output of {shown(output)}"

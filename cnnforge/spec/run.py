@@ -1,0 +1,70 @@
+"""A whole run: the model, the data, how to train, where results go."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from cnnforge.fields import Bool, Name, NonNegativeInt, PositiveInt, Spec
+from cnnforge.optim import Adam, AnyOptimizer
+from cnnforge.schedules import AnySchedule, ConstantSchedule
+from cnnforge.spec.data import AnyData, DigitsData
+from cnnforge.spec.model import ModelSpec
+
+
+class TrainerSpec(Spec):
+    """``trainer:`` how long, in what pieces, on what.
+
+    epochs, batch_size: passes over the training samples, samples per step
+    backend:   ``auto`` takes the fastest that works here
+    precision: what parameters and activations are computed in
+    threads:   how many the backend may use; its own choice where not given
+    log_every: steps between two metric records
+    keep:      periodic checkpoints kept beside ``best``
+    max_steps: stop after so many steps, whatever the epochs
+    """
+
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 64
+    backend: Literal["auto", "numpy", "numba", "cupy"] = "auto"
+    precision: Literal["float32", "float64", "tf32", "bfloat16", "float16"] = "float32"
+    threads: PositiveInt | None = None
+    log_every: PositiveInt = 10
+    keep: PositiveInt = 2
+    max_steps: PositiveInt | None = None
+
+
+class TrackingSpec(Spec):
+    """``tracking:`` where results go beside the run folder.
+
+    enabled:    false keeps to the run folder
+    uri:        MLflow's tracking URI; else ``$MLFLOW_TRACKING_URI``, else ``sqlite:///RUNS/mlflow.db``
+    experiment: MLflow's experiment; else ``$MLFLOW_EXPERIMENT_NAME``, else ``cnnforge``
+    log_model:  log the trained model, loadable by ``mlflow.pyfunc``
+    """
+
+    enabled: Bool = True
+    uri: str | None = None
+    experiment: str | None = None
+    log_model: Bool = True
+
+
+class RunFolderSpec(Spec):
+    """``run:`` the run's name (the model's and data's where not given) and the folder that holds all runs."""
+
+    name: Name | None = None
+    dir: str = "runs"
+
+
+class RunSpec(Spec):
+    """Everything one run says."""
+
+    model: ModelSpec
+    data: AnyData = Field(default_factory=lambda: DigitsData(type="digits"))
+    optimizer: AnyOptimizer = Field(default_factory=lambda: Adam(type="adam"))
+    schedule: AnySchedule = Field(default_factory=lambda: ConstantSchedule(type="constant"))
+    trainer: TrainerSpec = TrainerSpec()
+    tracking: TrackingSpec = TrackingSpec()
+    run: RunFolderSpec = RunFolderSpec()
+    seed: NonNegativeInt = 0

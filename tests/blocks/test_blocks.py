@@ -1,0 +1,180 @@
+"""Each block's arithmetic and texts."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from cnnforge.blocks import BLOCKS, AnyBlock, Block
+from cnnforge.errors import ShapeError
+from cnnforge.shapes import count
+from tests.strategies import ANYWHERE, FC, SPATIAL
+
+
+def block(**fields) -> Block:
+    return TypeAdapter(AnyBlock).validate_python(fields)
+
+
+def conv(**fields) -> Block:
+    return block(**{"type": "conv", "filters": 4, "kernel": 3} | fields)
+
+
+def refused(made: Block, x) -> ShapeError:
+    with pytest.raises(ShapeError) as caught:
+        made.output(x)
+    return caught.value
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_block_says_what_it_does(name):
+    assert BLOCKS[name].__doc__
+    assert "->" in BLOCKS[name].__doc__ or name == "pool"
+
+
+@pytest.mark.parametrize("kind", ["conv", "pool", "global_pool"])
+def test_pictures_only(kind):
+    fields = {"conv": {"filters": 1, "kernel": 1}, "pool": {"kernel": 1}}.get(kind, {})
+    error = refused(block(type=kind, **fields), (120,))
+    assert error.what == f"{kind} needs a (height, width, channels) input"
+    assert error.why == "fc and flatten give a vector without height and width"
+    assert error.fix == f"move this {kind} before the first fc or flatten"
+
+
+@given(fields=SPATIAL | FC | ANYWHERE, size=st.tuples(*[st.integers(1, 9)] * 2, st.sampled_from([1, 2, 4])))
+@settings(max_examples=200)
+def test_a_block_that_takes_a_shape_says_everything_of_it(fields, size):
+    made = block(**fields)
+    try:
+        y = made.output(size)
+    except ShapeError:
+        return
+    assert all(type(n) is int and n > 0 for n in y)
+    assert all(count(p.shape) > 0 and min(p.fan) > 0 for p in made.params(size).values())
+    assert isinstance(made.outline(size), str)
+    win = made.window(size)
+    assert win is None or win.out == y[:2]
+    assert made.macs(size) >= 0
+
+
+class TestConv:
+    @given(
+        st.tuples(st.integers(3, 9), st.integers(3, 9)), st.integers(1, 3), st.integers(1, 3), st.integers(1, 2),
+        st.integers(1, 3), st.sampled_from(["valid", "same", 1]),
+    )  # fmt: skip
+    def test_macs_are_the_multiplications_of_a_loop(self, size, cg, fg, groups, kernel, padding):
+        made = conv(filters=fg * groups, kernel=[kernel, 2], groups=groups, padding=padding)
+        x = (*size, cg * groups)
+        oh, ow, f = made.output(x)
+        loop = itertools.product(range(oh), range(ow), range(f), range(kernel), range(2), range(cg))
+        assert made.macs(x) == sum(1 for _ in loop)
+
+    def test_weights(self):
+        params = conv(filters=6, kernel=[3, 5], groups=2).params((9, 9, 4))
+        assert params["w"].shape == (3, 5, 2, 6)
+        assert params["w"].fan == (3 * 5 * 2, 3 * 5 * 3)
+        assert params["b"].shape == (6,)
+        assert set(conv(bias=False).params((9, 9, 4))) == {"w"}
+
+    @pytest.mark.parametrize(
+        ("channels", "filters", "groups", "what", "fix"),
+        [
+            (
+                3,
+                4,
+                2,
+                "3 input channels cannot be divided into 2 groups",
+                "groups: 1, or input channels a multiple of 2",
+            ),
+            (6, 4, 3, "4 filters cannot be divided into 3 groups", "groups: 2, or filters a multiple of 3"),
+            (
+                4,
+                8,
+                8,
+                "4 input channels cannot be divided into 8 groups",
+                "groups: 4, or input channels a multiple of 8",
+            ),
+        ],
+    )
+    def test_groups(self, channels, filters, groups, what, fix):
+        error = refused(conv(filters=filters, groups=groups), (9, 9, channels))
+        assert (error.what, error.fix) == (what, fix)
+        assert error.why.endswith("must be 0")
+
+    def test_dilation_widens_the_window(self):
+        assert conv(dilation=2).output((9, 9, 1)) == (5, 5, 4)
+        assert refused(conv(dilation=4), (8, 8, 1)).why == "8 + 2*0 < 4*(3 - 1) + 1 = 9"
+
+    def test_outline(self):
+        made = conv(activation="relu", groups=2, flip=True, bias=False)
+        assert made.outline((9, 9, 4)) == "relu, groups 2, flip, no bias"
+
+    @pytest.mark.parametrize(
+        ("activation", "init"), [("relu", "he"), ("gelu", "he"), ("none", "glorot"), ("tanh", "glorot")]
+    )
+    def test_the_initialiser_follows_the_activation(self, activation, init):
+        assert conv(activation=activation).params((9, 9, 4))["w"].init.type == init
+        assert block(type="fc", units=2, activation=activation).params((9,))["w"].init.type == init
+        assert conv(activation=activation, init="zeros").params((9, 9, 4))["w"].init.type == "zeros"
+
+
+class TestPool:
+    def test_stride_is_the_kernels_size_where_not_given(self):
+        assert block(type="pool", kernel=[2, 3]).output((9, 9, 5)) == (4, 3, 5)
+        assert block(type="pool", kernel=2, stride=1).output((9, 9, 5)) == (8, 8, 5)
+
+    def test_ceil_mode(self):
+        assert block(type="pool", kernel=2, ceil_mode=True).output((9, 9, 5)) == (5, 5, 5)
+        # A window that would begin in the end padding is dropped.
+        assert block(type="pool", kernel=2, padding=1, ceil_mode=True).output((3, 3, 1)) == (2, 2, 1)
+
+    @pytest.mark.parametrize("padding", [2, [0, 2, 0, 0], [0, 0, 3, 0]])
+    def test_windows_in_the_padding_altogether(self, padding):
+        error = refused(block(type="pool", kernel=2, padding=padding), (9, 9, 5))
+        assert error.what.startswith("pool padding (")
+        assert error.fix == "padding of at most 1, or a larger kernel"
+
+    @given(st.integers(1, 9), st.integers(1, 5), st.integers(1, 6))
+    def test_same_padding_is_never_too_wide(self, size, kernel, stride):
+        made = block(type="pool", kernel=kernel, stride=stride, padding="same")
+        assert made.output((size, size, 1))[0] == -(-size // stride)
+
+    def test_global(self):
+        assert block(type="global_pool").output((7, 5, 3)) == (1, 1, 3)
+        assert block(type="global_pool").window((7, 5, 3)).kernel == (7, 5)
+
+
+def test_fc_and_flatten_see_everything_as_a_vector():
+    assert block(type="flatten").output((2, 3, 4)) == (24,)
+    fc = block(type="fc", units=5)
+    assert fc.output((24,)) == (5,)
+    assert {n: p.shape for n, p in fc.params((24,)).items()} == {"w": (24, 5), "b": (5,)}
+    assert fc.macs((24,)) == 120
+    assert fc.is_global()
+    assert block(type="fc", units=5, bias=False, activation="elu").outline((24,)) == "elu, no bias"
+
+
+def test_batch_norm_has_two_weights_and_two_statistics_per_channel():
+    made = block(type="batch_norm")
+    assert {n: p.shape for n, p in made.params((4, 4, 3)).items()} == {"gamma": (3,), "beta": (3,)}
+    assert made.state((7,)) == {"mean": ((7,), 0.0), "var": ((7,), 1.0)}
+    assert (made.epsilon, made.momentum) == (1e-5, 0.9)
+
+
+class TestActivation:
+    @pytest.mark.parametrize(
+        ("fields", "said"),
+        [
+            ({"function": "relu", "alpha": 0.1}, "alpha belongs to leaky_relu and elu, not to relu"),
+            ({"function": "silu", "approximate": "tanh"}, "approximate belongs to gelu, not to silu"),
+        ],
+    )
+    def test_options_that_belong_elsewhere(self, fields, said):
+        with pytest.raises(ValidationError, match=said):
+            block(type="activation", **fields)
+
+    def test_defaults(self):
+        assert block(type="activation").function == "relu"
+        assert block(type="dropout").rate == 0.5
+        assert block(type="dropout", rate=0.25).outline((3,)) == "rate 0.25"

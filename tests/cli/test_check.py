@@ -1,0 +1,162 @@
+"""``cnnforge check``: the table and the numbers as golden files, notes about data, and that no config crashes it.
+
+When the output changes on purpose: ``cnnforge check model=lenet > tests/golden/check_lenet.txt``, likewise with
+``--json`` for ``check_lenet.json``, and look at the difference.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cnnforge.cli.main import main
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden"
+LENET = (ROOT / "configs" / "model" / "lenet.yaml").read_text()
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_lenet_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model=lenet"]) == 0
+    assert capsys.readouterr() == ((GOLDEN / "check_lenet.txt").read_text(), "")
+
+
+def test_lenet_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model=lenet", "--json"]) == 0
+    assert capsys.readouterr() == ((GOLDEN / "check_lenet.json").read_text(), "")
+
+
+def test_the_courses_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "model=lenet", "--json"])
+    report = json.loads(capsys.readouterr().out)
+    assert (report["params"], report["trainable_params"], report["macs"]) == (62_006, 62_006, 651_720)
+    assert [(row["name"], tuple(row["output"]), row["params"]) for row in report["layers"]] == [
+        ("conv1", (28, 28, 6), 456),
+        ("pool1", (14, 14, 6), 0),
+        ("conv2", (10, 10, 16), 2416),
+        ("pool2", (5, 5, 16), 0),
+        ("flatten", (400,), 0),
+        ("fc3", (120,), 48_120),
+        ("fc4", (84,), 10_164),
+        ("output", (10,), 850),
+    ]
+    assert list(report) == ["model", "input", "layers", "params", "trainable_params", "macs", "memory"]
+    assert list(report["memory"]) == ["params", "gradients", "optimizer", "activations", "workspace", "total"]
+
+
+def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model=lenet", "model.layers.pool2.kernel=11"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "pool2: a 11x11 window does not fit a 10x10 input\n"
+        "  where: configs/model/lenet.yaml:8:3 with <override 'model.layers.pool2.kernel=11'> (model.layers.pool2), "
+        "input (10, 10, 16)\n  why:   10 + 2*0 < 11\n"
+        "  fix:   kernel <= 10, or padding: same, or one pool fewer before it\n",
+    )
+
+
+def test_data_that_was_not_named_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model=cat_detector"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("cat_detector: 64x64x3 input\n")
+    assert err == "\nnote: data=digits does not suit this model: output: 1 sigmoid unit for 10 classes\n"
+    assert main(["check", "model=cat_detector", "data=digits"]) == 2
+    assert main(["check", "model=cat_detector", "data.test=0.5"]) == 2
+    assert main(["check", "experiment=lenet_mnist", "model=cat_detector"]) == 2
+    assert main(["check", "model=cat_detector", "data=synthetic", "data.classes=2"]) == 0
+
+
+def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--plan"]) == 0
+    out = capsys.readouterr().out
+    assert "\nplan for backend numpy, 64 samples of float32: arena " in out
+    assert "\nforward (host)\n  conv2d" in out
+    assert " adam " in out
+
+
+def test_a_backend_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "trainer.precision=float16"]) == 2
+    assert capsys.readouterr().err.startswith("backend numpy does not compute in float16\n  where: trainer.precision\n")
+
+
+# fmt: off
+PIECES = st.sampled_from([
+    "", " ", "\n", "\t", ":", "-", "[", "]", "{", "}", "&a ", "*a", "yes", "012", "1e3", "0", "-1", "99999", "'", '"',
+    "#", "~", "conv", "fc", "pool", "softmax", "type: fc", ", kernel: 3", "${model.name}", "${x}", "???", "é", "\x07",
+    "!!x ",
+])
+KEYS = st.sampled_from([
+    "model", "model.layers", "model.layers.conv1", "model.layers.conv1.kernel", "model.input", "model.loss", "seed",
+    "data", "optimizer", "optimizer.lr", "experiment", "x.y", "model.layers.new",
+])
+VALUES = st.sampled_from([
+    "", "=lenet", "=1", "=-1", "=[1,2]", "={type: fc, units: 3}", "=null", "=[", "=${model.name}", "=a,b", "=lenet5",
+    "=0.5", "='x'", "=same", "={}",
+])
+# fmt: on
+EDITS = st.lists(st.tuples(st.integers(0, len(LENET)), st.integers(0, 12), PIECES), min_size=1, max_size=4)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=EDITS)
+def test_no_edit_of_lenet_crashes(
+    edits: list[tuple[int, int, str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = LENET
+    for start, length, piece in edits:
+        text = text[:start] + piece + text[start + length :]
+    (tmp_path / "model").mkdir(exist_ok=True)
+    file = tmp_path / "model" / "mutant.yaml"
+    file.write_text(text, encoding="utf-8")
+    code = main(["check", "model=mutant", "--config-dir", str(tmp_path), "--json"])
+    out, err = capsys.readouterr()
+    assert code in (0, 2), f"{text}\n{err}"
+    if code == 2:
+        for error in json.loads(out):
+            assert error["what"]
+            assert error["why"], error
+            assert error["fix"], error
+            assert error["where"].startswith(str(file)), error
+
+
+OVERRIDES = st.lists(
+    st.tuples(st.sampled_from(["", "+", "++", "~"]), KEYS, VALUES).map("".join), min_size=1, max_size=3
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(overrides=OVERRIDES)
+def test_no_override_crashes(overrides: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(["check", "--json", *overrides])
+    out, _ = capsys.readouterr()
+    assert code in (0, 2), overrides
+    if code == 2:
+        assert all(error["what"] and error["where"] and error["why"] and error["fix"] for error in json.loads(out)), out
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_marks_point_at_the_line(data: st.DataObject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever layer is given a key that nobody knows, the error names its line and column."""
+    lines = LENET.rstrip().split("\n")
+    number = data.draw(st.integers(next(i for i, line in enumerate(lines) if "conv1" in line), len(lines) - 1))
+    comments = data.draw(st.lists(st.sampled_from(["# a comment", ""]), max_size=3))
+    edited = [*lines[:number], *comments, lines[number].replace("{", "{bogus: 1, "), *lines[number + 1 :]]
+    (tmp_path / "model").mkdir(exist_ok=True)
+    file = tmp_path / "model" / "marked.yaml"
+    file.write_text("\n".join(edited) + "\n")
+    assert main(["check", "model=marked", "--config-dir", str(tmp_path), "--json"]) == 2
+    (error,) = json.loads(capsys.readouterr().out)
+    layer = lines[number].split(":")[0].strip()
+    line, column = number + len(comments) + 1, edited[number + len(comments)].index("bogus") + 1
+    assert error["what"] == f"{layer}: unknown key 'bogus'"
+    assert error["where"] == f"{file}:{line}:{column} (model.layers.{layer}.bogus)"

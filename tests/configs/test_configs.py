@@ -1,0 +1,63 @@
+"""Every shipped config composes and validates, and says what it promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cnnforge.config import compose, validate
+from cnnforge.spec import RunSpec, TrainerSpec
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+OPTIONS = sorted((file.parent.name, file.stem) for file in CONFIGS.glob("*/*.yaml"))
+NEEDS = {("data", "npz"): ["data.path=x.npz"]}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+
+
+def run(*overrides: str) -> RunSpec:
+    return validate(compose(overrides), match_data=False)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option(group: str, option: str) -> None:
+    run(f"{group}={option}", *NEEDS.get((group, option), []))
+    text = (CONFIGS / group / f"{option}.yaml").read_text()
+    assert text.startswith("#"), "the first line says what it is"
+    assert len(text.splitlines()) <= 20
+
+
+def test_the_table_of_models() -> None:
+    sizes = {
+        name: (sum(row.param_count for row in rows), sum(row.macs for row in rows), rows[-1].output)
+        for name in ("lenet", "lenet5", "simple_convnet", "cat_detector", "edge_detector")
+        for rows in [run(f"model={name}").model.table]
+    }
+    assert sizes["lenet"] == (62_006, 651_720, (10,))
+    assert sizes["lenet5"] == (61_706, 416_520, (10,))
+    assert sizes["cat_detector"][2] == (1,)
+    assert sizes["edge_detector"] == (9, 144, (4, 4, 1))
+    simple = run("model=simple_convnet").model.table
+    assert [row.output for row in simple] == [(37, 37, 10), (17, 17, 20), (7, 7, 40), (1960,), (10,)]
+    assert simple[0].param_count == 280
+
+
+def test_experiments_suit_their_data() -> None:
+    for name in ("lenet_digits", "lenet_mnist"):
+        spec = validate(compose([f"experiment={name}"]))
+        assert (spec.model.name, spec.data.type) == ("lenet", name.removeprefix("lenet_"))
+    assert validate(compose(["experiment=lenet_mnist"])).trainer.epochs == 5
+
+
+def test_the_default_trainer_is_the_schemas() -> None:
+    assert run("trainer=default").trainer == TrainerSpec()
+
+
+def test_optimizers_are_what_their_names_say() -> None:
+    momentum, nesterov = run("optimizer=momentum").optimizer, run("optimizer=nesterov").optimizer
+    assert momentum.model_dump()["momentum"] == 0.9
+    assert nesterov.model_dump()["nesterov"] is True

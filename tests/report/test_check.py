@@ -1,0 +1,78 @@
+"""``cnnforge.check``: rows, totals, memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import cnnforge
+from cnnforge.config import compose, validate
+from cnnforge.errors import BackendError, ConfigErrors
+from cnnforge.report.check import check, plan_of
+
+ROOT = Path(__file__).parents[2]
+LENET = ROOT / "configs" / "model" / "lenet.yaml"
+TREE = {
+    "name": "net",
+    "input": [6, 6, 1],
+    "layers": {
+        "conv": {"type": "conv", "filters": 2, "kernel": 3, "trainable": False},
+        "bn": {"type": "batch_norm"},
+        "out": {"type": "fc", "units": 2, "activation": "softmax"},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def test_public_name_and_ways_to_give_a_spec() -> None:
+    assert cnnforge.check is check
+    run = validate(compose(["model=lenet"]))
+    reports = [check(source) for source in (LENET, str(LENET), LENET.read_text(), run.model, run)]
+    assert len({str(report) for report in reports}) == 1
+    assert (reports[0].params, reports[0].macs, reports[0].weighted_layers) == (62_006, 651_720, 5)
+
+
+def test_frozen_layers_and_totals() -> None:
+    report = check(TREE)
+    assert [row.name for row in report.rows] == ["conv", "bn", "flatten", "out"]
+    assert (report.params, report.trainable_params, report.weighted_layers) == (20 + 4 + 66, 4 + 66, 2)
+    assert report.loss == "softmax_cross_entropy"
+
+
+def test_memory_is_what_the_plan_places() -> None:
+    run = validate(compose(["model=lenet", "trainer.batch_size=8", "optimizer=momentum", "trainer.precision=float64"]))
+    report, plan = check(run), plan_of(run)
+    assert (report.batch_size, report.precision, report.optimizer) == (8, "float64", "sgd")
+    assert report.memory["params"] == report.memory["gradients"] == report.memory["optimizer"] == 62_006 * 8
+    assert report.memory["total"] == sum(plan.sizes.values())
+    assert report.memory["total"] == sum(n for name, n in report.memory.items() if name != "total")
+
+
+def test_json_memory_adds_up_under_its_six_names() -> None:
+    memory = check(TREE).to_json()["memory"]
+    assert list(memory) == ["params", "gradients", "optimizer", "activations", "workspace", "total"]
+    assert memory["total"] == sum(n for name, n in memory.items() if name != "total")
+
+
+def test_json_of_a_layer() -> None:
+    assert check(LENET).to_json()["layers"][2] == {
+        "name": "conv2",
+        "type": "conv",
+        "output": [10, 10, 16],
+        "activation_size": 1600,
+        "params": 2416,
+        "macs": 240_000,
+        "receptive_field": [14, 14],
+    }
+
+
+def test_mistakes() -> None:
+    with pytest.raises(ConfigErrors, match="no layers"):
+        check({"name": "n", "input": [1, 1, 1], "layers": {}})
+    with pytest.raises(BackendError):
+        check(validate(compose(["trainer.precision=float16"])))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def run(
     outs: for each output its (shape, dtype), an array that it starts from, or the number of the input it overwrites
     twice: run the bound kernel a second time where nothing is overwritten, and see that it gives the same
     """
-    device = create(backend)
+    device = _device(backend)
     read = [_Memory(device, a.shape, str(a.dtype)) for a in ins]
     for memory, array in zip(read, ins, strict=True):
         device.put(array, memory.array)
@@ -79,6 +80,11 @@ def run(
         for memory, first in zip(written, found, strict=True):
             np.testing.assert_array_equal(device.get(memory.array), first, f"{op} gives something else the second time")
     return found
+
+
+@cache
+def _device(name: str) -> Backend:
+    return create(name)
 
 
 def _value(array: Any) -> Value:

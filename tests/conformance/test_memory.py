@@ -308,6 +308,7 @@ class Counting(NumpyBackend):
     """Remembers what it was asked for."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[int] = []
 
     def buffer(self, nbytes):

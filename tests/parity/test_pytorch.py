@@ -235,11 +235,11 @@ OPTIMIZERS |= {decayed: OPTIMIZERS[name] | {"weight_decay": 0.05} for decayed, n
 NORMALISED = {
     "conv1": {"type": "conv", "filters": 6, "kernel": 3, "bias": False},
     "norm1": {"type": "batch_norm"},
-    "relu1": {"type": "activation"},
-    "pool1": {"type": "pool", "kernel": 2},
+    "silu1": {"type": "activation", "function": "silu"},
+    "pool1": {"type": "pool", "kernel": 2, "mode": "average"},
     "conv2": {"type": "conv", "filters": 8, "kernel": 3, "bias": False},
     "norm2": {"type": "batch_norm", "momentum": 0.8},
-    "relu2": {"type": "activation", "function": "leaky_relu"},
+    "gelu2": {"type": "activation", "function": "gelu"},
     "pool2": {"type": "global_pool"},
     "output": {"type": "fc", "units": 10, "activation": "softmax"},
 }
@@ -345,6 +345,6 @@ class TestFloat32:
 
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     @pytest.mark.parametrize("net", ["smooth", "batch_norm"])
-    def test_nets_that_switch_less_at_full_rates(self, net, optimizer):
+    def test_nets_without_switches_at_full_rates(self, net, optimizer):
         losses, _, _ = learn(net, OPTIMIZERS[optimizer], "float32")
-        assert largest_difference(losses) <= 1e-4
+        assert largest_difference(losses) <= 2e-5

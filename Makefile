@@ -18,17 +18,17 @@ train: $(VENV)/.installed ## Install, train LeNet on the embedded digits, say wh
 	@$(BIN)/cnnforge train experiment=lenet_digits
 
 test: $(VENV)/.installed-dev ## Install what tests need, run them
-	@$(BIN)/python -m pytest -n 2 -m "not slow" --durations 5
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" --durations 5
 
 test-full: $(VENV)/.installed-dev ## The same, with the long tests
-	@$(BIN)/python -m pytest -n 2 --durations 15
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
 check: $(VENV)/.installed-dev ## Format, lint, types, import contracts, fast tests: before each commit
 	@$(BIN)/ruff format --check --quiet . || (echo "make format would mend this" && false)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-timing 2>&1 | tail -n 12
-	@$(BIN)/python -m pytest -q -x -n 2 -m "not slow" --ignore tests/tracking --ignore tests/parity --ignore tests/train/test_command.py
+	@$(BIN)/python -m pytest -q -x -n 2 -m "not slow" $(addprefix --ignore tests/,tracking parity train/test_command.py cli/test_sync.py cli/test_ui.py)
 
 format: $(VENV)/.installed-dev ## Put the code into its one format
 	@$(BIN)/ruff format --quiet .

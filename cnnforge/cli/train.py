@@ -35,13 +35,11 @@ def run(args: argparse.Namespace) -> int:
     from cnnforge.cli.console import make_console
     from cnnforge.train.run import run as run_training
 
-    folder, result, outcome = run_training(spec, make_console(sys.stderr if args.json else sys.stdout))
+    folder, result = run_training(spec, make_console(sys.stderr if args.json else sys.stdout))
     if args.json:
         print(json.dumps({"run": str(folder)} | result))
         return 0
     print(summary(folder, result, spec.run.dir))
-    if outcome is not None and outcome.pending:
-        print(f"\ntracking: {outcome.reason}")
     return 0
 
 

@@ -17,7 +17,7 @@ from cnnforge.spec.layers import Row, ending, walk
 class ModelSpec(Spec):
     """``model:`` a name, an input (height, width, channels), layers in order, a loss where it is not the usual one."""
 
-    name: Name
+    name: Name = "model"
     input: tuple[PositiveInt, PositiveInt, PositiveInt]
     layers: dict[Name, AnyBlock]
     loss: AnyLoss | None = None

@@ -103,8 +103,8 @@ class _Run:
         self.save(progress)
 
 
-def run(spec: RunSpec, console: Console) -> tuple[Path, Result, Outcome | None]:
-    """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds, what the tracker has).
+def run(spec: RunSpec, console: Console) -> tuple[Path, Result]:
+    """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
@@ -134,10 +134,14 @@ def run(spec: RunSpec, console: Console) -> tuple[Path, Result, Outcome | None]:
             state.result["wall_seconds"] = round(perf_counter() - began, 3)
             state.result["peak_memory_bytes"] = peak_memory()
             outcome = _close(state, sender)
+    if outcome is not None and outcome.pending:
+        console.note(f"tracking: {outcome.reason}")
     if failure is not None:
         failure.where = failure.where or str(folder)
+        if isinstance(failure, InterruptedRun) and state.checkpoints.has("last"):
+            failure.fix = f"its last state is kept in {folder / 'checkpoints' / 'last'}"
         raise failure
-    return folder, state.result, outcome
+    return folder, state.result
 
 
 def _describe(run: _Run) -> None:

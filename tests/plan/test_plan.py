@@ -7,7 +7,7 @@ from hypothesis import given, settings
 
 from cnnforge.backends.numpy.capabilities import CAPABILITIES
 from cnnforge.errors import BackendError
-from cnnforge.ir.graph import STEP_FIELDS
+from cnnforge.ir.graph import STEP_FIELDS, Graph
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim.adam import Adam
 from cnnforge.plan import PHASES, make_plan
@@ -101,3 +101,15 @@ def test_the_forecast_names_every_purpose():
 def test_an_eval_plan_holds_no_gradients_or_slots():
     sizes = make_plan(eval_graph(SPEC, 4, "float32"), CAPABILITIES).sizes
     assert sizes["grads"] == sizes["slots"] == sizes["step"] == 0
+
+
+def test_what_a_later_phase_reads_is_not_fused_away():
+    g = Graph(2, "float32", training=True)
+    g.scope = "a"
+    x, w, b = g.input("x", (3,)), *(g.param(n, s, None, True, (1, 1)) for n, s in (("w", (3, 3)), ("b", (3,))))
+    biased = g.emit("bias", g.emit("matmul", x, w, out=(3,)), b, out=(3,))
+    g.outputs["output"] = g.emit("relu", biased, out=(3,))
+    g.phase = "backward"
+    g.emit("tanh", biased, out=(3,))
+    plan = make_plan(g, CAPABILITIES)
+    assert [n.op for s in plan.segments for n in s.nodes] == ["matmul+bias", "relu", "tanh"]

@@ -9,7 +9,7 @@ UV     := $(shell command -v uv 2>/dev/null)
 INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-full check format ui bench clean
+.PHONY: help train test test-full lint check format ui bench clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,11 +23,13 @@ test: $(VENV)/.installed-dev ## Install what tests need, run them
 test-full: $(VENV)/.installed-dev ## The same, with the long tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
 
-check: $(VENV)/.installed-dev ## Format, lint, types, import contracts, fast tests: before each commit
+lint: $(VENV)/.installed-dev ## Format, lint, types, import contracts
 	@$(BIN)/ruff format --check --quiet . || (echo "make format would mend this" && false)
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-timing 2>&1 | tail -n 12
+	@$(BIN)/lint-imports --no-logo
+
+check: lint ## The same and the fast tests: before each commit
 	@$(BIN)/python -m pytest -q -x -n 2 -m "not slow" $(addprefix --ignore tests/,tracking parity train/test_command.py cli/test_sync.py cli/test_ui.py)
 
 format: $(VENV)/.installed-dev ## Put the code into its one format

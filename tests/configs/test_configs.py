@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 
 import pytest
 
+from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, validate
+from cnnforge.report.check import plan_of
 from cnnforge.spec import RunSpec, TrainerSpec
+from cnnforge.train.run import run as train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 OPTIONS = sorted((file.parent.name, file.stem) for file in CONFIGS.glob("*/*.yaml"))
@@ -24,8 +29,8 @@ def run(*overrides: str) -> RunSpec:
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_option(group: str, option: str) -> None:
-    run(f"{group}={option}", *NEEDS.get((group, option), []))
+def test_option_composes_validates_and_plans(group: str, option: str) -> None:
+    assert plan_of(run(f"{group}={option}", *NEEDS.get((group, option), []))).segments
     text = (CONFIGS / group / f"{option}.yaml").read_text()
     assert text.startswith("#"), "the first line says what it is"
     assert len(text.splitlines()) <= 20
@@ -51,6 +56,20 @@ def test_experiments_suit_their_data() -> None:
         spec = validate(compose([f"experiment={name}"]))
         assert (spec.model.name, spec.data.type) == ("lenet", name.removeprefix("lenet_"))
     assert validate(compose(["experiment=lenet_mnist"])).trainer.epochs == 5
+
+
+@pytest.mark.parametrize("name", [option for group, option in OPTIONS if group == "experiment"])
+def test_an_experiment_trains_two_steps(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = validate(compose([f"experiment={name}", "trainer.max_steps=2", "tracking=none", f"run.dir={tmp_path}"]))
+    if spec.data.type == "mnist":
+        beside = CONFIGS.parents[1] / "shared" / "data"
+        folder = Path(os.environ.get("CNNFORGE_DATA", beside)).absolute()
+        if not (folder / "mnist").is_dir():
+            pytest.skip("MNIST is not here: CNNFORGE_DATA names no folder with it")
+        monkeypatch.setenv("CNNFORGE_DATA", str(folder))
+    _, result = train(spec, PlainConsole(io.StringIO()))
+    assert (result["status"], result["steps"]) == ("finished", 2)
+    assert 0 <= result["test_accuracy"] <= 1
 
 
 def test_the_default_trainer_is_the_schemas() -> None:

@@ -7,6 +7,8 @@ BIN    := $(VENV)/bin
 UV     := $(shell command -v uv 2>/dev/null)
 # uv is used where it is present; pip is enough.
 INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+# Installers compile what they install, but not an editable package: without this the first commands would.
+COMPILE = $(BIN)/python -m compileall -q cnnforge
 
 .DEFAULT_GOAL := help
 .PHONY: help train test test-full lint check format ui bench clean
@@ -53,9 +55,11 @@ $(BIN)/python:
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "installing cnnforge (one to three minutes the first time)"
 	@$(INSTALL) --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "installing cnnforge with what its tests need (one to three minutes the first time)"
 	@$(INSTALL) --editable '.[dev]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.installed

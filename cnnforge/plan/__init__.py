@@ -1,6 +1,16 @@
 """Planning: which kernels run in which order, and where every byte lies. No arrays, no devices."""
 
 from cnnforge.plan.capabilities import Capabilities, Scratch
-from cnnforge.plan.plan import PHASES, Place, Plan, PlannedNode, Segment, make_plan
+from cnnforge.plan.plan import PHASES, Place, Plan, PlannedNode, Segment, make_plan, require_precision
 
-__all__ = ["PHASES", "Capabilities", "Place", "Plan", "PlannedNode", "Scratch", "Segment", "make_plan"]
+__all__ = [
+    "PHASES",
+    "Capabilities",
+    "Place",
+    "Plan",
+    "PlannedNode",
+    "Scratch",
+    "Segment",
+    "make_plan",
+    "require_precision",
+]

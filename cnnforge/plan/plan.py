@@ -101,14 +101,19 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0) -> Plan:
     )  # fmt: skip
 
 
-def _can_run(g: Graph, capabilities: Capabilities) -> None:
-    if g.dtype not in capabilities.precisions:
+def require_precision(capabilities: Capabilities, dtype: str) -> None:
+    """Raise BackendError where a backend does not compute in ``dtype``."""
+    if dtype not in capabilities.precisions:
         raise BackendError(
-            f"backend {capabilities.name} does not compute in {g.dtype}",
+            f"backend {capabilities.name} does not compute in {dtype}",
             where="trainer.precision",
             why=f"it has {', '.join(capabilities.precisions)}",
             fix=f"trainer.precision={capabilities.precisions[0]}",
         )
+
+
+def _can_run(g: Graph, capabilities: Capabilities) -> None:
+    require_precision(capabilities, g.dtype)
     missing = sorted({n.op for n in g.nodes} - capabilities.ops)
     if missing:
         raise BackendError(

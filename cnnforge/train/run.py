@@ -17,13 +17,13 @@ from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Protocol
 
-from cnnforge.backends import create
+from cnnforge.backends import Backend, create
 from cnnforge.config import to_yaml
 from cnnforge.data import Batches, Dataset, load
 from cnnforge.errors import CnnforgeError, DivergedError, InterruptedRun
 from cnnforge.executable import Executable, Weights
 from cnnforge.lower import eval_graph, train_graph
-from cnnforge.plan import Plan, make_plan
+from cnnforge.plan import Plan, make_plan, require_precision
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal, Outcome, Sender, start
@@ -64,6 +64,7 @@ class _Run:
     console: Console
     stop: StopRequest
     checkpoints: Checkpoints
+    backend: Backend
     result: Result = field(default_factory=dict)
     train: Executable | None = None
     preprocessing: Mapping[str, Any] | None = None
@@ -109,6 +110,8 @@ def run(spec: RunSpec, console: Console) -> tuple[Path, Result]:
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
     began = perf_counter()
+    backend = create(spec.trainer.backend, spec.trainer.threads)
+    require_precision(backend.capabilities, spec.trainer.precision)
     folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     write_text(folder / "config.yaml", to_yaml(spec.model_dump(mode="json", exclude_none=True)))
     point_latest(folder)
@@ -119,7 +122,8 @@ def run(spec: RunSpec, console: Console) -> tuple[Path, Result]:
             if tracking.enabled
             else None
         )
-        state = _Run(spec, folder, journal, console, stop, Checkpoints(folder / "checkpoints", spec.trainer.keep))
+        checkpoints = Checkpoints(folder / "checkpoints", spec.trainer.keep)
+        state = _Run(spec, folder, journal, console, stop, checkpoints, backend)
         status, failure = "failed", None
         try:
             _describe(state)
@@ -171,7 +175,7 @@ def _work(run: _Run) -> None:
     _log_data(run, data)
     run.preprocessing = data.preprocessing.to_dict()
 
-    backend = create(trainer.backend, trainer.threads)
+    backend = run.backend
     batch = min(trainer.batch_size, len(data.train))
     plan = make_plan(train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer), backend.capabilities)
     eval_plan = make_plan(eval_graph(spec.model, batch, trainer.precision), backend.capabilities)

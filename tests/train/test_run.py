@@ -10,7 +10,7 @@ import pytest
 import cnnforge
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, read_run, validate
-from cnnforge.errors import DataError, DivergedError, InterruptedRun
+from cnnforge.errors import BackendError, DataError, DivergedError, InterruptedRun
 from cnnforge.tracking import read
 from cnnforge.train import run as run_module
 from cnnforge.train.run import run
@@ -160,3 +160,11 @@ def test_a_bug_still_leaves_a_record(monkeypatch):
 def test_max_steps_and_partial_batches():
     _, result, *_ = go("trainer.max_steps=2")
     assert (result["steps"], result["epochs"]) == (2, 1)
+
+
+@pytest.mark.parametrize("override", ["trainer.backend=cupy", "trainer.precision=bfloat16"])
+def test_what_cannot_run_here_is_said_before_there_is_a_folder(override):
+    with pytest.raises(BackendError) as error:
+        go(override)
+    assert error.value.exit_code == 2
+    assert not Path("runs").exists()

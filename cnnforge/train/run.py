@@ -17,7 +17,8 @@ from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Protocol
 
-from cnnforge.backends import Backend, create
+from cnnforge.backends import create
+from cnnforge.backends.base import Backend
 from cnnforge.config import to_yaml
 from cnnforge.data import Batches, Dataset, load
 from cnnforge.errors import CnnforgeError, DivergedError, InterruptedRun

@@ -133,7 +133,7 @@ class TestReceptiveField:
     @given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 2), st.integers(0, 2)), max_size=4))
     def test_it_is_what_reaches_one_output(self, layers):
         """Against following one output back to the input, position by position."""
-        field, windows, size = ReceptiveField(), [], 60
+        field, windows, size = ReceptiveField(), [], 500
         for kernel, stride, dilation, padding in layers:
             windows.append(window((size, size), (kernel,) * 2, (stride,) * 2, padding, (dilation,) * 2))
             field, size = field.through(windows[-1]), windows[-1].out[0]

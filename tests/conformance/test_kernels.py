@@ -22,7 +22,10 @@ BACKENDS = ["numpy"]
 #: What rounding may do, relative to the size of what was added up: some hundred units in the last place.
 TOLERANCE = {"float32": 2e-5, "float64": 4e-14}
 
-some = settings(max_examples=25, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+few, some = (
+    settings(max_examples=n, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+    for n in (10, 25)
+)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -50,7 +53,7 @@ def test_a_kernel_gives_what_loops_give(backend, op, dtype, data):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("op", sorted(capabilities_of("numpy").inplace))
-@some
+@few
 @given(data=st.data())
 def test_overwriting_its_input_changes_nothing(backend, op, data):
     index = capabilities_of(backend).inplace.get(op)
@@ -73,7 +76,7 @@ CHAINS = [
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(("head", "tail"), CHAINS)
 @pytest.mark.parametrize("backend", BACKENDS)
-@some
+@few
 @given(data=st.data())
 def test_a_fused_chain_gives_what_its_parts_give(backend, head, tail, dtype, data):
     can = capabilities_of(backend)

@@ -69,13 +69,12 @@ class _Run:
     result: Result = field(default_factory=dict)
     train: Executable | None = None
     preprocessing: Mapping[str, Any] | None = None
-    improved: bool = False
 
-    def save(self, progress: Progress) -> None:
+    def save(self, progress: Progress, best: bool) -> None:
         """Write a checkpoint of the present state."""
         assert self.train is not None
         model, precision = self.spec.model, self.spec.trainer.precision
-        self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, self.improved)
+        self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best)
 
     # A train.loop.Watcher:
 
@@ -91,9 +90,8 @@ class _Run:
         if improved:
             self.result |= {f"best_{name}": value for name, value in metrics.items() if name.startswith("val_")}
             self.result["best_step"] = progress.step
-        self.improved = improved
         self.journal.metrics(metrics, progress.epoch)
-        self.save(progress)
+        self.save(progress, best=improved)
         self.console.epoch(progress, metrics, improved)
 
     def stopping(self) -> InterruptedRun | None:
@@ -101,8 +99,7 @@ class _Run:
 
     def interrupted(self, progress: Progress) -> None:
         self.result |= {"steps": progress.step, "epochs": progress.epoch}
-        self.improved = False
-        self.save(progress)
+        self.save(progress, best=False)
 
 
 def run(spec: RunSpec, console: Console) -> tuple[Path, Result]:

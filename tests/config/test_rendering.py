@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cnnforge.config import read_run, to_yaml, validate
 from cnnforge.config.scan import scan
+from cnnforge.spec import RunSpec
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), max_size=12).filter(
     lambda t: "${" not in t
@@ -34,8 +35,8 @@ def test_reads_back(tree: dict[str, object]) -> None:
     assert document.findings == ()
 
 
-def test_a_resolved_run_reads_back(lenet_run: object) -> None:
-    tree = lenet_run.model_dump(mode="json")  # type: ignore[attr-defined]
+def test_a_resolved_run_reads_back(lenet_run: RunSpec) -> None:
+    tree = lenet_run.model_dump(mode="json")
     assert validate(read_run(to_yaml(tree))) == lenet_run
 
 

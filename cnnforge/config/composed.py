@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from cnnforge.config.marks import Mark, Marks, changes, nearest
-from cnnforge.errors import CnnforgeError, ConfigErrors, Path, dotted
+from cnnforge.errors import CnnforgeError, ConfigErrors, ConfigWarning, Path, dotted
 from cnnforge.spec import TEMPLATES
+
+AnyError = TypeVar("AnyError", bound=CnnforgeError)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class Composed:
         source = self.source(path)
         place = self._written(source)
         if source[: len(TEMPLATES)] == TEMPLATES and path[: len(TEMPLATES)] != TEMPLATES:
-            used = next((self.callers[path[:n]] for n in range(len(path)) if path[:n] in self.callers), None)
+            used = next((self.callers[path[:n]] for n in range(len(path) + 1) if path[:n] in self.callers), None)
             return f"{place}, used at {self._written(used)}" if used else place
         return place
 
@@ -64,12 +66,23 @@ class Composed:
 
         A mistake in a template is one mistake, however often the template is used.
         """
-        placed: dict[tuple[str, Path], CnnforgeError] = {}
+        return ConfigErrors(self._placed(errors))
+
+    def located_warnings(self, warnings: Iterable[ConfigWarning]) -> list[ConfigWarning]:
+        """As ``located``; what several rules say of one place are several warnings."""
+        by_rule: dict[str, list[ConfigWarning]] = {}
+        for warning in warnings:
+            by_rule.setdefault(warning.rule, []).append(warning)
+        placed = [warning for group in by_rule.values() for warning in self._placed(group)]
+        return sorted(placed, key=lambda warning: self._order(self.source(warning.path)))
+
+    def _placed(self, errors: Iterable[AnyError]) -> list[AnyError]:
+        placed: dict[tuple[str, Path], AnyError] = {}
         for e in errors:
             source = self.source(e.path)
             key = ("" if source != e.path else e.what, source)
-            placed.setdefault(key, e if e.where else e.located(self.where(e.path)))
-        return ConfigErrors(sorted(placed.values(), key=lambda error: self._order(self.source(error.path))))
+            placed.setdefault(key, e if e.where else cast("AnyError", e.located(self.where(e.path))))
+        return sorted(placed.values(), key=lambda error: self._order(self.source(error.path)))
 
     def _order(self, path: Path) -> tuple[bool, str, int, int]:
         mark = nearest(self.marks, path) or Mark("")

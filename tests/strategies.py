@@ -21,10 +21,14 @@ def sizes(low: int, high: int):
 
 @st.composite
 def convs(draw):
-    groups = draw(st.sampled_from([1, 1, 1, 2]))
+    groups = draw(st.sampled_from([1, 1, 1, 2, "depthwise"]))
+    # One, two or four input channels: 4 filters fit them all.
+    filters = {"filters": draw(st.sampled_from([4, None]) if groups == "depthwise" else st.integers(1, 3))}
+    if groups == 2:
+        filters["filters"] *= 2
     return {
         "type": "conv",
-        "filters": groups * draw(st.integers(1, 3)),
+        **filters,
         "kernel": draw(sizes(1, 3)),
         "stride": draw(sizes(1, 2)),
         "padding": draw(PADDINGS),

@@ -153,7 +153,7 @@ def _recovered(block: Block, x: Shape) -> Shape:
         return block.output(x)
     if len(x) == 1:
         return x
-    channels = getattr(block, "filters", x[-1])
+    channels = getattr(block, "filters", None) or x[-1]
     try:
         window = block.window(x)
     except ShapeError:

@@ -102,6 +102,32 @@ class TestConv:
         assert (error.what, error.fix) == (what, fix)
         assert error.why.endswith("must be 0")
 
+    def test_depthwise_is_one_group_per_input_channel(self):
+        made = block(type="conv", kernel=3, groups="depthwise")
+        assert made.output((9, 9, 6)) == (7, 7, 6)
+        assert {n: p.shape for n, p in made.params((9, 9, 6)).items()} == {"w": (3, 3, 1, 6), "b": (6,)}
+        assert made.macs((9, 9, 6)) == 7 * 7 * 6 * 9
+        assert made.outline((9, 9, 6)) == "depthwise"
+        doubled = conv(filters=12, groups="depthwise")
+        assert doubled.params((9, 9, 6))["w"].shape == (3, 3, 1, 12)
+        assert doubled.params((9, 9, 6))["w"].fan == (9, 18)
+
+    def test_depthwise_gives_every_channel_as_many_filters(self):
+        error = refused(conv(filters=4, groups="depthwise"), (9, 9, 3))
+        assert error.what == "4 filters are not the same number for each of 3 input channels"
+        assert error.why == "groups: depthwise, and 4 % 3 = 1, must be 0"
+        assert error.fix == "filters: 3, or leave filters out for one per channel"
+
+    def test_filters_are_missing_only_without_depthwise(self):
+        with pytest.raises(ValidationError) as caught:
+            block(type="conv", kernel=3, groups=2, padding=-1)
+        assert ("conv", "filters") in {e["loc"] for e in caught.value.errors() if e["type"] == "missing"}
+        assert len(caught.value.errors()) > 1  # beside the others, not instead of them
+        with pytest.raises(ValidationError, match="filters may be null only with groups: depthwise"):
+            block(type="conv", kernel=3, filters=None)
+        made = block(type="conv", kernel=3, groups="depthwise")
+        assert block(**made.model_dump()) == made
+
     def test_dilation_widens_the_window(self):
         assert conv(dilation=2).output((9, 9, 1)) == (5, 5, 4)
         assert refused(conv(dilation=4), (8, 8, 1)).why == "8 + 2*0 < 4*(3 - 1) + 1 = 9"

@@ -74,7 +74,7 @@ class Reference:
                 win = row.window
                 top, bottom, left, right = win.pads
                 v = F.pad(v, (left, right, top, bottom))
-                v = F.conv2d(v, w, own.get("b"), win.stride, 0, win.dilation, block.groups)
+                v = F.conv2d(v, w, own.get("b"), win.stride, 0, win.dilation, block.division(row.input)[0])
             case "fc":
                 v = F.linear(v, own["w"], own.get("b"))
             case "flatten":

@@ -100,11 +100,15 @@ CONVS = {
     "dilated": {"kernel": 3, "dilation": 2},
     "dilated both ways": {"kernel": 3, "dilation": [2, 1], "stride": [1, 2], "padding": "same"},
     "grouped": {"kernel": 3, "groups": 2},
-    "depthwise": {"kernel": 3, "groups": 4, "padding": 1},
+    "depthwise": {"kernel": 3, "groups": "depthwise", "filters": None, "padding": 1},
+    "depthwise doubled, strided, dilated": {
+        "kernel": [3, 2], "groups": "depthwise", "filters": 8, "stride": [2, 1], "dilation": [1, 2], "padding": "same",
+    },
+    "depthwise flipped": {"kernel": 3, "groups": "depthwise", "filters": 8, "flip": True},
     "flipped": {"kernel": [3, 2], "flip": True},
     "flipped grouped dilated": {"kernel": [3, 2], "flip": True, "groups": 2, "dilation": 2, "padding": 2},
     "frozen": {"kernel": 3, "trainable": False},
-}
+}  # fmt: skip
 POOLS = {
     "plain": {"kernel": 2},
     "overlapping": {"kernel": 3, "stride": 1},

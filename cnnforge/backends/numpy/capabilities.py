@@ -14,6 +14,9 @@ from cnnforge.shapes import Window
 #: Elements that an optimizer works on at a time: its workspace stays in the cache, whatever the model's size.
 FLAT_CHUNK = 1 << 15
 
+#: Elements of one piece of a depthwise convolution, where a sample has fewer: about what the fast cache holds.
+DEPTHWISE_CHUNK = 1 << 15
+
 #: Workspace arrays of the ops behind the head of a fused chain, where they need any.
 TAIL_SCRATCH = {"bias": 1, "leaky_relu": 1, "elu": 1}
 
@@ -39,6 +42,29 @@ def needs_padding(x: tuple[int, ...], w: Window) -> bool:
     return padded_shape(x, w) != tuple(x)
 
 
+def is_depthwise(w: tuple[int, ...], groups: int) -> bool:
+    """Does every group have one input channel?  w: (KH, KW, C/groups, F)."""
+    return groups > 1 and w[2] == 1
+
+
+def depthwise_scratch(op: str, x: Value, w: Value, y: Value, window: Window) -> tuple[Scratch, ...]:
+    """Products of a few samples; then the weights of each kernel position for one row of y (for the weights' gradient:
+    ones, and one position's sums); then, where the input as it lies will not do, a few samples of it, padded and with
+    one channel per filter.
+    """
+    n, oh, ow, f = y.shape
+    size = min(n, max(1, DEPTHWISE_CHUNK // (oh * ow * f)))
+    piece = Scratch((size, oh, ow, f), y.dtype, False)
+    extra: tuple[Scratch, ...]
+    if op == "conv2d_dw":
+        extra = (Scratch((size * oh * ow,), y.dtype, False), Scratch((f,), y.dtype, False))
+    else:
+        extra = (Scratch((window.kernel[0] * window.kernel[1], ow, f), y.dtype, False),)
+    spread = (size, *padded_shape(x.shape, window)[1:3], f)
+    as_it_lies = spread[1:] == tuple(x.shape[1:])
+    return (piece, *extra) if as_it_lies else (piece, *extra, Scratch(spread, x.dtype, False))
+
+
 def _padded(x: Value, w: Window) -> tuple[Scratch, ...]:
     return (Scratch(padded_shape(x.shape, w), x.dtype),) if needs_padding(x.shape, w) else ()
 
@@ -61,20 +87,38 @@ def _row_ones(v: Value) -> Scratch:
     return Scratch((v.shape[0], prod(v.shape[1:-1])), v.dtype)
 
 
+def _conv2d(x: Value, w: Value, y: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """What one product gives; then the columns."""
+    win = attrs["window"]
+    if is_depthwise(w.shape, attrs["groups"]):
+        return depthwise_scratch("conv2d", x, w, y, win)
+    return _like(y), *_columns(x, win)
+
+
+def _conv2d_dw(x: Value, w: Value, y: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """A kernel row's weights for each sample; then the columns."""
+    win = attrs["window"]
+    if is_depthwise(w.shape, attrs["groups"]):
+        return depthwise_scratch("conv2d_dw", x, w, y, win)
+    return Scratch((x.shape[0], *w.shape[1:]), x.dtype), *_columns(x, win)
+
+
+def _conv2d_dx(x: Value, w: Value, y: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """What one row of the kernel gives back; then the columns."""
+    win = attrs["window"]
+    if is_depthwise(w.shape, attrs["groups"]):
+        return depthwise_scratch("conv2d_dx", x, w, y, win)
+    if is_pointwise(win):
+        return ()
+    return Scratch((*y.shape[:3], win.kernel[1] * x.shape[3]), y.dtype), *_columns(x, win)
+
+
 Rule = Callable[[tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[Scratch, ...]]
 
 _RULES: dict[str, Rule] = {
-    # The first is what one product gives: of y's size, a kernel row's weights for each sample, one row's columns.
-    "conv2d": lambda i, o, a: (_like(o[0]), *_columns(i[0], a["window"])),
-    "conv2d_dw": lambda i, o, a: (
-        Scratch((i[0].shape[0], *o[0].shape[1:]), i[0].dtype), *_columns(i[0], a["window"]),
-    ),
-    "conv2d_dx": lambda i, o, a: (
-        () if is_pointwise(a["window"]) else (
-            Scratch((*i[0].shape[:3], a["window"].kernel[1] * o[0].shape[3]), i[0].dtype),
-            *_columns(o[0], a["window"]),
-        )
-    ),
+    "conv2d": lambda i, o, a: _conv2d(i[0], i[1], o[0], a),
+    "conv2d_dw": lambda i, o, a: _conv2d_dw(i[0], o[0], i[1], a),
+    "conv2d_dx": lambda i, o, a: _conv2d_dx(o[0], i[1], i[0], a),
     "bias": lambda i, o, a: (Scratch((prod(i[0].shape[2:] or i[0].shape[1:]),), i[0].dtype, False),),
     "bias_db": lambda i, o, a: (_row_ones(i[0]),),
     "max_pool2d": lambda i, o, a: (_like(o[0], "bool"), _like(o[0]), *_padded(i[0], a["window"])),

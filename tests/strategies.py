@@ -9,6 +9,7 @@ from cnnforge.errors import ConfigErrors
 from cnnforge.spec import ModelSpec
 
 FUNCTIONS = [f for f in Function.__args__ if f != "softmax"]
+KINKED = ("relu", "relu6", "leaky_relu", "elu", "selu", "prelu", "hard_swish", "hard_sigmoid")
 ENDINGS = [*FUNCTIONS, "none"]
 PADDINGS = st.sampled_from(["valid", "same", 0, 1, [1, 0, 2, 1]])
 
@@ -55,7 +56,7 @@ def pools(draw):
 
 @st.composite
 def activations(draw):
-    function = draw(st.sampled_from([*FUNCTIONS, "softmax"]))
+    function = draw(st.sampled_from([*FUNCTIONS, "prelu", "softmax"]))
     block = {"type": "activation", "function": function}
     if function in ALPHA:
         block["alpha"] = draw(st.sampled_from([0.01, 0.3, 1.5]))
@@ -104,9 +105,9 @@ def models(draw, smooth: bool = False) -> ModelSpec:
     layers += [*draw(st.lists(FC | ANYWHERE, max_size=2)), draw(LAST)]
     if smooth:
         for block in layers:
-            if block.get("activation") in ("relu", "leaky_relu", "elu"):
+            if block.get("activation") in KINKED:
                 block["activation"] = "silu"
-            if block.get("function") in ("relu", "leaky_relu", "elu"):
+            if block.get("function") in KINKED:
                 block["function"] = "gelu"
                 block.pop("alpha", None)
     tree = {

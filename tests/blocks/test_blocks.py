@@ -192,13 +192,23 @@ class TestActivation:
     @pytest.mark.parametrize(
         ("fields", "said"),
         [
-            ({"function": "relu", "alpha": 0.1}, "alpha belongs to leaky_relu and elu, not to relu"),
+            ({"function": "relu", "alpha": 0.1}, "alpha belongs to leaky_relu, elu, prelu, not to relu"),
+            ({"trainable": False}, "trainable belongs to prelu, not to relu, which has no weights"),
             ({"function": "silu", "approximate": "tanh"}, "approximate belongs to gelu, not to silu"),
         ],
     )
     def test_options_that_belong_elsewhere(self, fields, said):
         with pytest.raises(ValidationError, match=said):
             block(type="activation", **fields)
+
+    def test_prelu_learns_a_slope_per_channel_and_is_a_layer_of_its_own(self):
+        made = block(type="activation", function="prelu")
+        (alpha,) = made.params((4, 4, 3)).values()
+        assert (alpha.shape, alpha.init.value) == ((3,), 0.25)
+        assert block(type="activation", function="prelu", alpha=0.5).params((7,))["alpha"].init.value == 0.5
+        assert block(type="activation", function="prelu", trainable=False).frozen
+        with pytest.raises(ValidationError, match="Input should be 'relu'"):
+            conv(activation="prelu")
 
     def test_defaults(self):
         assert block(type="activation").function == "relu"

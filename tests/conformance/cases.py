@@ -199,6 +199,8 @@ _FUNCTIONS = [name for name in (*FROM_OUTPUT, *FROM_INPUT) if name != "softmax"]
 def _elementwise(draw, op, dtype):
     name = op.removesuffix("_dx")
     x, attrs = reals(draw, draw(shapes), dtype), _attributes(draw, name)
+    if draw(st.booleans()):  # exactly at the kinks, and between them
+        x = integers(draw, x.shape, dtype, -7, 8)
     y, slope = formulas.activation(name, x, attrs)
     if op == name:
         return Case([x], [(x.shape, dtype)], [y], attrs)
@@ -206,6 +208,19 @@ def _elementwise(draw, op, dtype):
     kept = y.astype(dtype) if name in FROM_OUTPUT else x
     # 1 - y and 1 - y^2 keep only as many digits as y leaves them; the product has dy's size.
     return Case([kept, dy], [(x.shape, dtype)], [dy * slope], attrs, scale=float(abs(dy).max()) * 4)
+
+
+@case("prelu", "prelu_dx", "prelu_dalpha")
+def _prelu(draw, op, dtype):
+    shape = draw(shapes)
+    x, dy = integers(draw, shape, dtype), integers(draw, shape, dtype)
+    alpha = integers(draw, shape[-1:], dtype) / np.asarray(4, dtype)  # quarters are exact, and may be below 0
+    y, dx, dalpha = formulas.prelu(x, alpha, dy)
+    if op == "prelu":
+        return Case([x, alpha], [(shape, dtype)], [y], exact=True)
+    if op == "prelu_dx":
+        return Case([x, alpha, dy], [(shape, dtype)], [dx], exact=True)
+    return Case([x, dy], [(alpha.shape, dtype)], [dalpha], exact=True)
 
 
 @case("softmax", "softmax_dx")

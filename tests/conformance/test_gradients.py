@@ -69,6 +69,8 @@ BLOCKS = {
     "batch_norm frozen": {"type": "batch_norm", "trainable": False},
     **{f: {"type": "activation", "function": f} for f in (*FUNCTIONS, "softmax")},
     "gelu tanh": {"type": "activation", "function": "gelu", "approximate": "tanh"},
+    "prelu": {"type": "activation", "function": "prelu"},
+    "prelu frozen": {"type": "activation", "function": "prelu", "trainable": False},
     "leaky_relu steep": {"type": "activation", "function": "leaky_relu", "alpha": 1.7},
 }
 
@@ -77,6 +79,11 @@ BLOCKS = {
 def test_every_block(name):
     for seed in range(3):
         assert directional_error(one_block(BLOCKS[name]), seed=seed) < 1e-6
+
+
+def test_prelu_after_fc():
+    prelu = {"type": "activation", "function": "prelu", "alpha": 0.1}
+    assert directional_error(one_block({"type": "fc", "units": 6}, after=prelu)) < 1e-6
 
 
 def test_batch_norm_after_fc():

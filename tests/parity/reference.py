@@ -90,6 +90,9 @@ class Reference:
                 )
             case "dropout":
                 assert not training, "PyTorch draws other numbers"
+            case "activation" if block.function == "prelu":
+                v = F.prelu(v, own["alpha"])
+                return v, v
             case "activation":
                 return v, _activation(block.function, v, block.alpha, block.approximate)
         return v, _activation(ending(block), v)
@@ -137,6 +140,9 @@ def _activation(name: str, v: torch.Tensor, alpha: float | None = None, approxim
             return F.gelu(v, approximate=approximate)
         case "softmax":
             return torch.softmax(v, dim=1)
+        case "hard_sigmoid":  # F.hardsigmoid's gradient is a sixth in float32, whatever the precision
+            return F.relu6(v + 3) / 6
+    name = name.replace("_", "")  # hard_swish is F.hardswish
     return getattr(torch, name)(v) if hasattr(torch, name) else getattr(F, name)(v)
 
 

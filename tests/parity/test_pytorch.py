@@ -128,6 +128,8 @@ ACTIVATIONS = [
     {"function": "leaky_relu", "alpha": 1.7},
     {"function": "elu", "alpha": 0.3},
     {"function": "gelu", "approximate": "tanh"},
+    {"function": "prelu"},
+    {"function": "prelu", "trainable": False},
 ]
 BATCH_NORMS = {
     "plain": {},

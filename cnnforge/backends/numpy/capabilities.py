@@ -18,7 +18,7 @@ FLAT_CHUNK = 1 << 15
 DEPTHWISE_CHUNK = 1 << 15
 
 #: Workspace arrays of the ops behind the head of a fused chain, where they need any.
-TAIL_SCRATCH = {"bias": 1, "leaky_relu": 1, "elu": 1}
+TAIL_SCRATCH = {"bias": 1, "leaky_relu": 1, "elu": 1, "selu": 1}
 
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")
@@ -132,6 +132,15 @@ _RULES: dict[str, Rule] = {
     "elu_dx": lambda i, o, a: (_like(i[0]), _like(i[0], "bool")),
     "sigmoid_dx": lambda i, o, a: (_like(i[0]),),
     "tanh_dx": lambda i, o, a: (_like(i[0]),),
+    **dict.fromkeys(("relu6_dx", "hard_sigmoid_dx"), lambda i, o, a: (_like(i[0], "bool"), _like(i[0], "bool"))),
+    "hard_swish": lambda i, o, a: (_like(i[0]),),
+    "hard_swish_dx": lambda i, o, a: (_like(i[0]), _like(i[0], "bool")),
+    "softplus_dx": lambda i, o, a: (_like(i[0]),),
+    "selu": lambda i, o, a: (_like(i[0]),),
+    "selu_dx": lambda i, o, a: (_like(i[0]), _like(i[0], "bool")),
+    "prelu": lambda i, o, a: (_like(i[0]),),
+    "prelu_dx": lambda i, o, a: (_like(i[0]), _like(i[0], "bool")),
+    "prelu_dalpha": lambda i, o, a: (_like(i[0]), _row_ones(i[0])),
     "softmax": lambda i, o, a: (Scratch((*i[0].shape[:-1], 1), i[0].dtype),),
     "softmax_dx": lambda i, o, a: (_like(i[0]), Scratch((*i[0].shape[:-1], 1), i[0].dtype)),
     "gelu": lambda i, o, a: (_like(i[0]),),
@@ -180,6 +189,7 @@ _ELEMENTWISE = frozenset((*FROM_OUTPUT, *FROM_INPUT))
 _PLAIN = frozenset(
     (
         "conv2d", "conv2d_dx", "conv2d_dw", "matmul", "matmul_dx", "matmul_dw", "bias", "bias_db", "reshape", "add",
+        "prelu", "prelu_dx", "prelu_dalpha",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
         "batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running",
     )
@@ -196,11 +206,11 @@ CAPABILITIES = Capabilities(
     | set(OPTIMIZERS),
     heads=frozenset({"conv2d", "matmul"}),
     # Only functions that can overwrite their input, and whose derivative does not need it.
-    tails=frozenset({"relu", "leaky_relu", "elu", "sigmoid", "tanh"}),
+    tails=frozenset(FROM_OUTPUT) - {"softmax"},
     scratch=scratch,
     inplace={
-        "bias": 0, "add": 0, "relu": 0, "leaky_relu": 0, "elu": 0, "sigmoid": 0, "tanh": 0, "softmax": 0, "dropout": 0,
-        "relu_dx": 1, "leaky_relu_dx": 1, "elu_dx": 1, "sigmoid_dx": 1, "tanh_dx": 1, "softmax_dx": 1,
-        "gelu_dx": 1, "silu_dx": 1, "dropout_dx": 1, "batch_norm_inference": 0, "batch_norm_dx": 6,
+        **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "dropout", "prelu", "batch_norm_inference"), 0),
+        **{f"{op}_dx": 1 for op in (*FROM_OUTPUT, *FROM_INPUT, "dropout")},
+        "prelu_dx": 2, "batch_norm_dx": 6,
     },
 )  # fmt: skip

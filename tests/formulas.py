@@ -163,6 +163,27 @@ def batch_norm_backward(x, gamma, mean, var, dy, epsilon) -> tuple[np.ndarray, n
     return dx, dgamma, dbeta
 
 
+def normalised(x: np.ndarray, part: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(h, mean, inverse): mean 0 and variance 1 within all elements of equal number in ``part``; the others by part."""
+    h, mean, inverse = np.zeros(x.shape), np.zeros(part.max() + 1), np.zeros(part.max() + 1)
+    for p in range(part.max() + 1):
+        values = [float(v) for v in x[part == p]]
+        mean[p] = math.fsum(values) / len(values)
+        inverse[p] = 1 / math.sqrt(math.fsum((v - mean[p]) ** 2 for v in values) / len(values) + epsilon)
+        h[part == p] = [(v - mean[p]) * inverse[p] for v in values]
+    return h, mean, inverse
+
+
+def normalised_backward(h: np.ndarray, part: np.ndarray, inverse: np.ndarray, dh: np.ndarray) -> np.ndarray:
+    """dx_i = inverse sum_j dh_j (i == j) - 1/size - h_i h_j / size: the whole Jacobian of each part."""
+    dx = np.zeros(h.shape)
+    for p in range(part.max() + 1):
+        hs, ds = h[part == p], dh[part == p]
+        jacobian = np.eye(len(hs)) - 1 / len(hs) - np.outer(hs, hs) / len(hs)
+        dx[part == p] = inverse[p] * (jacobian @ ds)
+    return dx
+
+
 class Scalar:
     """One parameter under an optimizer, as torch.optim's documentation writes it. ``slots`` in our order."""
 

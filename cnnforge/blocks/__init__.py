@@ -11,11 +11,23 @@ from cnnforge.blocks.conv import Conv
 from cnnforge.blocks.dropout import Dropout
 from cnnforge.blocks.fc import Fc, Flatten
 from cnnforge.blocks.pool import GlobalPool, Pool
+from cnnforge.blocks.sample_norm import GroupNorm, LayerNorm
 from cnnforge.fields import one_of, tag
 
 __all__ = ["BLOCKS", "AnyBlock", "Block", "Flatten"]
 
-_CLASSES: tuple[type[Block], ...] = (Conv, Pool, GlobalPool, Fc, Flatten, Activation, Dropout, BatchNorm)
+_CLASSES: tuple[type[Block], ...] = (
+    Conv,
+    Pool,
+    GlobalPool,
+    Fc,
+    Flatten,
+    Activation,
+    Dropout,
+    BatchNorm,
+    GroupNorm,
+    LayerNorm,
+)
 
 #: Block classes by the name that YAML gives them.
 BLOCKS = {tag(cls): cls for cls in _CLASSES}

@@ -113,6 +113,15 @@ def _batch_norm(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return dx, (dgamma if wants(gamma) else None), (dbeta if wants(beta) else None)
 
 
+@rule("group_norm", "layer_norm")
+def _sample_norm(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (x, gamma, beta), (_, mean, inverse), dy = n.ins, n.outs, _one(dys)
+    groups = {"groups": n.attrs["groups"]} if n.op == "group_norm" else {}
+    dx = _grad(g, f"{n.op}_dx", x, x, gamma, mean, inverse, dy, **groups) if wants(x) else None
+    dgamma = _grad(g, f"{n.op}_dgamma", gamma, x, mean, inverse, dy, **groups) if wants(gamma) else None
+    return dx, dgamma, (_grad(g, "bias_db", beta, dy) if wants(beta) else None)
+
+
 @rule("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")
 def _loss(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     z, labels = n.ins

@@ -188,6 +188,24 @@ def test_batch_norm_has_two_weights_and_two_statistics_per_channel():
     assert (made.epsilon, made.momentum) == (1e-5, 0.9)
 
 
+def test_group_norm_divides_the_channels():
+    made = block(type="group_norm")
+    assert (made.groups, made.epsilon) == (32, 1e-5)
+    assert {n: p.shape for n, p in made.params((4, 4, 64)).items()} == {"gamma": (64,), "beta": (64,)}
+    assert made.output((4, 4, 64)) == (4, 4, 64)
+    assert made.outline((64,)) == "groups 32"
+    error = refused(made, (4, 4, 48))
+    assert error.what == "48 channels cannot be divided into 32 groups"
+    assert error.why == "48 % 32 = 16, must be 0"
+    assert error.fix == "groups: 24, or channels a multiple of 32"
+
+
+def test_layer_norm_has_two_weights_per_channel():
+    made = block(type="layer_norm")
+    assert {n: p.shape for n, p in made.params((4, 4, 3)).items()} == {"gamma": (3,), "beta": (3,)}
+    assert not made.state((7,))
+
+
 class TestActivation:
     @pytest.mark.parametrize(
         ("fields", "said"),

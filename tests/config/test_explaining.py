@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from cnnforge.blocks import BLOCKS
 from cnnforge.config import explain, read_model, validate_model
 from cnnforge.errors import ConfigErrors
 from cnnforge.optim import AnyOptimizer
 
+TYPES = ", ".join(BLOCKS)
 NET = "name: net\ninput: [8, 8, 4]\nlayers:\n"
 
 
@@ -53,26 +55,26 @@ def errors(text: str) -> list[str]:
         (
             "  c1: {type: conw, filters: 2, kernel: 3}\n",
             "c1: unknown type 'conw'\n  where: <text>:4:8 (layers.c1.type)\n"
-            "  why:   it is one of conv, pool, global_pool, fc, flatten, activation, dropout, batch_norm\n"
+            f"  why:   it is one of {TYPES}\n"
             "  fix:   did you mean 'conv'?",
         ),
         (
             "  c1: {filters: 2, kernel: 3}\n",
             "c1: 'type' is missing\n  where: <text>:4:3 (layers.c1)\n"
-            "  why:   it is one of conv, pool, global_pool, fc, flatten, activation, dropout, batch_norm\n"
+            f"  why:   it is one of {TYPES}\n"
             "  fix:   type: conv",
         ),
         (
             "  c1: {type: 3}\n",
             "c1: type cannot be 3\n  where: <text>:4:8 (layers.c1.type)\n"
-            "  why:   it is one of conv, pool, global_pool, fc, flatten, activation, dropout, batch_norm\n"
+            f"  why:   it is one of {TYPES}\n"
             "  fix:   type: conv",
         ),
         (
             "  c1: conv\n",
             "c1 cannot be 'conv'\n  where: <text>:4:3 (layers.c1)\n"
-            "  why:   c1 is a mapping with a 'type', one of conv, pool, "
-            "global_pool, fc, flatten, activation, dropout, batch_norm\n  fix:   {type: conv, …}",
+            f"  why:   c1 is a mapping with a 'type', one of {TYPES}\n"
+            "  fix:   {type: conv, …}",
         ),
         (
             "  c1: {type: conv, filters: '6', kernel: 3}\n",
@@ -131,15 +133,15 @@ def errors(text: str) -> list[str]:
         (
             "  c1: {type: conv, filters: 2, kernel: 3, activation: relo}\n",
             "c1: activation cannot be 'relo'\n  where: <text>:4:43 (layers.c1.activation)\n"
-            "  why:   it is one of relu, relu6, leaky_relu, elu, selu, gelu, silu, hard_swish, softplus, sigmoid, hard_sigmoid, "
-            "tanh, softmax, none\n"
+            "  why:   it is one of relu, relu6, leaky_relu, elu, selu, gelu, silu, hard_swish, softplus, sigmoid, "
+            "hard_sigmoid, tanh, softmax, none\n"
             "  fix:   did you mean 'relu'?",
         ),
         (
             "  c1: {type: conv, filters: 2, kernel: 3, activation: prelu}\n",
             "c1: activation cannot be 'prelu'\n  where: <text>:4:43 (layers.c1.activation)\n"
-            "  why:   it is one of relu, relu6, leaky_relu, elu, selu, gelu, silu, hard_swish, softplus, sigmoid, hard_sigmoid, "
-            "tanh, softmax, none\n"
+            "  why:   it is one of relu, relu6, leaky_relu, elu, selu, gelu, silu, hard_swish, softplus, sigmoid, "
+            "hard_sigmoid, tanh, softmax, none\n"
             "  fix:   did you mean 'relu'?",
         ),
         (

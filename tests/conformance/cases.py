@@ -299,6 +299,37 @@ def _running(draw, op, dtype):
     return Case(new, old, expected, {"momentum": momentum}, scale=20)
 
 
+# Normalisation within a sample.
+
+
+@case(*(f"{norm}{end}" for norm in ("group_norm", "layer_norm") for end in ("", "_dx", "_dgamma")))
+def _sample_norm(draw, op, dtype):
+    shape = draw(shapes)
+    groups = draw(st.sampled_from([g for g in range(1, shape[-1] + 1) if shape[-1] % g == 0]))
+    n, c = shape[0], shape[-1]
+    x = reals(draw, shape, dtype) + np.asarray(draw(st.sampled_from([0, 0, 100])), dtype)
+    gamma, beta, dy = reals(draw, (c,), dtype), reals(draw, (c,), dtype), reals(draw, shape, dtype)
+    epsilon = draw(st.sampled_from([1e-2, 0.1]))  # parts of one element are divided by its root
+    if op.startswith("group"):
+        part = np.arange(n).reshape(n, *[1] * (len(shape) - 1)) * groups + np.arange(c) // (c // groups)
+        kept, attrs = (n, groups), {"groups": groups}
+    else:
+        part, kept, attrs = np.arange(prod(shape[:-1])).reshape(*shape[:-1], 1), shape[:-1], {}
+    part = np.broadcast_to(part, shape)
+    h, mean, inverse = formulas.normalised(x, part, epsilon)
+    scale = 30 * float(1 + abs(x).max()) * float(1 + abs(gamma).max()) * float(1 + abs(dy).sum() + abs(beta).max())
+    if op in ("group_norm", "layer_norm"):
+        outs, expected = [(shape, dtype), (kept, dtype), (kept, dtype)], [mean.reshape(kept), inverse.reshape(kept)]
+        y = gamma * h + beta
+        return Case([x, gamma, beta], outs, [y, *expected], attrs | {"epsilon": epsilon}, scale=scale)
+    statistics = [s.reshape(kept).astype(dtype) for s in (mean, inverse)]
+    if op.endswith("dgamma"):
+        dgamma = (dy * h).reshape(-1, c).sum(axis=0)
+        return Case([x, *statistics, dy], [((c,), dtype)], [dgamma], attrs, scale=scale)
+    dx = formulas.normalised_backward(h, part, inverse, np.float64(dy) * gamma)
+    return Case([x, gamma, *statistics, dy], [(shape, dtype)], [dx], attrs, scale=scale * float(abs(x).max() + 1))
+
+
 # Losses.
 
 

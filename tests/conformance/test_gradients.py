@@ -66,6 +66,11 @@ BLOCKS = {
     "fc": {"type": "fc", "units": 4, "activation": "tanh"},
     "dropout": {"type": "dropout", "rate": 0.4},
     "batch_norm": {"type": "batch_norm"},
+    "group_norm": {"type": "group_norm", "groups": 2},
+    "group_norm of one group": {"type": "group_norm", "groups": 1, "epsilon": 1e-3},
+    "group_norm frozen": {"type": "group_norm", "groups": 4, "trainable": False},
+    "layer_norm": {"type": "layer_norm"},
+    "layer_norm frozen": {"type": "layer_norm", "trainable": False},
     "batch_norm frozen": {"type": "batch_norm", "trainable": False},
     **{f: {"type": "activation", "function": f} for f in (*FUNCTIONS, "softmax")},
     "gelu tanh": {"type": "activation", "function": "gelu", "approximate": "tanh"},
@@ -86,8 +91,9 @@ def test_prelu_after_fc():
     assert directional_error(one_block({"type": "fc", "units": 6}, after=prelu)) < 1e-6
 
 
-def test_batch_norm_after_fc():
-    assert directional_error(one_block({"type": "fc", "units": 6}, after={"type": "batch_norm"})) < 1e-6
+@pytest.mark.parametrize("norm", [{"type": "batch_norm"}, {"type": "group_norm", "groups": 3}, {"type": "layer_norm"}])
+def test_a_norm_after_fc(norm):
+    assert directional_error(one_block({"type": "fc", "units": 6}, after=norm)) < 1e-6
 
 
 @pytest.mark.parametrize("ending", ["softmax", "sigmoid", "tanh", "none"])

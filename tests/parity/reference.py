@@ -88,6 +88,11 @@ class Reference:
                 v = F.batch_norm(
                     v, own["mean"], own["var"], own["gamma"], own["beta"], training, 1 - block.momentum, block.epsilon
                 )
+            case "group_norm":
+                v = F.group_norm(v, block.groups, own["gamma"], own["beta"], block.epsilon)
+            case "layer_norm":
+                v = F.layer_norm(v.movedim(1, -1), own["gamma"].shape, own["gamma"], own["beta"], block.epsilon)
+                v = v.movedim(-1, 1)
             case "dropout":
                 assert not training, "PyTorch draws other numbers"
             case "activation" if block.function == "prelu":

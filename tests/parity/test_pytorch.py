@@ -143,6 +143,10 @@ CASES = {
     **{f"global {m} pool": {"type": "global_pool", "mode": m} for m in ("max", "average")},
     **{" ".join(map(str, a.values())): {"type": "activation"} | a for a in ACTIVATIONS},
     **{f"batch_norm {n}": {"type": "batch_norm"} | b for n, b in BATCH_NORMS.items()},
+    **{f"group_norm {groups}": {"type": "group_norm", "groups": groups} for groups in (1, 2, 4)},
+    "group_norm soft": {"type": "group_norm", "groups": 2, "epsilon": 0.1, "trainable": False},
+    "layer_norm": {"type": "layer_norm"},
+    "layer_norm soft": {"type": "layer_norm", "epsilon": 0.1},
     "flatten": {"type": "flatten"},
     "fc": {"type": "fc", "units": 5, "activation": "silu"},
     "fc no bias": {"type": "fc", "units": 5, "bias": False},
@@ -169,6 +173,12 @@ def test_batch_norm_of_features_and_of_a_flattened_picture(dtype):
         "tail": {"type": "fc", "units": 3, "activation": "softmax"},
     }
     compare(ModelSpec.model_validate({"name": "m", "input": [3, 2, 4], "layers": layers}), dtype, batch=5)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("tail", [{"type": "group_norm", "groups": 3}, {"type": "layer_norm"}])
+def test_norms_of_features(tail, dtype):
+    compare(one_block({"type": "fc", "units": 6}, tail=tail), dtype)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -82,6 +82,16 @@ def _like(v: Value, dtype: str = "") -> Scratch:
     return Scratch(v.shape, dtype or v.dtype, v.batched)
 
 
+def _positions(x: Value) -> Scratch:
+    """A one per position of a sample."""
+    return Scratch((prod(x.shape[1:-1]),), x.dtype, False)
+
+
+def _per_channel(x: Value) -> Scratch:
+    """One number per sample and channel."""
+    return Scratch((x.shape[0], 1, x.shape[-1]), x.dtype)
+
+
 def _row_ones(v: Value) -> Scratch:
     """A one per row of ``v`` seen as a matrix of its channels: column sums are a matrix product with it."""
     return Scratch((v.shape[0], prod(v.shape[1:-1])), v.dtype)
@@ -156,6 +166,15 @@ _RULES: dict[str, Rule] = {
     ),
     "batch_norm_dx": lambda i, o, a: (_like(i[0]), Scratch((2, i[0].shape[-1]), i[0].dtype, False)),
     "batch_norm_running": lambda i, o, a: (Scratch(i[0].shape, i[0].dtype, False),),
+    "group_norm": lambda i, o, a: (_like(i[0]), _positions(i[0]), _per_channel(i[0])),
+    "group_norm_dgamma": lambda i, o, a: (_like(i[0]), _row_ones(i[0]), _per_channel(i[0])),
+    "group_norm_dx": lambda i, o, a: (
+        _like(i[0]), _like(i[0]), _positions(i[0]), _per_channel(i[0]),
+        Scratch((i[0].shape[0], 2, a["groups"]), i[0].dtype),
+    ),
+    "layer_norm": lambda i, o, a: (_like(i[0]),),
+    "layer_norm_dgamma": lambda i, o, a: (_like(i[0]), _row_ones(i[0])),
+    "layer_norm_dx": lambda i, o, a: (_like(i[0]), _like(i[0]), _like(i[2])),
     "softmax_cross_entropy": lambda i, o, a: (
         _like(i[0]), _like(i[0], "bool"), Scratch((*i[0].shape[:-1], 1), i[0].dtype),
         Scratch(i[1].shape, i[0].dtype), Scratch(i[1].shape, "int64"),
@@ -192,6 +211,7 @@ _PLAIN = frozenset(
         "prelu", "prelu_dx", "prelu_dalpha",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
         "batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running",
+        "group_norm", "group_norm_dx", "group_norm_dgamma", "layer_norm", "layer_norm_dx", "layer_norm_dgamma",
     )
 )  # fmt: skip
 
@@ -211,6 +231,6 @@ CAPABILITIES = Capabilities(
     inplace={
         **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "dropout", "prelu", "batch_norm_inference"), 0),
         **{f"{op}_dx": 1 for op in (*FROM_OUTPUT, *FROM_INPUT, "dropout")},
-        "prelu_dx": 2, "batch_norm_dx": 6,
+        "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4,
     },
 )  # fmt: skip

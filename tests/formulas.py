@@ -184,6 +184,22 @@ def normalised_backward(h: np.ndarray, part: np.ndarray, inverse: np.ndarray, dh
     return dx
 
 
+def lrn(x, dy, size, alpha, beta, k) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(y, base, dx) over the last axis: zeros beside the channels, size//2 of them in front (PyTorch)."""
+    c = x.shape[-1]
+    y, base, dx = np.zeros(x.shape), np.zeros(x.shape), np.zeros(x.shape)
+    for at in np.ndindex(x.shape[:-1]):
+        v, d = [[float(u) for u in a[at]] for a in (x, dy)]
+        near = [[j for j in range(i - size // 2, i - size // 2 + size) if 0 <= j < c] for i in range(c)]
+        base[at] = [k + alpha * sum(v[j] ** 2 for j in near[i]) / size for i in range(c)]
+        y[at] = [v[i] * base[at][i] ** -beta for i in range(c)]
+        for i, j in product(range(c), repeat=2):  # dy_i/dx_j
+            slope = base[at][i] ** -beta * (i == j)
+            slope -= v[i] * beta * base[at][i] ** (-beta - 1) * 2 * alpha / size * v[j] * (j in near[i])
+            dx[(*at, j)] += d[i] * slope
+    return y, base, dx
+
+
 class Scalar:
     """One parameter under an optimizer, as torch.optim's documentation writes it. ``slots`` in our order."""
 

@@ -67,12 +67,20 @@ def activations(draw):
 
 ANYWHERE = (
     activations()
-    | st.fixed_dictionaries({"type": st.just("dropout"), "rate": st.sampled_from([0.0, 0.25, 0.5])})
+    | st.fixed_dictionaries(
+        {"type": st.sampled_from(["dropout", "drop_path"]), "rate": st.sampled_from([0.0, 0.25, 0.5])}
+    )
     | st.fixed_dictionaries({"type": st.just("group_norm"), "groups": st.sampled_from([1, 1, 2])})
     | st.just({"type": "layer_norm", "epsilon": 1e-2})
     | st.fixed_dictionaries({"type": st.just("batch_norm"), "epsilon": st.sampled_from([1e-5, 1e-2])})
 )
-SPATIAL = convs() | pools() | ANYWHERE
+SPATIAL = (
+    convs()
+    | pools()
+    | st.fixed_dictionaries({"type": st.just("spatial_dropout"), "rate": st.sampled_from([0.0, 0.5])})
+    | st.fixed_dictionaries({"type": st.just("lrn"), "size": st.integers(1, 6), "alpha": st.sampled_from([1e-4, 1.0])})
+    | ANYWHERE
+)
 HEADS = st.sampled_from(
     [
         [],

@@ -8,8 +8,9 @@ from cnnforge.blocks.activation import Activation
 from cnnforge.blocks.base import Block
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.blocks.conv import Conv
-from cnnforge.blocks.dropout import Dropout
+from cnnforge.blocks.dropout import Dropout, DropPath, SpatialDropout
 from cnnforge.blocks.fc import Fc, Flatten
+from cnnforge.blocks.lrn import Lrn
 from cnnforge.blocks.pool import GlobalPool, Pool
 from cnnforge.blocks.sample_norm import GroupNorm, LayerNorm
 from cnnforge.fields import one_of, tag
@@ -27,6 +28,9 @@ _CLASSES: tuple[type[Block], ...] = (
     BatchNorm,
     GroupNorm,
     LayerNorm,
+    Lrn,
+    SpatialDropout,
+    DropPath,
 )
 
 #: Block classes by the name that YAML gives them.

@@ -122,6 +122,13 @@ def _sample_norm(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return dx, dgamma, (_grad(g, "bias_db", beta, dy) if wants(beta) else None)
 
 
+@rule("lrn")
+def _lrn(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    x, base = n.ins[0], n.outs[1]
+    attrs = {name: n.attrs[name] for name in ("size", "alpha", "beta")}
+    return (_grad(g, "lrn_dx", x, x, base, _one(dys), **attrs) if wants(x) else None,)
+
+
 @rule("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")
 def _loss(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     z, labels = n.ins

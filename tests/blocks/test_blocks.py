@@ -9,7 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from cnnforge.blocks import BLOCKS, AnyBlock, Block
 from cnnforge.errors import ShapeError
+from cnnforge.rng import stream
 from cnnforge.shapes import count
+from cnnforge.spec import ModelSpec
+from tests.building import build
 from tests.strategies import ANYWHERE, FC, SPATIAL
 
 
@@ -33,7 +36,7 @@ def test_every_block_says_what_it_does(name):
     assert "->" in BLOCKS[name].__doc__ or name == "pool"
 
 
-@pytest.mark.parametrize("kind", ["conv", "pool", "global_pool"])
+@pytest.mark.parametrize("kind", ["conv", "pool", "global_pool", "lrn", "spatial_dropout"])
 def test_pictures_only(kind):
     fields = {"conv": {"filters": 1, "kernel": 1}, "pool": {"kernel": 1}}.get(kind, {})
     error = refused(block(type=kind, **fields), (120,))
@@ -204,6 +207,37 @@ def test_layer_norm_has_two_weights_per_channel():
     made = block(type="layer_norm")
     assert {n: p.shape for n, p in made.params((4, 4, 3)).items()} == {"gamma": (3,), "beta": (3,)}
     assert not made.state((7,))
+
+
+def test_lrn_has_pytorchs_defaults():
+    made = block(type="lrn")
+    assert (made.size, made.alpha, made.beta, made.k) == (5, 1e-4, 0.75, 1.0)
+    assert made.output((4, 5, 3)) == (4, 5, 3)
+    assert made.outline((4, 5, 3)) == "size 5"
+
+
+class TestDropout:
+    """What goes together, and that it is drawn under the block's own name."""
+
+    def dropped(self, kind: str, training: bool = True):
+        layers = {"drop": {"type": kind, "rate": 0.5}, "sum": {"type": "fc", "units": 1}}
+        spec = ModelSpec.model_validate({"name": "m", "input": [4, 4, 5], "layers": layers, "loss": "mse"})
+        graph = build(spec, batch=32, training=training).graph
+        nodes = [n for n in graph.nodes if n.op == "dropout"]
+        return [n.outs[1].shape for n in nodes], [n.attrs["key"] for n in nodes]
+
+    def test_the_mask_is_as_small_as_what_goes_together(self):
+        assert self.dropped("dropout")[0] == [(32, 4, 4, 5)]
+        assert self.dropped("spatial_dropout")[0] == [(32, 1, 1, 5)]
+        assert self.dropped("drop_path")[0] == [(32, 1, 1, 1)]
+
+    def test_each_has_its_own_stream(self):
+        for kind in ("dropout", "spatial_dropout", "drop_path"):
+            assert self.dropped(kind)[1] == [stream(0, kind, "drop")]
+
+    def test_nothing_happens_outside_training(self):
+        for kind in ("dropout", "spatial_dropout", "drop_path"):
+            assert self.dropped(kind, training=False) == ([], [])
 
 
 class TestActivation:

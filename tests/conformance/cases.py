@@ -240,20 +240,23 @@ def _softmax(draw, op, dtype):
 @case("dropout", "dropout_dx")
 def _dropout(draw, op, dtype):
     shape = draw(shapes)
+    # Axes along which everything goes or stays together: none, as dropout has it, or any.
+    whole = [draw(st.booleans()) for _ in shape[1:]] if draw(st.booleans()) else [False] * len(shape[1:])
+    kept = (shape[0], *(1 if w else n for w, n in zip(whole, shape[1:], strict=True)))
     rate, seed = draw(st.sampled_from([0.01, 0.3, 0.5, 0.9])), draw(st.integers(0, 99))
     x = reals(draw, shape, dtype)
     if op == "dropout_dx":
-        mask = integers(draw, shape, "bool", 0, 2)
+        mask = integers(draw, kept, "bool", 0, 2)
         return Case([mask, x], [(shape, dtype)], [x * mask / (1 - rate)], {"rate": rate}, scale=20)
     step, first = draw(st.integers(0, 2**40)), draw(st.integers(0, 2**31))
     block, key = np.zeros(7), stream(seed, "dropout", "drop1")
     block[1:3] = step, first
-    mask = np.zeros(shape, bool)
+    mask = np.zeros(kept, bool)
     for n in range(shape[0]):
-        for e in range(prod(shape[1:])):
+        for e in range(prod(kept[1:])):
             word = philox((e // 4, first + n, step % 2**32, step >> 32), key)[e % 4]
             mask[n].reshape(-1)[e] = (word >> 8) * 2.0**-24 >= rate
-    outs, y = [(shape, dtype), (shape, "bool")], x * mask / (1 - rate)
+    outs, y = [(shape, dtype), (kept, "bool")], x * mask / (1 - rate)
     return Case([x, block], outs, [y, mask], {"rate": rate, "key": key}, scale=20)
 
 
@@ -328,6 +331,19 @@ def _sample_norm(draw, op, dtype):
         return Case([x, *statistics, dy], [((c,), dtype)], [dgamma], attrs, scale=scale)
     dx = formulas.normalised_backward(h, part, inverse, np.float64(dy) * gamma)
     return Case([x, gamma, *statistics, dy], [(shape, dtype)], [dx], attrs, scale=scale * float(abs(x).max() + 1))
+
+
+@case("lrn", "lrn_dx")
+def _lrn(draw, op, dtype):
+    shape = draw(shapes)
+    x, dy = reals(draw, shape, dtype), reals(draw, shape, dtype)
+    attrs = {"size": draw(st.integers(1, 7)), "alpha": draw(st.sampled_from([1e-4, 0.5])), "beta": 0.75}
+    k = draw(st.sampled_from([1.0, 2.0]))
+    y, base, dx = formulas.lrn(x, dy, **attrs, k=k)
+    scale = float(1 + abs(x).max()) ** 2
+    if op == "lrn":
+        return Case([x], [(shape, dtype)] * 2, [y, base], attrs | {"k": k}, scale=scale)
+    return Case([x, base.astype(dtype), dy], [(shape, dtype)], [dx], attrs, scale=scale * float(1 + abs(dy).sum()))
 
 
 # Losses.

@@ -93,7 +93,9 @@ class Reference:
             case "layer_norm":
                 v = F.layer_norm(v.movedim(1, -1), own["gamma"].shape, own["gamma"], own["beta"], block.epsilon)
                 v = v.movedim(-1, 1)
-            case "dropout":
+            case "lrn":
+                v = F.local_response_norm(v, block.size, block.alpha, block.beta, block.k)
+            case "dropout" | "spatial_dropout" | "drop_path":
                 assert not training, "PyTorch draws other numbers"
             case "activation" if block.function == "prelu":
                 v = F.prelu(v, own["alpha"])

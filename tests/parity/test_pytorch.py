@@ -147,14 +147,20 @@ CASES = {
     "group_norm soft": {"type": "group_norm", "groups": 2, "epsilon": 0.1, "trainable": False},
     "layer_norm": {"type": "layer_norm"},
     "layer_norm soft": {"type": "layer_norm", "epsilon": 0.1},
+    "lrn": {"type": "lrn"},
+    **{f"lrn of {size}": {"type": "lrn", "size": size, "alpha": 0.5, "k": 2.0} for size in (1, 2, 3, 6, 9)},
     "flatten": {"type": "flatten"},
     "fc": {"type": "fc", "units": 5, "activation": "silu"},
     "fc no bias": {"type": "fc", "units": 5, "bias": False},
 }
 
 
+#: PyTorch draws other numbers.
+DRAWN = {"dropout", "spatial_dropout", "drop_path"}
+
+
 def test_every_block_is_compared():
-    assert {case["type"] for case in CASES.values()} == BLOCKS.keys() - {"dropout"}  # PyTorch draws other numbers
+    assert {case["type"] for case in CASES.values()} == BLOCKS.keys() - DRAWN
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -194,7 +200,7 @@ def test_a_loss(tail, loss, ending, dtype):
 @settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(made=models())
 def test_random_models(made):
-    assume("dropout" not in {block.type for block in made.layers.values()})
+    assume(not DRAWN & {block.type for block in made.layers.values()})
     try:
         compare(made, "float64")
     except AssertionError as problem:

@@ -16,6 +16,7 @@ from cnnforge.backends.numpy import (
     hard_activation,
     linear,
     loss,
+    lrn,
     norm,
     optimizer,
     pool,
@@ -28,7 +29,7 @@ from cnnforge.plan.arena import ALIGN
 
 KERNELS: dict[str, Kernel] = {
     **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **hard_activation.KERNELS,
-    **norm.KERNELS, **sample_norm.KERNELS, **random.KERNELS, **loss.KERNELS, **optimizer.KERNELS,
+    **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **loss.KERNELS, **optimizer.KERNELS,
 }  # fmt: skip
 
 

@@ -157,7 +157,7 @@ _RULES: dict[str, Rule] = {
     "gelu_dx": lambda i, o, a: (_like(i[0]), _like(i[0])),
     "silu_dx": lambda i, o, a: (_like(i[0]), _like(i[0])),
     "dropout": lambda i, o, a: (
-        Scratch((i[0].shape[0], 7, -(-prod(i[0].shape[1:]) // 4)), "uint64"),
+        Scratch((i[0].shape[0], 7, -(-prod(o[1].shape[1:]) // 4)), "uint64"),
     ),
     "batch_norm": lambda i, o, a: (_like(i[0]), _row_ones(i[0]), Scratch((1, i[0].shape[-1]), i[0].dtype, False)),
     "batch_norm_inference": lambda i, o, a: (Scratch((2, i[0].shape[-1]), i[0].dtype, False),),
@@ -166,6 +166,8 @@ _RULES: dict[str, Rule] = {
     ),
     "batch_norm_dx": lambda i, o, a: (_like(i[0]), Scratch((2, i[0].shape[-1]), i[0].dtype, False)),
     "batch_norm_running": lambda i, o, a: (Scratch(i[0].shape, i[0].dtype, False),),
+    "lrn": lambda i, o, a: (_like(i[0]),),
+    "lrn_dx": lambda i, o, a: (_like(i[0]), _like(i[0])),
     "group_norm": lambda i, o, a: (_like(i[0]), _positions(i[0]), _per_channel(i[0])),
     "group_norm_dgamma": lambda i, o, a: (_like(i[0]), _row_ones(i[0]), _per_channel(i[0])),
     "group_norm_dx": lambda i, o, a: (
@@ -212,6 +214,7 @@ _PLAIN = frozenset(
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
         "batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running",
         "group_norm", "group_norm_dx", "group_norm_dgamma", "layer_norm", "layer_norm_dx", "layer_norm_dgamma",
+        "lrn", "lrn_dx",
     )
 )  # fmt: skip
 
@@ -231,6 +234,6 @@ CAPABILITIES = Capabilities(
     inplace={
         **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "dropout", "prelu", "batch_norm_inference"), 0),
         **{f"{op}_dx": 1 for op in (*FROM_OUTPUT, *FROM_INPUT, "dropout")},
-        "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4,
+        "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4, "lrn_dx": 2,
     },
 )  # fmt: skip

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cnnforge import Model
+from cnnforge.blocks.activation import Function
 from cnnforge.config import read_run, validate
 from cnnforge.schedules import SCHEDULES, Schedule
-from cnnforge.spec import RunSpec
+from cnnforge.spec import ModelSpec, RunSpec, TrainerSpec
 from cnnforge.spec.lint import RULES, lint
+from cnnforge.spec.lint.functions import LEAVES
+from tests.strategies import models
 
 POOL = {"type": "pool", "kernel": 2}
 GLOBAL = {"type": "global_pool"}
@@ -138,11 +145,19 @@ def test_pixels_that_no_window_reads() -> None:
         POOL | {"padding": "same"},
         POOL | {"kernel": 3, "stride": 2},
         conv(kernel=3, stride=2, padding=1),
-        conv(kernel=1, stride=2),  # leaves out pixels everywhere
     ],
 )
 def test_windows_that_read_everything_they_mean_to(layer: Any) -> None:
     assert said(tree(conv1=conv(padding=1), layer=layer, out=fc(), size=(15, 15, 3))) == []
+
+
+def test_a_kernel_smaller_than_its_stride_leaves_out_pixels_everywhere() -> None:
+    assert said(tree(conv1=conv(kernel=1, stride=2), out=fc())) == []
+
+
+def test_padding_before_the_input_moves_the_windows() -> None:
+    (text,) = said(tree(conv1=conv(kernel=2, stride=2, padding=[1, 0, 0, 0]), out=fc()))
+    assert text.startswith("conv1: nothing reads the last 1 of 16 rows [dropped-pixels]")
 
 
 def test_a_row_of_many_may_go() -> None:
@@ -158,7 +173,7 @@ def test_an_even_kernel_with_padding_same() -> None:
         "input\n"
         "  fix:   an odd kernel: [5, 3]"
     ]
-    for sound in ({"kernel": 3}, {"kernel": 4, "stride": 4}, {"kernel": 2, "dilation": 2}):
+    for sound in ({"kernel": 3}, {"kernel": 3, "stride": 2}, {"kernel": 2, "dilation": 2}):
         assert said(tree(conv1=conv(**({"padding": "same"} | sound)), out=fc())) == []
     assert said(tree(conv1=conv(kernel=4), out=fc())) == []
 
@@ -172,6 +187,8 @@ def test_dropout_before_a_norm() -> None:
         "CVPR 2019)\n"
         "  fix:   drop behind norm, best behind the last batch_norm"
     ]
+    (text,) = said(tree(conv1=conv(), drop={"type": "spatial_dropout"}, norm=NORM, out=fc()))
+    assert text.startswith("drop: dropout before norm [dropout-before-norm]")
     assert said(tree(conv1=conv(), norm=NORM, drop=DROP, out=fc())) == []
     assert said(tree(conv1=conv(), drop=DROP | {"rate": 0}, norm=NORM, out=fc())) == []
 
@@ -213,6 +230,10 @@ def test_an_activation_before_the_output() -> None:
     ]
     (text,) = said(tree(conv1=conv(), out=fc(10, "none"), on=function("relu"), end=function("softmax")))
     assert text.endswith("fix:   leave on out")
+
+
+def test_the_ranges_are_of_functions_that_there_are() -> None:
+    assert set(LEAVES) <= set(get_args(Function))
 
 
 def test_what_may_stand_before_the_output() -> None:
@@ -261,6 +282,11 @@ def test_an_unused_parameter() -> None:
     ]
     template["block"] = conv() | {"filters": "=filters", "padding": ["=kernel // 2", 1, 1, 1]}
     assert said(tree(conv1=used, out=fc(), templates={"mine": template})) == []
+
+
+def test_a_template_does_not_use_itself() -> None:
+    (text,) = said(tree(conv1=conv(), out=fc(), templates={"same": {"block": conv(padding="same")}}))
+    assert text.startswith("templates.same: no layer uses it")
 
 
 def test_without_what_was_written_nothing_is_said_of_templates() -> None:
@@ -360,3 +386,25 @@ def test_every_rule_has_a_name_and_a_text() -> None:
         assert name == rule.__name__.replace("_", "-")
         assert rule.__doc__
         assert rule.__doc__.rstrip().endswith("."), name
+
+
+@given(models(), st.integers(1, 2))
+def test_any_model_can_be_judged(made: ModelSpec, batch: int) -> None:
+    judged = RunSpec(model=made, trainer=TrainerSpec(batch_size=batch))
+    assert all(w.what and w.path and w.why and w.fix and w.rule in RULES for w in lint(judged))
+
+
+def test_what_is_said_of_a_bias_and_of_dropped_pixels_is_true() -> None:
+    """Neither another bias nor other pixels in the last row change what the model gives in training."""
+    net = tree(conv=conv(padding=1, activation="none"), norm=NORM, pool=POOL, out=fc(), size=(7, 8, 3))
+    assert [w.rule for w in lint(run(net))] == ["bias-before-norm", "dropped-pixels"]
+    model = Model(net["model"], precision="float64")
+    x = np.random.default_rng(0).normal(size=(4, 7, 8, 3))
+    before = model.forward(x, training=True)
+    model.params["conv.b"] = np.arange(8.0)
+    np.testing.assert_allclose(model.forward(x, training=True), before, rtol=1e-9)
+    # Without the norm, whose statistics see every pixel; the convolution sees one row further up.
+    plain = Model(tree(pool=POOL, out=fc(), size=(7, 8, 3))["model"])
+    other = x.copy()
+    other[:, 6] += 1
+    assert (plain.forward(other) == plain.forward(x)).all()

@@ -9,7 +9,7 @@ from cnnforge.blocks.base import Block
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.blocks.composite import Branches, Residual
 from cnnforge.blocks.conv import Conv
-from cnnforge.blocks.dropout import Dropout
+from cnnforge.blocks.dropout import Dropout, SpatialDropout
 from cnnforge.blocks.fc import Fc, Flatten
 from cnnforge.blocks.merge import ChannelShuffle, Merge, ShortcutPad
 from cnnforge.blocks.pool import GlobalPool, Pool
@@ -24,6 +24,7 @@ LEAVES = {
     "softplus": "values from 0 up",
     "gelu": "values from -0.17 up",
     "silu": "values from -0.28 up",
+    "hard_swish": "values from -0.38 up",
     "tanh": "values between -1 and 1",
     "sigmoid": "values between 0 and 1",
     "hard_sigmoid": "values between 0 and 1",
@@ -82,7 +83,7 @@ def linear_pair(net: Net) -> Iterator[Finding]:
 def _plainly_linear(row: Row) -> bool:
     """A conv or fc as people write them when they stack layers."""
     block = row.block
-    if not isinstance(block, Conv | Fc) or block.frozen or not _written_by_hand(row):
+    if not isinstance(block, Conv | Fc) or block.frozen:
         return False
     if isinstance(block, Fc):
         return True
@@ -94,11 +95,6 @@ def _bottleneck(first: Row, second: Row) -> bool:
     """Does the pair save parameters by fewer channels in between?"""
     same = first.type == second.type
     return first.output[-1] < (min(first.input[-1], second.output[-1]) if same else first.input[-1])
-
-
-def _written_by_hand(row: Row) -> bool:
-    """Not laid out by a composite block or implied before an fc."""
-    return str(row.path[-1]) == row.name.rpartition(".")[2]
 
 
 def bias_before_norm(net: Net) -> Iterator[Finding]:
@@ -121,9 +117,9 @@ def dropout_before_norm(net: Net) -> Iterator[Finding]:
     use (Li et al., CVPR 2019).
     """
     for number, row in net.numbered():
-        if not isinstance(row.block, Dropout) or not row.block.rate:
+        if not isinstance(row.block, Dropout | SpatialDropout) or not row.block.rate:
             continue
-        behind = net.next(number, lambda block: isinstance(block, Activation | Pool | GlobalPool | Flatten | Dropout))
+        behind = net.next(number, _element_wise_or_pool)
         norm = next((other for other in behind if isinstance(other.block, BatchNorm)), None)
         if norm is not None:
             yield Finding(
@@ -133,6 +129,10 @@ def dropout_before_norm(net: Net) -> Iterator[Finding]:
                 "CVPR 2019)",
                 f"{row.name} behind {norm.name}, best behind the last batch_norm",
             )
+
+
+def _element_wise_or_pool(block: Block) -> bool:
+    return reshapes(block) or isinstance(block, Activation | Pool | GlobalPool)
 
 
 def softmax_twice(net: Net) -> Iterator[Finding]:
@@ -195,7 +195,7 @@ def activation_before_output(net: Net) -> Iterator[Finding]:
 
 
 def reshapes(block: Block) -> bool:
-    return isinstance(block, Flatten | Dropout)
+    return isinstance(block, Flatten | Dropout | SpatialDropout)
 
 
 def averages(block: Block) -> bool:

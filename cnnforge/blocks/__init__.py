@@ -8,6 +8,7 @@ from cnnforge.blocks.activation import Activation
 from cnnforge.blocks.base import Block
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.blocks.conv import Conv
+from cnnforge.blocks.conv_transpose import ConvTranspose
 from cnnforge.blocks.dropout import Dropout, DropPath, SpatialDropout
 from cnnforge.blocks.fc import Fc, Flatten
 from cnnforge.blocks.lrn import Lrn
@@ -19,6 +20,7 @@ __all__ = ["BLOCKS", "AnyBlock", "Block", "Flatten"]
 
 _CLASSES: tuple[type[Block], ...] = (
     Conv,
+    ConvTranspose,
     Pool,
     GlobalPool,
     Fc,

@@ -123,7 +123,7 @@ def errors(text: str) -> list[str]:
             "  a: {type: activation, activation: relu}\n",
             "a: unknown key 'activation'\n  where: <text>:4:25 (layers.a.activation)\n"
             "  why:   activation knows type, function, alpha, approximate, after, trainable\n"
-            "  fix:   'activation' belongs to conv and fc",
+            "  fix:   'activation' belongs to conv and conv_transpose and fc",
         ),
         (
             "  c1: {type: conv, filters: 2, kernel: 3, bias: 1}\n",

@@ -9,6 +9,7 @@ from cnnforge.blocks.base import Block
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.blocks.composite import Branches, Composite, Repeat, Residual, Sequence
 from cnnforge.blocks.conv import Conv
+from cnnforge.blocks.conv_transpose import ConvTranspose
 from cnnforge.blocks.dropout import Dropout, DropPath, SpatialDropout
 from cnnforge.blocks.fc import Fc, Flatten
 from cnnforge.blocks.lrn import Lrn
@@ -21,6 +22,7 @@ __all__ = ["BLOCKS", "AnyBlock", "Block", "Composite", "Flatten"]
 
 _LEAVES: tuple[type[Block], ...] = (
     Conv,
+    ConvTranspose,
     Pool,
     GlobalPool,
     Fc,

@@ -50,6 +50,14 @@ def _conv2d(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return (_grad(g, "conv2d_dx", x, dy, w, **n.attrs) if wants(x) else None), dw
 
 
+@rule("conv2d_dx")
+def _conv2d_dx(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    """Of a transposed convolution, which is a convolution's gradient used forward: x there is what dy is here."""
+    (x, w), dy = n.ins, _one(dys)
+    dw = _grad(g, "conv2d_dw", w, dy, x, **n.attrs) if wants(w) else None
+    return (_grad(g, "conv2d", x, dy, w, **n.attrs) if wants(x) else None), dw
+
+
 @rule("matmul")
 def _matmul(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     (x, w), dy = n.ins, _one(dys)

@@ -231,7 +231,7 @@ CAPABILITIES = Capabilities(
     | set(LOSSES)
     | {f"{op}_dz" for op in LOSSES}
     | set(OPTIMIZERS),
-    heads=frozenset({"conv2d", "matmul"}),
+    heads=frozenset({"conv2d", "conv2d_dx", "matmul"}),
     # Only functions that can overwrite their input, and whose derivative does not need it.
     tails=frozenset(FROM_OUTPUT) - {"softmax"},
     scratch=scratch,

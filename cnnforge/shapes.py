@@ -6,6 +6,7 @@ size, a padding or a receptive field asks here, so each rule is written once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import gcd, prod
@@ -230,3 +231,20 @@ class ReceptiveField:
         if shared == finer:
             return size, jump * (ahead // finer), 1, 1, 0
         return size, jump, finer // shared, ahead // shared, rest // shared
+
+    def joined(self, others: Sequence[ReceptiveField]) -> ReceptiveField:
+        """The smallest field that holds this one and ``others``, which see other parts for the same output position.
+
+        Its neighbours are as far apart as this one's. First and last row, in half pixels: ``offset -+ (size - 1)``.
+        """
+        if not others:
+            return self
+        fields = (self, *others)
+        first = [min(f.offset[axis] - f.size[axis] + 1 for f in fields) for axis in (0, 1)]
+        last = [max(f.offset[axis] + f.size[axis] - 1 for f in fields) for axis in (0, 1)]
+        # Rounded up: behind a transposed convolution a row's ends need not lie on whole pixels.
+        return replace(
+            self,
+            size=(-((first[0] - last[0]) // 2) + 1, -((first[1] - last[1]) // 2) + 1),
+            offset=(Fraction(first[0] + last[0], 2), Fraction(first[1] + last[1], 2)),
+        )

@@ -14,6 +14,7 @@ from cnnforge.errors import ConfigErrors
 from cnnforge.optim import AnyOptimizer
 
 TYPES = ", ".join(BLOCKS)
+WITH_ENDING = [name for name, block in BLOCKS.items() if "activation" in block.model_fields]
 NET = "name: net\ninput: [8, 8, 4]\nlayers:\n"
 
 
@@ -38,14 +39,14 @@ def errors(text: str) -> list[str]:
             "c1: unknown key 'filterz'\n  where: <text>:4:20 (layers.c1.filterz)\n"
             "  why:   conv knows type, filters, kernel, stride, padding, dilation, groups, flip, bias, activation, "
             "init, "
-            "bias_init, after, trainable\n  fix:   did you mean 'filters'?",
+            "bias_init, after, input, trainable\n  fix:   did you mean 'filters'?",
         ),
         (
             "  c1: {type: conv, filters: 2, kernel: 3, units: 3}\n",
             "c1: unknown key 'units'\n  where: <text>:4:43 (layers.c1.units)\n"
             "  why:   conv knows type, filters, kernel, stride, padding, dilation, groups, flip, bias, activation, "
             "init, "
-            "bias_init, after, trainable\n  fix:   'units' belongs to fc",
+            "bias_init, after, input, trainable\n  fix:   'units' belongs to fc",
         ),
         (
             "  c1: {type: conv, kernel: 3}\n",
@@ -122,8 +123,8 @@ def errors(text: str) -> list[str]:
         (
             "  a: {type: activation, activation: relu}\n",
             "a: unknown key 'activation'\n  where: <text>:4:25 (layers.a.activation)\n"
-            "  why:   activation knows type, function, alpha, approximate, after, trainable\n"
-            "  fix:   'activation' belongs to conv and conv_transpose and fc",
+            "  why:   activation knows type, function, alpha, approximate, after, input, trainable\n"
+            f"  fix:   'activation' belongs to {', '.join(WITH_ENDING)}",
         ),
         (
             "  c1: {type: conv, filters: 2, kernel: 3, bias: 1}\n",

@@ -17,6 +17,7 @@ from cnnforge.backends.numpy import (
     linear,
     loss,
     lrn,
+    merge,
     norm,
     optimizer,
     pool,
@@ -29,7 +30,8 @@ from cnnforge.plan.arena import ALIGN
 
 KERNELS: dict[str, Kernel] = {
     **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **hard_activation.KERNELS,
-    **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **loss.KERNELS, **optimizer.KERNELS,
+    **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **merge.KERNELS, **loss.KERNELS,
+    **optimizer.KERNELS,
 }  # fmt: skip
 
 

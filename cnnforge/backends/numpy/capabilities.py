@@ -131,6 +131,8 @@ _RULES: dict[str, Rule] = {
     "conv2d_dx": lambda i, o, a: _conv2d_dx(o[0], i[1], i[0], a),
     "bias": lambda i, o, a: (Scratch((prod(i[0].shape[2:] or i[0].shape[1:]),), i[0].dtype, False),),
     "bias_db": lambda i, o, a: (_row_ones(i[0]),),
+    "scale_channels": lambda i, o, a: (Scratch((i[0].shape[0], i[0].shape[2] * i[0].shape[3]), i[0].dtype),),
+    "scale_channels_dgate": lambda i, o, a: (_like(i[0]),),
     "max_pool2d": lambda i, o, a: (_like(o[0], "bool"), _like(o[0]), *_padded(i[0], a["window"])),
     "max_pool2d_dx": lambda i, o, a: (_like(i[1], "bool"), _like(i[1]), *_padded(o[0], a["window"])),
     "average_pool2d": lambda i, o, a: _padded(i[0], a["window"]),
@@ -210,6 +212,8 @@ _ELEMENTWISE = frozenset((*FROM_OUTPUT, *FROM_INPUT))
 _PLAIN = frozenset(
     (
         "conv2d", "conv2d_dx", "conv2d_dw", "matmul", "matmul_dx", "matmul_dw", "bias", "bias_db", "reshape", "add",
+        "multiply", "scale_channels", "scale_channels_dgate", "concat", "slice_channels", "shortcut_pad",
+        "shortcut_pad_dx", "channel_shuffle",
         "prelu", "prelu_dx", "prelu_dalpha",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
         "batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running",
@@ -232,7 +236,8 @@ CAPABILITIES = Capabilities(
     tails=frozenset(FROM_OUTPUT) - {"softmax"},
     scratch=scratch,
     inplace={
-        **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "dropout", "prelu", "batch_norm_inference"), 0),
+        **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale_channels", "dropout", "prelu"), 0),
+        "batch_norm_inference": 0,
         **{f"{op}_dx": 1 for op in (*FROM_OUTPUT, *FROM_INPUT, "dropout")},
         "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4, "lrn_dx": 2,
     },

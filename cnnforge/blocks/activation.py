@@ -42,6 +42,7 @@ def apply(g: Graph, x: Value, function: str, alpha: float | None = None, approxi
 class Activation(Block):
     """y = function(x), element by element; softmax over the last axis.  x: any shape -> the same shape.
 
+    function: which one
     alpha: slope of leaky_relu below 0 (0.01), or the value at which elu saturates (1.0)
     approximate: ``tanh`` takes gelu's published approximation (Hendrycks and Gimpel 2016) instead of the error function
     """

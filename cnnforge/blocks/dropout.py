@@ -16,6 +16,8 @@ class Dropout(Block):
 
     x: any shape -> the same shape. Nothing happens outside training. Which values go is a pure function of the seed,
     the layer's name, the step, the sample's global index and the element.
+
+    rate: the share that is zeroed
     """
 
     type: Literal["dropout"]

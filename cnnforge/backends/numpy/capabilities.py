@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from cnnforge.ir.graph import Value
+from cnnforge.ir.op import added_ops
 from cnnforge.ir.vjp import FROM_INPUT, FROM_OUTPUT
 from cnnforge.plan.capabilities import Capabilities, Scratch
 from cnnforge.shapes import Window
@@ -165,3 +166,8 @@ CAPABILITIES = Capabilities(
         "gelu_dx": 1, "silu_dx": 1, "dropout_dx": 1, "batch_norm_inference": 0, "batch_norm_dx": 6,
     },
 )  # fmt: skip
+
+
+def capabilities() -> Capabilities:
+    """The same with the ops that installed packages add."""
+    return CAPABILITIES.extended(added_ops(CAPABILITIES.ops))

@@ -65,7 +65,7 @@ def one_of(classes: Sequence[type[Spec]], short: Short | None = None) -> Any:
 
     A callable discriminator gives one error for a wrong block, not one per member of the union.
     """
-    union = Annotated[Union[tuple(Annotated[c, Tag(tag(c))] for c in classes)], Discriminator(type_of)]  # noqa: UP007
+    union: Any = Annotated[Union[tuple(Annotated[c, Tag(tag(c))] for c in classes)], Discriminator(type_of)]  # noqa: UP007
     return union if short is None else Annotated[union, BeforeValidator(short)]
 
 

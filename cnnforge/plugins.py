@@ -16,13 +16,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from cnnforge.errors import ConfigError
 
 T = TypeVar("T")
 
-BLOCKS, LOSSES, OPTIMIZERS, OPS = (f"cnnforge.{kind}" for kind in ("blocks", "losses", "optimizers", "ops"))
+BLOCKS, LOSSES, OPTIMIZERS, OPS = "cnnforge.blocks", "cnnforge.losses", "cnnforge.optimizers", "cnnforge.ops"
 
 _LINE = re.compile(r"([A-Za-z_][\w-]*)\s*=\s*([\w.]+)\s*:\s*(\w+)")
 
@@ -93,7 +93,7 @@ def objects(group: str, kind: type[T], taken: Collection[str]) -> dict[str, T]:
 def _kind(cls: Any) -> str:
     """The one value that a config class's ``type`` may have; nothing where it is not one text."""
     field = getattr(cls, "model_fields", {}).get("type")
-    values = getattr(field and field.annotation, "__args__", ())
+    values = get_args(field.annotation) if field else ()
     return str(values[0]) if len(values) == 1 else ""
 
 

@@ -29,7 +29,7 @@ class Pool(Block):
     """Max or average over windows.  x: (H, W, C) -> (OH, OW, C).
 
     kernel: height and width of the window
-    padding: as of conv; zeros that no maximum sees
+    padding: as of conv; nothing in it is ever the largest
     mode: the largest or the mean value of each window
     stride: the kernel's size where not given, so that windows do not overlap
     ceil_mode: round the output size up instead of down

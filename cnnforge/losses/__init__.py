@@ -1,4 +1,7 @@
-"""The loss catalogue, put together with what installed packages add when it is first asked for. Unless stated, the loss follows the last activation."""
+"""The loss catalogue, put together with what installed packages add when it is first asked for.
+
+Unless stated, the loss follows the last activation.
+"""
 
 from __future__ import annotations
 

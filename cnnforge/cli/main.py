@@ -103,10 +103,9 @@ def _run(arguments: list[str]) -> int:
 
     command = import_module(f"cnnforge.cli.{name}")
     args = _parse(name, command, rest)
-    try:
-        return 0 if args is None else int(command.run(args))
-    finally:
-        _say_what_is_broken()
+    code = 0 if args is None else int(command.run(args))
+    _say_what_is_broken()
+    return code
 
 
 def _say_what_is_broken() -> None:

@@ -225,7 +225,7 @@ class _Generator:
             later = _LATER.get((cls.__name__, name))
             schema = later(self, inner) if later else self._value(typed(field), inner)
             about: Schema = {"description": _prose(said[name])} if name in said else {}
-            default = _default(field)
+            default = default_of(field)
             about |= {} if default is None or variant.partial else {"default": default}
             properties[name] = {**about, **schema}
         if "type" in properties:
@@ -245,7 +245,7 @@ class _Generator:
         classes = [option for option in members(kind) if is_spec(option)]
         if _holds_blocks(classes):
             variant = replace(variant, formulas=True)
-        base = next(cls for cls in classes[0].__mro__ if all(issubclass(other, cls) for other in classes))
+        base = common_base(classes)
         short = next((e.func for e in extras if isinstance(e, BeforeValidator) and isinstance(e.func, Short)), None)
         name = f"{base.__name__}{variant}"
         if short is None:
@@ -337,6 +337,11 @@ def _holds_blocks(classes: Sequence[type[Spec]]) -> bool:
     return set(classes) == set(members(AnyBlock))
 
 
+def common_base(classes: Sequence[type[Spec]]) -> type[Spec]:
+    """What all of these build on: ``Block``, ``Loss`` …"""
+    return next(c for c in classes[0].__mro__ if issubclass(c, Spec) and all(issubclass(o, c) for o in classes))
+
+
 def _required(cls: type[Spec]) -> list[str]:
     return [name for name, field in cls.model_fields.items() if field.is_required()]
 
@@ -391,7 +396,7 @@ def _merged(choices: Sequence[Schema]) -> list[Schema]:
     return [*([{"enum": list(dict.fromkeys(texts))}] if texts else []), *unique]
 
 
-def _default(field: FieldInfo) -> Any:
+def default_of(field: FieldInfo) -> Any:
     """A default as YAML would write it; None where there is none to show."""
     value = field.get_default(call_default_factory=True)
     if value is None or value is PydanticUndefined:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cnnforge import plugins
 from cnnforge.errors import ConfigError
 from cnnforge.ir.graph import Graph, Node, Value
 from cnnforge.ir.op import added_ops
@@ -158,6 +159,8 @@ def _rule_of(n: Node) -> Rule:
     if n.op in RULES:
         return RULES[n.op]
     op = added_ops().get(n.op)
+    if unusable := plugins.broken(n.op):
+        raise unusable[0]
     if op is None or op.rule is None:
         why = "something before it learns, and its gradient goes through this op"
         fix = "the package that adds the op needs a rule for it in cnnforge.ops, or trainable: false before it"

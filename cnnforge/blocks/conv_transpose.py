@@ -21,7 +21,18 @@ class ConvTranspose(WeightedBlock):
     ``b: (F,)``. OH = (H - 1)*stride - top - bottom + dilation*(KH - 1) + 1 + output_padding, as in PyTorch;
     ``padding: same`` gives H*stride, as in Keras. ``flip: true`` turns the kernel by 180 degrees.
 
+    filters: number of output channels
+    kernel: height and width of the window
+    stride: rows and columns between the kernels of neighbouring input positions
+    padding: rows and columns taken away at the sides; ``same`` leaves size * stride
     output_padding: rows and columns more at the bottom and right, fewer than stride or dilation
+    dilation: distance between the kernel's taps
+    groups: parts of the channels that see only themselves
+    flip: turn the kernel by 180 degrees
+    bias: add one number per filter
+    activation: what the result goes through
+    init: how the weights begin; He's scale before a rectifier, Glorot's otherwise
+    bias_init: how the bias begins
     """
 
     type: Literal["conv_transpose"]

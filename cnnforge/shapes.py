@@ -125,7 +125,7 @@ class ReceptiveField:
 
     size:   (rows, columns) of the input that reach one output
     jump:   input rows/columns between two neighbouring outputs
-    offset: input position of the first output's centre, in half pixels
+    offset: input position of the first output's centre, in half pixels: 1 is the middle of the first pixel
     """
 
     size: Pair = (1, 1)
@@ -149,5 +149,5 @@ class ReceptiveField:
         return ReceptiveField(
             size=(self.size[0] + (size[0] - 1) * self.jump[0], self.size[1] + (size[1] - 1) * self.jump[1]),
             jump=self.jump,
-            offset=self.offset,
+            offset=(self.offset[0] + (size[0] - 1) * self.jump[0], self.offset[1] + (size[1] - 1) * self.jump[1]),
         )

@@ -128,9 +128,15 @@ def dotted(path: Path) -> str:
     return text
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """``did you mean 'filters'?`` where one of ``known`` is close to ``word``, else an empty string."""
+def closest(word: str, known: Iterable[str]) -> str:
+    """The one of ``known`` that ``word`` was probably meant to be; an empty string where none is close."""
     from difflib import get_close_matches
 
     close = get_close_matches(word, sorted(known), n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else ""
+    return close[0] if close else ""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """``did you mean 'filters'?`` where one of ``known`` is close to ``word``, else an empty string."""
+    meant = closest(word, known)
+    return f"did you mean '{meant}'?" if meant else ""

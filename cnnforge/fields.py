@@ -47,6 +47,20 @@ def one_of(classes: Sequence[type[Spec]]) -> Any:
 
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+#: A name inside a composite block, where ``repeat`` counts from 1.
+InnerName = Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_-]*|[1-9][0-9]*)$")]
+_REFERENCE = r"^[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$"
+#: A layer by its name as the table shows it: ``conv1``, ``stage2.1.conv1``.
+Reference = Annotated[str, StringConstraints(pattern=_REFERENCE)]
+DECLARATION_PATTERN = r"^(int|float|bool|text|size)(?:\s*=\s*(.*\S))?\s*$"
+#: A parameter of a template: ``int``, ``int = 3``, ``text = relu``: a type, and a default where it has one.
+Declaration = Annotated[str, StringConstraints(pattern=DECLARATION_PATTERN)]
+#: What text of a pattern is, in words.
+TEXTS = {
+    NAME_PATTERN: "a name: letters, digits, _ and -, no digit first",
+    _REFERENCE: "a layer's name, such as conv1 or stage2.1.conv1",
+    DECLARATION_PATTERN: "a type (int, float, bool, text or size) and a default where it has one, such as int = 3",
+}
 Int = Annotated[int, Strict()]
 PositiveInt = Annotated[int, Strict(), Field(gt=0)]
 NonNegativeInt = Annotated[int, Strict(), Field(ge=0)]

@@ -10,7 +10,7 @@ from cnnforge.ir.vjp import backward
 from cnnforge.losses import Loss
 from cnnforge.optim import Optimizer
 from cnnforge.shapes import count
-from cnnforge.spec import LAYERS, ModelSpec
+from cnnforge.spec import MODEL_INPUT_ROW, ModelSpec
 
 
 def train_graph(
@@ -38,11 +38,13 @@ def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = Non
 
 
 def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss) -> Node:
-    x = g.input("x", model.input)
+    x = image = g.input("x", model.input)
+    values: list[Value] = []
     for row in model.table:
-        g.scope, g.path = row.name, (*LAYERS, row.name)
-        x = row.block.lower(g, x)
+        g.scope, g.path = row.name, row.path
+        x = row.block.lower(g, *(image if i == MODEL_INPUT_ROW else values[i] for i in row.reads))
         assert g.sample_shape(x) == row.output, f"{row.name}: lowered {x.shape}, the spec says {row.output}"
+        values.append(x)
     g.scope, g.path = "loss", ("model", "loss")
     shape, dtype = loss.labels(model.output)
     labels = g.input("labels", shape, dtype or g.dtype)

@@ -6,6 +6,7 @@ size, a padding or a receptive field asks here, so each rule is written once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Literal
@@ -150,4 +151,20 @@ class ReceptiveField:
             size=(self.size[0] + (size[0] - 1) * self.jump[0], self.size[1] + (size[1] - 1) * self.jump[1]),
             jump=self.jump,
             offset=(self.offset[0] + (size[0] - 1) * self.jump[0], self.offset[1] + (size[1] - 1) * self.jump[1]),
+        )
+
+    def joined(self, others: Sequence[ReceptiveField]) -> ReceptiveField:
+        """The smallest field that holds this one and ``others``, which see other parts for the same output position.
+
+        Its neighbours are as far apart as this one's. First and last row, in half pixels: ``offset -+ (size - 1)``.
+        """
+        if not others:
+            return self
+        fields = (self, *others)
+        first = [min(f.offset[axis] - f.size[axis] + 1 for f in fields) for axis in (0, 1)]
+        last = [max(f.offset[axis] + f.size[axis] - 1 for f in fields) for axis in (0, 1)]
+        return ReceptiveField(
+            size=((last[0] - first[0]) // 2 + 1, (last[1] - first[1]) // 2 + 1),
+            jump=self.jump,
+            offset=((first[0] + last[0]) // 2, (first[1] + last[1]) // 2),
         )

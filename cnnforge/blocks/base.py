@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnnforge.errors import ShapeError
-from cnnforge.fields import Bool, Name, Spec
+from cnnforge.fields import Bool, Name, Reference, Spec
 from cnnforge.init import Init
 from cnnforge.ir.graph import Graph, Value
 from cnnforge.shapes import Shape, Window
@@ -27,28 +27,34 @@ class Block(Spec):
     """Base of every block.
 
     after: the layer this one follows, for a layer added on the command line; order in the file otherwise
+    input: the layer whose output this one reads; the one before it where not given, ``input`` for the model's own
     """
 
     type: str
     after: Name | None = None
+    input: Reference | None = None
 
-    def output(self, x: Shape) -> Shape:
+    def reads(self) -> tuple[str | None, ...]:
+        """The layers whose outputs this one takes; None stands for the one before it."""
+        return (self.input,)
+
+    def output(self, x: Shape, /) -> Shape:
         """The output's shape. Raises ShapeError where the block cannot take ``x``."""
         raise NotImplementedError
 
-    def params(self, x: Shape) -> dict[str, Param]:
+    def params(self, x: Shape, /) -> dict[str, Param]:
         """Weights by name, e.g. ``w`` and ``b``."""
         return {}
 
-    def state(self, x: Shape) -> dict[str, tuple[Shape, float]]:
+    def state(self, x: Shape, /) -> dict[str, tuple[Shape, float]]:
         """What is kept but not learned, by name: (shape, value to begin with)."""
         return {}
 
-    def macs(self, x: Shape) -> int:
+    def macs(self, x: Shape, /) -> int:
         """Multiply-accumulates for one sample; conv and linear only, as the field counts them."""
         return 0
 
-    def window(self, x: Shape) -> Window | None:
+    def window(self, x: Shape, /) -> Window | None:
         """The sliding window, where the block has one; None where every output sees one input position."""
         return None
 
@@ -61,11 +67,11 @@ class Block(Spec):
         """Does every output see every input position?"""
         return False
 
-    def outline(self, x: Shape) -> str:
+    def outline(self, x: Shape, /) -> str:
         """What the check table says of this layer beside its shapes, e.g. ``max``."""
         return ""
 
-    def lower(self, g: Graph, x: Value) -> Value:
+    def lower(self, g: Graph, x: Value, /) -> Value:
         """Append this block's nodes to ``g``; return the output value."""
         raise NotImplementedError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from cnnforge.blocks.activation import Ending, apply
 from cnnforge.blocks.base import Param, WeightedBlock
 from cnnforge.fields import Fraction, PositiveFloat
 from cnnforge.init import Ones, Zeros
@@ -22,6 +23,7 @@ class BatchNorm(WeightedBlock):
     type: Literal["batch_norm"]
     epsilon: PositiveFloat = 1e-5
     momentum: Fraction = 0.9
+    activation: Ending = "none"
 
     def output(self, x: Shape) -> Shape:
         return x
@@ -32,7 +34,13 @@ class BatchNorm(WeightedBlock):
     def state(self, x: Shape) -> dict[str, tuple[Shape, float]]:
         return {"mean": ((x[-1],), 0.0), "var": ((x[-1],), 1.0)}
 
+    def outline(self, x: Shape) -> str:
+        return self.activation if self.activation != "none" else ""
+
     def lower(self, g: Graph, x: Value) -> Value:
+        return apply(g, self._normalised(g, x), self.activation)
+
+    def _normalised(self, g: Graph, x: Value) -> Value:
         p = self.declare(g, x)
         shape = g.sample_shape(x)
         if not g.training:

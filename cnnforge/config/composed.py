@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from cnnforge.config.marks import Mark, Marks, changes, nearest
 from cnnforge.errors import CnnforgeError, ConfigErrors, Path, dotted
+from cnnforge.spec import TEMPLATES
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,8 @@ class Composed:
     errors: mistakes after which reading could go on; ``validate`` reports them with its own
     named:  the groups that a person chose or changed: on the command line or in an experiment
     shown:  how much of a path is left out when it is shown (1 for a model by itself)
+    origins: path after templates were expanded -> where it was written, wherever the two differ
+    callers: path of an expanded block -> the use of the template that made it
     """
 
     tree: dict[str, Any]
@@ -26,9 +29,29 @@ class Composed:
     errors: tuple[CnnforgeError, ...] = ()
     named: frozenset[str] = frozenset()
     shown: int = 0
+    origins: Mapping[Path, Path] = field(default_factory=dict)
+    callers: Mapping[Path, Path] = field(default_factory=dict)
+
+    def source(self, path: Path) -> Path:
+        """Where what stands at ``path`` after templates were expanded was written."""
+        for end in range(len(path), 0, -1):
+            if (origin := self.origins.get(path[:end])) is not None:
+                return origin + path[end:]
+        return path
 
     def where(self, path: Path) -> str:
-        """``configs/model/lenet.yaml:7:3 (model.layers.conv2)``; the key alone where its place is not known."""
+        """``configs/model/lenet.yaml:7:3 (model.layers.conv2)``; the key alone where its place is not known.
+
+        What is wrong within a template also says where the template was used.
+        """
+        source = self.source(path)
+        place = self._written(source)
+        if source[: len(TEMPLATES)] == TEMPLATES and path[: len(TEMPLATES)] != TEMPLATES:
+            used = next((self.callers[path[:n]] for n in range(len(path)) if path[:n] in self.callers), None)
+            return f"{place}, used at {self._written(used)}" if used else place
+        return place
+
+    def _written(self, path: Path) -> str:
         mark, key = nearest(self.marks, path), dotted(path[self.shown :])
         if mark is None:
             return key
@@ -37,9 +60,16 @@ class Composed:
         return f"{place} ({key})" if key else place
 
     def located(self, errors: Iterable[CnnforgeError]) -> ConfigErrors:
-        """``errors`` with their places filled in, in the order in which a reader meets them, each said once."""
-        placed = {(e.what, e.path): e if e.where else e.located(self.where(e.path)) for e in errors}
-        return ConfigErrors(sorted(placed.values(), key=lambda error: self._order(error.path)))
+        """``errors`` with their places filled in, in the order in which a reader meets them, each said once.
+
+        A mistake in a template is one mistake, however often the template is used.
+        """
+        placed: dict[tuple[str, Path], CnnforgeError] = {}
+        for e in errors:
+            source = self.source(e.path)
+            key = ("" if source != e.path else e.what, source)
+            placed.setdefault(key, e if e.where else e.located(self.where(e.path)))
+        return ConfigErrors(sorted(placed.values(), key=lambda error: self._order(self.source(error.path))))
 
     def _order(self, path: Path) -> tuple[bool, str, int, int]:
         mark = nearest(self.marks, path) or Mark("")

@@ -14,9 +14,9 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 
 from cnnforge.config import schema
 from cnnforge.config.scalars import misread, read
-from cnnforge.errors import ConfigError, Path, dotted, suggest
+from cnnforge.errors import ConfigError, Path, closest, dotted, suggest
 from cnnforge.fields import tag
-from cnnforge.spec import LAYERS, RunSpec
+from cnnforge.spec import RunSpec, layer_of
 
 #: Complaints about a value of the right kind, which say more than those about its kind.
 _LIMITS = frozenset(
@@ -51,11 +51,15 @@ def explain(error: ValidationError, tree: Mapping[str, Any], prefix: Path, kind:
     for complaint in complaints:
         by_field.setdefault((complaint.path, _about(complaint)), []).append(complaint)
     meant = {_meant(c) for c in complaints if c.error["type"] == "extra_forbidden"}
+    model = tree.get("model")
+    templates = (
+        list(model["templates"]) if isinstance(model, Mapping) and isinstance(model.get("templates"), Mapping) else []
+    )
     found = []
     for group in by_field.values():
         complaint = _telling(group)
         if complaint.error["type"] != "missing" or complaint.inner or complaint.path not in meant:
-            found.append(_explained(complaint))
+            found.append(_explained(complaint, templates))
     return found
 
 
@@ -67,7 +71,7 @@ def _about(complaint: _Complaint) -> str:
 def _meant(complaint: _Complaint) -> Path | None:
     """The field that an unknown key was meant to be, so that it is not called missing as well."""
     known = schema.fields(complaint.owner)
-    meant = suggest(str(complaint.path[-1]), known).removeprefix("did you mean '").removesuffix("'?")
+    meant = closest(str(complaint.path[-1]), known)
     return (*complaint.path[:-1], meant) if meant else None
 
 
@@ -110,7 +114,7 @@ def _telling(group: Sequence[_Complaint]) -> _Complaint:
     return next((c for c in about if c.error["type"] in _LIMITS), about[0])
 
 
-def _explained(c: _Complaint) -> ConfigError:
+def _explained(c: _Complaint, templates: Sequence[str]) -> ConfigError:
     details, path = c.error, c.path
     subject, field = _subject(path)
     label = _label(c)
@@ -129,7 +133,7 @@ def _explained(c: _Complaint) -> ConfigError:
                 _say(_owner_subject(path), f"'{path[-1]}' is missing"), path=path, why=f"{label} needs it", fix=fix
             )
         case "union_tag_invalid" | "union_tag_not_found":
-            return _wrong_type(c)
+            return _wrong_type(c, templates)
         case "value_error":
             return _wrong_together(c)
     value = details["input"]
@@ -142,8 +146,10 @@ def _explained(c: _Complaint) -> ConfigError:
 
 def _subject(path: Path) -> tuple[str, str]:
     """Whose mistake it is, and the rest of the path: a layer by its name, anything else by its group."""
-    start = len(LAYERS) if path[: len(LAYERS)] == LAYERS and len(path) > len(LAYERS) else 0
-    return (str(path[start]), dotted(path[start + 1 :])) if path else ("", "")
+    layer, end = layer_of(path)
+    if layer:
+        return layer, dotted(path[end:])
+    return (str(path[0]), dotted(path[1:])) if path else ("", "")
 
 
 def _owner_subject(path: Path) -> str:
@@ -167,7 +173,7 @@ def _belongs(c: _Complaint) -> str:
     """The types that know a key which is unknown to the one that was chosen."""
     key = str(c.path[-1])
     types = [tag(cls) for cls in c.siblings if key in cls.model_fields]
-    return f"'{key}' belongs to {' and '.join(types)}" if types else ""
+    return f"'{key}' belongs to {', '.join(types)}" if types else ""
 
 
 def _elsewhere(path: Path) -> str:
@@ -180,9 +186,10 @@ def _elsewhere(path: Path) -> str:
     return ""
 
 
-def _wrong_type(c: _Complaint) -> ConfigError:
+def _wrong_type(c: _Complaint, templates: Sequence[str]) -> ConfigError:
     """No member of a union has that ``type``, or there is none."""
     options, value = schema.tags(c.kind), c.error["input"]
+    options += templates if "conv" in options else []
     subject, field = _subject(c.path)
     subject = f"{subject}.{field}" if field else subject
     why = f"it is one of {', '.join(options)}"
@@ -229,7 +236,7 @@ def _rule(c: _Complaint, value: Any) -> str:
                 if isinstance(value, list | tuple)
                 else "it is too short"
             )
-        case "string_pattern_mismatch":
+        case "string_pattern_mismatch" if schema.is_name(c.kind):
             return _NAMES
     if c.kind is None:
         return f"{_kind(value)} does not belong there"
@@ -240,7 +247,7 @@ def _rule(c: _Complaint, value: Any) -> str:
 def _fix(c: _Complaint, value: Any) -> str:
     takes = schema.describe(c.kind) if c.kind else ""
     if isinstance(value, str):
-        if c.error["type"] == "string_pattern_mismatch":
+        if c.error["type"] == "string_pattern_mismatch" and schema.is_name(c.kind):
             return _as_name(value)
         complaint = misread(value)
         if complaint and (("true or false" in takes) == (complaint.instead in ("true", "false"))):

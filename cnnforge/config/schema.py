@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from cnnforge.errors import Path
-from cnnforge.fields import NAME_PATTERN, Spec, tag, type_of
+from cnnforge.fields import NAME_PATTERN, TEXTS, Spec, tag, type_of
 
 
 def is_spec(kind: Any) -> bool:
@@ -92,6 +92,11 @@ def words(kind: Any) -> list[str]:
     return texts + tags(kind)
 
 
+def is_name(kind: Any) -> bool:
+    """Is it text that must be a name?"""
+    return any(_limits(option).get("pattern") == NAME_PATTERN for option in _annotated_members(kind))
+
+
 def describe(kind: Any) -> str:
     """A type in words: ``a whole number above 0, or a list of 2 such``."""
     texts = words(kind)
@@ -132,7 +137,7 @@ def _noun(kind: Any, several: bool = False) -> str:
     if inner is bool:
         return "true or false"
     if inner is str:
-        return "a name: letters, digits, _ and -, no digit first" if limits.get("pattern") == NAME_PATTERN else "text"
+        return TEXTS.get(str(limits.get("pattern")), "text")
     noun = {int: "whole number", float: "number"}.get(inner, str(inner))
     noun = f"{noun}s" if several else f"a {noun}"
     if "ge" in limits and "lt" in limits:

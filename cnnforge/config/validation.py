@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from cnnforge.config.composed import Composed
 from cnnforge.errors import CnnforgeError, Path
-from cnnforge.spec import ModelSpec, RunSpec, data_mismatch, diagnose, mistakes
+from cnnforge.spec import Expansion, ModelSpec, RunSpec, data_mismatch, expand, mistakes
 
 
 def validate(composed: Composed, match_data: bool) -> RunSpec:
     """As ``cnnforge.config.validate``."""
-    spec, errors = _run(composed)
+    model = composed.tree.get("model")
+    expansion = expand(model) if isinstance(model, Mapping) else Expansion({})
+    composed = replace(composed, origins=expansion.origins, callers=expansion.callers)
+    tree = composed.tree | ({"model": expansion.tree} if isinstance(model, Mapping) else {})
+    spec, errors = _run(composed, tree, expansion)
     if spec is not None and not errors and match_data:
         errors = list(data_mismatch(spec.model, spec.data))
     if spec is None or errors:
         raise composed.located(errors)
+    if isinstance(model, Mapping) and expansion.tree["layers"] != model["layers"]:
+        spec = spec.model_copy(update={"model": spec.model.written_as(model)})
     return spec
 
 
@@ -27,20 +34,28 @@ def validate_model(composed: Composed) -> ModelSpec:
     return validate(composed, match_data=False).model
 
 
-def _run(composed: Composed) -> tuple[RunSpec | None, list[CnnforgeError]]:
+def _run(composed: Composed, tree: dict[str, Any], expansion: Expansion) -> tuple[RunSpec | None, list[CnnforgeError]]:
+    known = [*composed.errors, *expansion.errors]
     try:
-        spec = RunSpec.model_validate(composed.tree)
+        spec = RunSpec.model_validate(tree)
     except ValidationError as error:
         from cnnforge.config.explaining import explain
+        from cnnforge.config.mending import shape_mistakes
 
-        found: list[CnnforgeError] = [*diagnose(composed.tree)]
+        explained = explain(error, tree, (), RunSpec)
+        found = [*shape_mistakes(tree, explained, expansion.unknown)]
         said = {e.path for e in found}
-        found += [e for e in explain(error, composed.tree, (), RunSpec) if e.path not in said]
-        return None, [*composed.errors, *_new(found, composed.errors)]
-    return spec, [*composed.errors, *_new(mistakes(spec.model), composed.errors)]
+        found += [e for e in explained if e.path not in said]
+        return None, [*known, *_new(composed, found, known)]
+    return spec, [*known, *_new(composed, mistakes(spec.model, expansion.unknown), known)]
 
 
-def _new(found: Sequence[Any], known: Sequence[CnnforgeError]) -> list[CnnforgeError]:
+def _new(composed: Composed, found: Sequence[Any], known: Sequence[CnnforgeError]) -> list[CnnforgeError]:
     """``found`` without what follows from a mistake that is known already: the same key, or one inside it."""
-    places: set[Path] = {error.path for error in known if error.path}
-    return [error for error in found if not any(error.path[:end] in places for end in range(1, len(error.path) + 1))]
+    places: set[Path] = {composed.source(error.path) for error in known if error.path}
+    new = []
+    for error in found:
+        path = composed.source(error.path)
+        if not any(path[:end] in places for end in range(1, len(path) + 1)):
+            new.append(error)
+    return new

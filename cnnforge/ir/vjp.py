@@ -86,6 +86,47 @@ def _reshape(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return (_grad(g, "reshape", n.ins[0], _one(dys)) if wants(n.ins[0]) else None,)
 
 
+@rule("add")
+def _add(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    dy = _one(dys)
+    return tuple(dy if wants(v) else None for v in n.ins)
+
+
+@rule("multiply")
+def _multiply(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (a, b), dy = n.ins, _one(dys)
+    da = _grad(g, "multiply", a, dy, b) if wants(a) else None
+    return da, (_grad(g, "multiply", b, dy, a) if wants(b) else None)
+
+
+@rule("scale_channels")
+def _scale_channels(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (x, gate), dy = n.ins, _one(dys)
+    dx = _grad(g, "scale_channels", x, dy, gate) if wants(x) else None
+    return dx, (_grad(g, "scale_channels_dgate", gate, x, dy) if wants(gate) else None)
+
+
+@rule("concat")
+def _concat(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    dy, start, grads = _one(dys), 0, []
+    for v in n.ins:
+        grads.append(_grad(g, "slice_channels", v, dy, start=start) if wants(v) else None)
+        start += v.shape[-1]
+    return tuple(grads)
+
+
+@rule("shortcut_pad")
+def _shortcut_pad(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    return (_grad(g, "shortcut_pad_dx", n.ins[0], _one(dys), **n.attrs) if wants(n.ins[0]) else None,)
+
+
+@rule("channel_shuffle")
+def _channel_shuffle(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    x = n.ins[0]
+    back = x.shape[-1] // int(n.attrs["groups"])
+    return (_grad(g, "channel_shuffle", x, _one(dys), groups=back) if wants(x) else None,)
+
+
 @rule("dropout")
 def _dropout(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     x, mask = n.ins[0], n.outs[1]
@@ -132,13 +173,13 @@ def backward(g: Graph, loss: Node) -> None:
     """
     reached = depends_on_trainable(g)
     grads: dict[Value, Value | None] = {loss.out: None}
-    phase, path, scope = g.phase, g.path, g.scope
+    phase, path = g.phase, g.path
     g.phase = "backward"
     forward = [n for n in g.nodes if n.phase in ("forward", "loss")]
     for n in reversed(forward):
         if n is not loss and all(grads.get(v) is None for v in n.outs):
             continue
-        g.path, g.scope = n.path, n.out.name.split(".")[0]
+        g.path = n.path
         results = RULES[n.op](g, n, tuple(grads.get(v) for v in n.outs), reached.__contains__)
         for v, dv in zip(n.ins, results, strict=True):
             if dv is None:
@@ -149,7 +190,7 @@ def backward(g: Graph, loss: Node) -> None:
                 g.node("add", (earlier, dv), (total,))
                 dv = total
             grads[v] = dv
-    g.phase, g.path, g.scope = phase, path, scope
+    g.phase, g.path = phase, path
     for name, p in g.params.items():
         dv = grads.get(p.value)
         if dv is not None:

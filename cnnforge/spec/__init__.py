@@ -7,13 +7,14 @@ YAML may say is here, with the walk that works out every shape before any array 
 from __future__ import annotations
 
 from cnnforge.spec.data import DataSpec, DigitsData, MnistData, NpzData, SyntheticData
-from cnnforge.spec.diagnosis import data_mismatch, diagnose, mistakes
-from cnnforge.spec.layers import LAYERS, Row, ending, ordered, walk
+from cnnforge.spec.diagnosis import data_mismatch, mistakes
+from cnnforge.spec.layers import LAYERS, MODEL_INPUT_ROW, Row, ending, ordered, walk
 from cnnforge.spec.model import ModelSpec
 from cnnforge.spec.run import RunFolderSpec, RunSpec, TrackingSpec, TrainerSpec
+from cnnforge.spec.templates import PLACEHOLDER, TEMPLATES, Expansion, Template, expand, layer_of
 
 __all__ = [
-    "LAYERS", "DataSpec", "DigitsData", "MnistData", "ModelSpec", "NpzData", "Row", "RunFolderSpec", "RunSpec",
-    "SyntheticData", "TrackingSpec", "TrainerSpec", "data_mismatch", "diagnose", "ending", "mistakes", "ordered",
-    "walk",
+    "LAYERS", "MODEL_INPUT_ROW", "PLACEHOLDER", "TEMPLATES", "DataSpec", "DigitsData", "Expansion", "MnistData",
+    "ModelSpec", "NpzData", "Row", "RunFolderSpec", "RunSpec", "SyntheticData", "Template", "TrackingSpec",
+    "TrainerSpec", "data_mismatch", "ending", "expand", "layer_of", "mistakes", "ordered", "walk",
 ]  # fmt: skip

@@ -2,63 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection
 
-from pydantic import TypeAdapter, ValidationError
-
-from cnnforge.blocks import AnyBlock, Block
 from cnnforge.errors import ConfigError, Path, ShapeError
-from cnnforge.losses import AnyLoss, Loss, default_loss
+from cnnforge.losses import Loss, default_loss
 from cnnforge.shapes import Shape
 from cnnforge.spec.data import DataSpec
-from cnnforge.spec.layers import LAYERS, Row, ending, shown, walk
+from cnnforge.spec.layers import Row, ending, shown, walk
 from cnnforge.spec.model import ModelSpec
-
-
-def diagnose(tree: Mapping[str, Any]) -> list[ConfigError]:
-    """Every mistake of the model that pydantic cannot see: shapes, references, the loss against the output.
-
-    ``tree`` is a run's config, possibly with other mistakes in it: whatever is still known is checked, which is every
-    layer up to the first that is wrong by itself.
-    """
-    model = tree.get("model")
-    if not isinstance(model, Mapping) or "layers" not in model or not _is_shape(model.get("input")):
-        return []
-    layers = {} if model["layers"] is None else model["layers"]
-    if not isinstance(layers, Mapping):
-        return []
-    blocks = _valid_prefix(layers)
-    if len(blocks) < len(layers):
-        _, errors = walk(tuple(model["input"]), {n: b.model_copy(update={"after": None}) for n, b in blocks.items()})
-        return errors if blocks else []
-    rows, errors = walk(tuple(model["input"]), blocks)
-    return errors or _diagnose_loss(model, rows)
-
-
-def _is_shape(x: Any) -> bool:
-    return isinstance(x, list | tuple) and len(x) == 3 and all(type(n) is int and n > 0 for n in x)
-
-
-def _valid_prefix(layers: Mapping[str, Any]) -> dict[str, Block]:
-    """The layers up to the first that is not valid by itself."""
-    adapter: TypeAdapter[Block] = TypeAdapter(AnyBlock)
-    blocks: dict[str, Block] = {}
-    for name, fields in layers.items():
-        try:
-            blocks[str(name)] = adapter.validate_python(fields)
-        except ValidationError:
-            break
-    return blocks
-
-
-def _diagnose_loss(model: Mapping[str, Any], rows: list[Row]) -> list[ConfigError]:
-    """As ``_loss_mistake``, for a loss that may be wrong by itself."""
-    try:
-        stated: Loss | None = TypeAdapter(AnyLoss).validate_python(model["loss"]) if model.get("loss") else None
-    except ValidationError:
-        return []
-    return _loss_mistake(stated, rows[-1])
 
 
 def _loss_mistake(stated: Loss | None, last: Row) -> list[ConfigError]:
@@ -66,20 +17,23 @@ def _loss_mistake(stated: Loss | None, last: Row) -> list[ConfigError]:
     try:
         (stated or default_loss(ending(last.block))).labels(last.output)
     except ShapeError as error:
-        return [ShapeError(f"{last.name}: {error.what}", path=(*LAYERS, last.name), why=error.why, fix=error.fix)]
+        return [ShapeError(f"{last.name}: {error.what}", path=last.path, why=error.why, fix=error.fix)]
     return []
 
 
-def mistakes(model: ModelSpec) -> list[ConfigError]:
-    """As ``diagnose``, of a model that pydantic has accepted."""
-    rows, errors = walk(model.input, model.layers)
-    return errors or _loss_mistake(model.loss, rows[-1])
+def mistakes(model: ModelSpec, unknown: Collection[Path] = ()) -> list[ConfigError]:
+    """Every mistake of the model that pydantic cannot see: shapes, references, the loss against the output.
+
+    unknown: layers of which nothing is known, because their fields are wrong; other blocks stand in their places
+    """
+    rows, errors = walk(model.input, model.layers, unknown=unknown)
+    return errors if errors or unknown else _loss_mistake(model.loss, rows[-1])
 
 
 def data_mismatch(model: ModelSpec, data: DataSpec) -> list[ConfigError]:
     """What the model's output and the data's labels say of each other, where they disagree."""
     loss, last, classes = model.effective_loss, model.table[-1], data.class_count()
-    path: Path = (*LAYERS, last.name)
+    path = last.path
     if loss.type == "mse":
         if classes is None:
             return []

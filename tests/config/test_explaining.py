@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from cnnforge.blocks import BLOCKS
 from cnnforge.config import explain, read_model, validate_model
 from cnnforge.errors import ConfigErrors
 from cnnforge.optim import AnyOptimizer
 
+TYPES = ", ".join(BLOCKS)
 NET = "name: net\ninput: [8, 8, 4]\nlayers:\n"
 
 
@@ -36,14 +38,14 @@ def errors(text: str) -> list[str]:
             "c1: unknown key 'filterz'\n  where: <text>:4:20 (layers.c1.filterz)\n"
             "  why:   conv knows type, filters, kernel, stride, padding, dilation, groups, flip, bias, activation, "
             "init, "
-            "bias_init, after, trainable\n  fix:   did you mean 'filters'?",
+            "bias_init, after, input, trainable\n  fix:   did you mean 'filters'?",
         ),
         (
             "  c1: {type: conv, filters: 2, kernel: 3, units: 3}\n",
             "c1: unknown key 'units'\n  where: <text>:4:43 (layers.c1.units)\n"
             "  why:   conv knows type, filters, kernel, stride, padding, dilation, groups, flip, bias, activation, "
             "init, "
-            "bias_init, after, trainable\n  fix:   'units' belongs to fc",
+            "bias_init, after, input, trainable\n  fix:   'units' belongs to fc",
         ),
         (
             "  c1: {type: conv, kernel: 3}\n",
@@ -53,26 +55,26 @@ def errors(text: str) -> list[str]:
         (
             "  c1: {type: conw, filters: 2, kernel: 3}\n",
             "c1: unknown type 'conw'\n  where: <text>:4:8 (layers.c1.type)\n"
-            "  why:   it is one of conv, pool, global_pool, fc, flatten, activation, dropout, batch_norm\n"
+            f"  why:   it is one of {TYPES}\n"
             "  fix:   did you mean 'conv'?",
         ),
         (
             "  c1: {filters: 2, kernel: 3}\n",
             "c1: 'type' is missing\n  where: <text>:4:3 (layers.c1)\n"
-            "  why:   it is one of conv, pool, global_pool, fc, flatten, activation, dropout, batch_norm\n"
+            f"  why:   it is one of {TYPES}\n"
             "  fix:   type: conv",
         ),
         (
             "  c1: {type: 3}\n",
             "c1: type cannot be 3\n  where: <text>:4:8 (layers.c1.type)\n"
-            "  why:   it is one of conv, pool, global_pool, fc, flatten, activation, dropout, batch_norm\n"
+            f"  why:   it is one of {TYPES}\n"
             "  fix:   type: conv",
         ),
         (
             "  c1: conv\n",
             "c1 cannot be 'conv'\n  where: <text>:4:3 (layers.c1)\n"
-            "  why:   c1 is a mapping with a 'type', one of conv, pool, "
-            "global_pool, fc, flatten, activation, dropout, batch_norm\n  fix:   {type: conv, …}",
+            f"  why:   c1 is a mapping with a 'type', one of {TYPES}\n"
+            "  fix:   {type: conv, …}",
         ),
         (
             "  c1: {type: conv, filters: '6', kernel: 3}\n",
@@ -120,8 +122,8 @@ def errors(text: str) -> list[str]:
         (
             "  a: {type: activation, activation: relu}\n",
             "a: unknown key 'activation'\n  where: <text>:4:25 (layers.a.activation)\n"
-            "  why:   activation knows type, function, alpha, approximate, after\n"
-            "  fix:   'activation' belongs to conv and fc",
+            "  why:   activation knows type, function, alpha, approximate, after, input\n"
+            "  fix:   'activation' belongs to conv, fc, batch_norm, merge, residual, branches",
         ),
         (
             "  c1: {type: conv, filters: 2, kernel: 3, bias: 1}\n",

@@ -156,6 +156,76 @@ def _reshape(draw, op, dtype):
     return Case([x], [0], [x], exact=True)
 
 
+# Merging.
+
+
+@case("multiply")
+def _multiply(draw, op, dtype):
+    shape = draw(shapes)
+    a, b = integers(draw, shape, dtype), integers(draw, shape, dtype)
+    return Case([a, b], [(shape, dtype)], [[p * q for p, q in zip(a, b, strict=True)]], exact=True)
+
+
+@case("scale_channels", "scale_channels_dgate")
+def _scale_channels(draw, op, dtype):
+    shape = tuple(draw(axis) for _ in range(4))
+    n, c = shape[0], shape[3]
+    x, gate, dy = (integers(draw, s, dtype) for s in (shape, (n, 1, 1, c), shape))
+    if op == "scale_channels":
+        y = np.empty(shape)
+        for i, j, k, f in np.ndindex(shape):
+            y[i, j, k, f] = x[i, j, k, f] * gate[i, 0, 0, f]
+        return Case([x, gate], [(shape, dtype)], [y], exact=True)
+    dgate = np.zeros((n, 1, 1, c))
+    for i, j, k, f in np.ndindex(shape):
+        dgate[i, 0, 0, f] += x[i, j, k, f] * dy[i, j, k, f]
+    return Case([x, dy], [(dgate.shape, dtype)], [dgate], exact=True)
+
+
+@case("concat")
+def _concat(draw, op, dtype):
+    front = draw(shapes)[:-1]
+    parts = [integers(draw, (*front, draw(axis)), dtype) for _ in range(draw(st.integers(2, 4)))]
+    y = [[value for part in parts for value in part[at]] for at in np.ndindex(front)]
+    y = np.array(y).reshape(*front, -1)
+    return Case(parts, [(y.shape, dtype)], [y], exact=True)
+
+
+@case("slice_channels")
+def _slice_channels(draw, op, dtype):
+    x = integers(draw, draw(shapes), dtype)
+    start = draw(st.integers(0, x.shape[-1] - 1))
+    size = draw(st.integers(1, x.shape[-1] - start))
+    y = np.array([list(x[at])[start : start + size] for at in np.ndindex(x.shape[:-1])])
+    y = y.reshape(*x.shape[:-1], size)
+    return Case([x], [(y.shape, dtype)], [y], {"start": start}, exact=True)
+
+
+@case("shortcut_pad", "shortcut_pad_dx")
+def _shortcut_pad(draw, op, dtype):
+    n, h, w, c = shape = tuple(draw(axis) for _ in range(4))
+    stride = _either(draw, 1, 3)
+    out = (n, -(-h // stride[0]), -(-w // stride[1]), c + draw(st.integers(0, 3)))
+    x, dy = integers(draw, shape, dtype), integers(draw, out, dtype)
+    y, dx = np.zeros(out), np.zeros(shape)
+    for i, j, k, f in np.ndindex(*out[:3], c):
+        y[i, j, k, f] = x[i, j * stride[0], k * stride[1], f]
+        dx[i, j * stride[0], k * stride[1], f] = dy[i, j, k, f]
+    if op == "shortcut_pad":
+        return Case([x], [(out, dtype)], [y], {"stride": stride}, exact=True)
+    return Case([dy], [(shape, dtype)], [dx], {"stride": stride}, exact=True)
+
+
+@case("channel_shuffle")
+def _channel_shuffle(draw, op, dtype):
+    groups, size = draw(axis), draw(axis)
+    x = integers(draw, (draw(axis), draw(axis), 2, groups * size), dtype)
+    y = np.empty(x.shape)
+    for g, i in np.ndindex(groups, size):
+        y[..., i * groups + g] = x[..., g * size + i]
+    return Case([x], [(x.shape, dtype)], [y], {"groups": groups}, exact=True)
+
+
 # Pooling.
 
 

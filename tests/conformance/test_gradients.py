@@ -47,6 +47,7 @@ def one_block(block: dict, size=(6, 5, 4), after: dict | None = None) -> ModelSp
     return ModelSpec.model_validate({"name": "one", "input": list(size), "layers": layers})
 
 
+SMOOTH = {"type": "conv", "filters": 4, "kernel": 3, "padding": "same", "activation": "tanh"}
 BLOCKS = {
     "conv": {"type": "conv", "filters": 3, "kernel": 3},
     "conv same stride 2": {"type": "conv", "filters": 3, "kernel": [2, 3], "stride": 2, "padding": "same"},
@@ -66,6 +67,49 @@ BLOCKS = {
     "dropout": {"type": "dropout", "rate": 0.4},
     "batch_norm": {"type": "batch_norm"},
     "batch_norm frozen": {"type": "batch_norm", "trainable": False},
+    "batch_norm with an ending": {"type": "batch_norm", "activation": "tanh"},
+    "channel_shuffle": {"type": "channel_shuffle", "groups": 2},
+    "sequence": {"type": "sequence", "layers": {"a": SMOOTH, "b": SMOOTH}},
+    "residual": {"type": "residual", "layers": {"a": SMOOTH, "b": SMOOTH}, "activation": "tanh"},
+    "residual projection": {"type": "residual", "layers": {"a": SMOOTH | {"filters": 6, "stride": 2}}},
+    "residual projection with a norm": {
+        "type": "residual",
+        "layers": {"a": SMOOTH | {"filters": 6, "stride": [2, 1]}, "norm": {"type": "batch_norm"}},
+    },
+    "residual forced projection": {"type": "residual", "layers": {"a": SMOOTH}, "shortcut": "projection"},
+    "residual pad": {"type": "residual", "layers": {"a": SMOOTH | {"filters": 7, "stride": 2}}, "shortcut": "pad"},
+    "residual of vectors": {
+        "type": "sequence",
+        "layers": {
+            "flat": {"type": "flatten"},
+            "sum": {"type": "residual", "layers": {"a": {"type": "fc", "units": 5, "activation": "tanh"}}},
+        },
+    },
+    "branches concat": {"type": "branches", "branches": {"x": {}, "a": {"a": SMOOTH}, "b": {"a": SMOOTH, "b": SMOOTH}}},
+    "branches add": {"type": "branches", "merge": "add", "branches": {"x": {}, "a": {"a": SMOOTH}, "y": {}}},
+    "branches multiply": {"type": "branches", "merge": "multiply", "branches": {"x": {}, "a": {"a": SMOOTH}}},
+    "squeeze and excite": {
+        "type": "branches",
+        "merge": "multiply",
+        "branches": {
+            "x": {},
+            "gate": {
+                "squeeze": {"type": "global_pool"},
+                "reduce": {"type": "conv", "filters": 2, "kernel": 1, "activation": "tanh"},
+                "expand": {"type": "conv", "filters": 4, "kernel": 1, "activation": "sigmoid"},
+            },
+        },
+    },
+    "merge": {
+        "type": "sequence",
+        "layers": {
+            "a": SMOOTH,
+            "b": SMOOTH,
+            "c": SMOOTH | {"input": "a"},
+            "m": {"type": "merge", "inputs": ["a", "b", "c"], "activation": "tanh"},
+            "n": {"type": "merge", "inputs": ["m", "m"], "mode": "multiply"},
+        },
+    },
     **{f: {"type": "activation", "function": f} for f in (*FUNCTIONS, "softmax")},
     "gelu tanh": {"type": "activation", "function": "gelu", "approximate": "tanh"},
     "leaky_relu steep": {"type": "activation", "function": "leaky_relu", "alpha": 1.7},

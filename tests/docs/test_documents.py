@@ -82,8 +82,8 @@ def test_the_example_of_add_a_block_works(tmp_path):
     (tmp_path / "cnnforge/blocks/conv_norm.py").write_text(block)
     (tmp_path / "small.yaml").write_text(yaml)
     catalogue = tmp_path / "cnnforge/blocks/__init__.py"
-    imported, classes = line.strip().split("\n\n")
-    text = re.sub(r"^_CLASSES.*$", classes, catalogue.read_text(), flags=re.M)
+    imported, entry = line.rstrip().split("\n\n")
+    text = re.sub(r"(?<=^    Conv,$)", f"\n{entry}", catalogue.read_text(), flags=re.M)
     catalogue.write_text(text.replace("from cnnforge.fields", f"{imported}\nfrom cnnforge.fields"))
     (tmp_path / "try_it.py").write_text(
         "import cnnforge\n"

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numpy import activation, conv, linear, loss, norm, optimizer, pool, random
+from cnnforge.backends.numpy import activation, conv, linear, loss, merge, norm, optimizer, pool, random
 from cnnforge.backends.numpy.capabilities import CAPABILITIES
 from cnnforge.backends.numpy.fused import fused
 from cnnforge.plan.arena import ALIGN
 
 KERNELS: dict[str, Kernel] = {
     **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **norm.KERNELS, **random.KERNELS,
-    **loss.KERNELS, **optimizer.KERNELS,
+    **merge.KERNELS, **loss.KERNELS, **optimizer.KERNELS,
 }  # fmt: skip
 
 

@@ -77,6 +77,8 @@ _RULES: dict[str, Rule] = {
     ),
     "bias": lambda i, o, a: (Scratch((prod(i[0].shape[2:] or i[0].shape[1:]),), i[0].dtype, False),),
     "bias_db": lambda i, o, a: (_row_ones(i[0]),),
+    "scale_channels": lambda i, o, a: (Scratch((i[0].shape[0], i[0].shape[2] * i[0].shape[3]), i[0].dtype),),
+    "scale_channels_dgate": lambda i, o, a: (_like(i[0]),),
     "max_pool2d": lambda i, o, a: (_like(o[0], "bool"), _like(o[0]), *_padded(i[0], a["window"])),
     "max_pool2d_dx": lambda i, o, a: (_like(i[1], "bool"), _like(i[1]), *_padded(o[0], a["window"])),
     "average_pool2d": lambda i, o, a: _padded(i[0], a["window"]),
@@ -136,6 +138,8 @@ _ELEMENTWISE = frozenset((*FROM_OUTPUT, *FROM_INPUT))
 _PLAIN = frozenset(
     (
         "conv2d", "conv2d_dx", "conv2d_dw", "matmul", "matmul_dx", "matmul_dw", "bias", "bias_db", "reshape", "add",
+        "multiply", "scale_channels", "scale_channels_dgate", "concat", "slice_channels", "shortcut_pad",
+        "shortcut_pad_dx", "channel_shuffle",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
         "batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running",
     )
@@ -155,7 +159,8 @@ CAPABILITIES = Capabilities(
     tails=frozenset({"relu", "leaky_relu", "elu", "sigmoid", "tanh"}),
     scratch=scratch,
     inplace={
-        "bias": 0, "add": 0, "relu": 0, "leaky_relu": 0, "elu": 0, "sigmoid": 0, "tanh": 0, "softmax": 0, "dropout": 0,
+        "bias": 0, "add": 0, "multiply": 0, "scale_channels": 0,
+        "relu": 0, "leaky_relu": 0, "elu": 0, "sigmoid": 0, "tanh": 0, "softmax": 0, "dropout": 0,
         "relu_dx": 1, "leaky_relu_dx": 1, "elu_dx": 1, "sigmoid_dx": 1, "tanh_dx": 1, "softmax_dx": 1,
         "gelu_dx": 1, "silu_dx": 1, "dropout_dx": 1, "batch_norm_inference": 0, "batch_norm_dx": 6,
     },

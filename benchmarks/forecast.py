@@ -3,7 +3,7 @@
 For each net: the forecast from a new calibration, the forecast from the calibration of all nets before it (which is
 what a sweep meets), and the median of real steps: forward, loss, backward, Adam, in float32.
 
-    python -m benchmarks.forecast [--net lenet vgg …] [--batch 64] [--rounds 5] [--steps 5]
+    python -m benchmarks.forecast [--net lenet plain_vgg …] [--batch 64] [--rounds 5] [--steps 5]
 
 NET is a model config, or a function of tests.nets. Forecast and steps take turns: other work on the machine then
 disturbs both alike.
@@ -26,7 +26,7 @@ from cnnforge.report.check import plan_of
 from cnnforge.spec import ModelSpec, RunSpec, TrainerSpec
 from tests import nets
 
-NETS = ("lenet", "simple_convnet", "vgg", "resnet20", "mobilenet", "deep")
+NETS = ("lenet", "simple_convnet", "plain_vgg", "plain_resnet20", "plain_mobilenet", "plain_deep")
 
 
 def main() -> None:

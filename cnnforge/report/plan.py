@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cnnforge.errors import dotted
+from cnnforge.errors import Path, dotted
 from cnnforge.report.table import aligned, by, bytes_text
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _cells(plan: Plan, node: PlannedNode) -> tuple[str, ...]:
     space = [f"{_place(plan, v)} {bytes_text(v.nbytes)}" for v in node.scratch]
     return (
         node.op,
-        dotted(node.path).removeprefix("model.layers."),
+        _layer(node.path),
         place.buffer,
         f"{place.offset:,}",
         by(first.shape) or "scalar",
@@ -50,3 +50,8 @@ def _cells(plan: Plan, node: PlannedNode) -> tuple[str, ...]:
 def _place(plan: Plan, v: Value) -> str:
     place = plan.places[v]
     return f"{place.buffer}+{place.offset:,}"
+
+
+def _layer(path: Path) -> str:
+    """The layer's name as the table of layers has it: without the keys that hold layers."""
+    return dotted(path).removeprefix("model.layers.").replace(".layers.", ".").replace(".branches.", ".")

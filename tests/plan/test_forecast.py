@@ -10,7 +10,7 @@ from cnnforge.optim.adam import Adam
 from cnnforge.plan import Plan, make_plan
 from cnnforge.plan.forecast import STEP, measuring_batch, signature, step_seconds, training_nodes
 from cnnforge.spec import ModelSpec
-from tests.nets import deep, resnet20
+from tests.nets import plain_deep, plain_resnet20
 
 SPEC = {
     "name": "m",
@@ -69,7 +69,9 @@ def test_only_what_works_on_the_batch_is_scaled() -> None:
     assert step_seconds(plan, costs | {names[0]: 1.0}, 4) == 16 * names.count(names[0])
 
 
-@pytest.mark.parametrize(("net", "batch", "fewer"), [(resnet20, 64, False), (deep, 64, True), (resnet20, 4096, True)])
+@pytest.mark.parametrize(
+    ("net", "batch", "fewer"), [(plain_resnet20, 64, False), (plain_deep, 64, True), (plain_resnet20, 4096, True)]
+)
 def test_long_or_large_steps_are_measured_with_fewer_samples(net, batch, fewer) -> None:
     model = net()
     plan = make_plan(train_graph(model, batch, "float32", 0, Adam(type="adam")), CAPABILITIES)

@@ -14,7 +14,7 @@ from cnnforge.optim.adam import Adam
 from cnnforge.plan import PHASES, make_plan
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import ModelSpec
-from tests.nets import deep, mobilenet, resnet20, vgg
+from tests.nets import plain_deep, plain_mobilenet, plain_resnet20, plain_vgg
 from tests.strategies import models
 
 ADAM = Adam(type="adam")
@@ -119,7 +119,7 @@ def test_what_a_later_phase_reads_is_not_fused_away():
 
 def test_a_net_of_a_thousand_nodes_is_planned_at_once():
     """Process time, which other work on the machine hardly changes; it takes 0.1 to 0.2 s."""
-    graph = train_graph(deep(), 64, "float32", 0, ADAM)
+    graph = train_graph(plain_deep(), 64, "float32", 0, ADAM)
     assert len(graph.nodes) > 900
     began = process_time()
     plan = make_plan(graph, CAPABILITIES)
@@ -127,7 +127,7 @@ def test_a_net_of_a_thousand_nodes_is_planned_at_once():
     assert plan.sizes["arena"] == plan.bound
 
 
-@pytest.mark.parametrize("net", [vgg, resnet20, mobilenet])
+@pytest.mark.parametrize("net", [plain_vgg, plain_resnet20, plain_mobilenet])
 def test_little_of_the_arena_is_wasted(net):
     plan = make_plan(train_graph(net(), 64, "float32", 0, ADAM), CAPABILITIES)
     assert plan.sizes["arena"] <= 1.03 * plan.bound

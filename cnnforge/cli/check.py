@@ -18,7 +18,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the numbers (or the errors) as JSON")
     parser.add_argument("--plan", action="store_true", help="also print every kernel call and where its memory lies")
     parser.add_argument(
-        "--time", action="store_true", help="measure this machine where that has not been done, and forecast the time"
+        "--time",
+        action="store_true",
+        help="forecast the time; measures this machine where that has not been done (calibration-*.json in the cache)",
     )
     parser.add_argument("--wide", action="store_true", help="also show jump, offset and bytes of each layer's output")
     parser.add_argument(
@@ -37,6 +39,15 @@ def run(args: argparse.Namespace) -> int:
     """
     # ``--compare a b optimizer=sgd``: argparse cannot know where the models end and overrides go on.
     others = [word for word in args.compare if _is_name(word)]
+    if args.compare and not others:
+        from cnnforge.errors import ConfigError
+
+        raise ConfigError(
+            "--compare names no model",
+            where="cnnforge check --compare",
+            why=f"{', '.join(args.compare)} is an override, not a model's name",
+            fix="--compare lenet5, with the names of models as in model=NAME",
+        )
     overrides = [*args.overrides, *(word for word in args.compare if not _is_name(word))]
     runs, data_named = _runs(overrides, others, args)
 

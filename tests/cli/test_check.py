@@ -166,6 +166,16 @@ def test_mistakes_of_every_model_are_shown_once(capsys: pytest.CaptureFixture[st
     assert len(whats) == len(set(whats)) == 3, whats
 
 
+def test_a_comparison_with_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--compare", "optimizer=sgd"]) == 2
+    assert capsys.readouterr().err == (
+        "--compare names no model\n"
+        "  where: cnnforge check --compare\n"
+        "  why:   optimizer=sgd is an override, not a model's name\n"
+        "  fix:   --compare lenet5, with the names of models as in model=NAME\n"
+    )
+
+
 def test_the_note_about_data_names_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", "--compare", "cat_detector"])
     err = capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_lenets_forecast_is_what_binding_allocates() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
-@pytest.mark.parametrize(("net", "batch"), [("plain_resnet20", 64), ("mobilenet", 64), ("simple_convnet", 320)])
+@pytest.mark.parametrize(("net", "batch"), [("plain_resnet20", 64), ("plain_mobilenet", 64), ("simple_convnet", 320)])
 def test_resident_memory_grows_by_the_forecast(net: str, batch: int) -> None:
     """Three steps of over 100 MB in a fresh process, within 5%: neither more memory than forecast nor unused memory."""
     command = [sys.executable, "-m", "tests.conformance.resident", net, str(batch)]

@@ -81,8 +81,8 @@ class Check:
                     "params": row.param_count,
                     "macs": row.macs,
                     "receptive_field": list(row.field.size),
-                    "stride": list(row.field.jump),
-                    "offset": [half / 2 for half in row.field.offset],
+                    "stride": [int(n) if n == int(n) else float(n) for n in row.field.spacing],
+                    "offset": [float(half) / 2 for half in row.field.offset],
                 }
                 | ({"fc_params": fc_params(row)} if versus_fc else {})
                 for row in self.rows
@@ -162,9 +162,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _wide_cells(check: Check, row: Row) -> tuple[str, ...]:
-    down, right = (f"{half / 2:g}" for half in row.field.offset)
-    offset = down if down == right else f"{down},{right}"
-    return _short(row.field.jump), offset, f"{check.activation_bytes(row):,}"
+    jump = [f"{float(n):g}" for n in row.field.spacing]
+    offset = [f"{float(half) / 2:g}" for half in row.field.offset]
+    return "x".join(dict.fromkeys(jump)), ",".join(dict.fromkeys(offset)), f"{check.activation_bytes(row):,}"
 
 
 def _versus(fc: int | None, own: int) -> str:

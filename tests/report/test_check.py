@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,13 @@ def test_the_centre_of_the_first_output_in_pixels() -> None:
     tree = {**TREE, "layers": {"c": {"type": "conv", "filters": 2, "kernel": [5, 3], "padding": "same"}}}
     (row,) = check(tree).to_json()["layers"]
     assert (row["offset"], row["stride"]) == ([0.5, 0.5], [1, 1])
+
+
+def test_outputs_between_pixels() -> None:
+    """Behind a transposed convolution of stride 2 outputs lie half a pixel apart, the first in a quarter of one."""
+    tree = {**TREE, "layers": {"up": {"type": "conv_transpose", "filters": 2, "kernel": 2, "stride": 2}}}
+    (row,) = json.loads(json.dumps(check(tree).to_json()))["layers"]
+    assert (row["stride"], row["offset"]) == ([0.5, 0.5], [0.25, 0.25])
 
 
 def test_activation_bytes_are_of_the_runs_precision() -> None:

@@ -11,7 +11,20 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numpy import activation, conv, linear, loss, merge, norm, optimizer, pool, random
+from cnnforge.backends.numpy import (
+    activation,
+    conv,
+    hard_activation,
+    linear,
+    loss,
+    lrn,
+    merge,
+    norm,
+    optimizer,
+    pool,
+    random,
+    sample_norm,
+)
 from cnnforge.backends.numpy.capabilities import capabilities
 from cnnforge.backends.numpy.fused import fused
 from cnnforge.errors import BackendError
@@ -19,8 +32,9 @@ from cnnforge.ir.op import added_ops
 from cnnforge.plan.arena import ALIGN
 
 KERNELS: dict[str, Kernel] = {
-    **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **norm.KERNELS, **random.KERNELS,
-    **merge.KERNELS, **loss.KERNELS, **optimizer.KERNELS,
+    **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **hard_activation.KERNELS,
+    **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **merge.KERNELS, **loss.KERNELS,
+    **optimizer.KERNELS,
 }  # fmt: skip
 
 

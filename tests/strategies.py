@@ -42,6 +42,24 @@ def convs(draw):
 
 
 @st.composite
+def transposed_convs(draw):
+    padding, stride = draw(PADDINGS), draw(st.integers(1, 3))
+    return {
+        "type": "conv_transpose",
+        "filters": draw(st.sampled_from([2, 4])),
+        "kernel": draw(sizes(1, 3)),
+        "stride": stride,
+        "padding": padding,
+        "output_padding": 0 if padding == "same" else draw(st.integers(0, stride - 1)),
+        "dilation": draw(st.sampled_from([1, 1, 2])),
+        "groups": draw(st.sampled_from([1, 1, 2])),
+        "flip": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "activation": draw(st.sampled_from(ENDINGS)),
+    }
+
+
+@st.composite
 def pools(draw):
     return {
         "type": "pool",
@@ -76,6 +94,7 @@ ANYWHERE = (
 )
 SPATIAL = (
     convs()
+    | transposed_convs()
     | pools()
     | st.fixed_dictionaries({"type": st.just("spatial_dropout"), "rate": st.sampled_from([0.0, 0.5])})
     | st.fixed_dictionaries({"type": st.just("lrn"), "size": st.integers(1, 6), "alpha": st.sampled_from([1e-4, 1.0])})

@@ -16,6 +16,10 @@ class BatchNorm(Norm):
     x: (H, W, C) or (F,) -> the same shape. In training, mean and (biased) variance are the batch's, over N, H and W;
     otherwise the running ones. ``momentum`` is the share of the running statistic that is kept at each step (Keras's
     meaning; PyTorch's is 1 minus it); the running variance is the unbiased one, as in PyTorch.
+
+    epsilon: keeps the divisor above 0
+    momentum: the share of the running statistic that is kept
+    activation: what the result goes through
     """
 
     type: Literal["batch_norm"]

@@ -17,6 +17,8 @@ class GroupNorm(Norm):
     x: (H, W, C) or (F,) -> the same shape. The channels fall into ``groups`` of neighbours; mean and (biased) variance
     are of one sample's group, over height, width and the group's channels. ``groups: 1`` is layer normalisation over
     the whole sample, as the paper on pictures has it; ``layer_norm`` is the other form.
+
+    groups: number of groups
     """
 
     type: Literal["group_norm"]

@@ -18,16 +18,8 @@ if TYPE_CHECKING:
     from cnnforge.spec import ModelSpec, RunSpec
 
 __all__ = [
-    "Composed",
-    "compose",
-    "explain",
-    "read_model",
-    "read_run",
-    "to_yaml",
-    "validate",
-    "validate_model",
-    "warnings",
-]
+    "Composed", "compose", "explain", "read_model", "read_run", "to_yaml", "validate", "validate_model", "warnings",
+]  # fmt: skip
 
 
 def compose(overrides: Sequence[str], *, config_dir: FilePath | None = None, config_name: str = "train") -> Composed:

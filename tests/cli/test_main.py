@@ -64,7 +64,7 @@ def test_python_dash_m() -> None:
     done = subprocess.run([sys.executable, "-m", "cnnforge", "chek"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "'chek' is not a command\n  where: cnnforge\n  why:   the commands are train, check, sync, ui\n"
+        "'chek' is not a command\n  where: cnnforge\n  why:   the commands are train, check, sync, ui, schema\n"
         "  fix:   did you mean 'check'?\n"
     )
 
@@ -75,12 +75,14 @@ def test_python_dash_m() -> None:
         (
             ["check", "--jsn", "model=lenet"],
             "--jsn is not a flag of cnnforge check\n  where: cnnforge check --jsn\n"
-            "  why:   its flags are --help, --config-dir, --json, --plan, --strict\n  fix:   did you mean '--json'?\n",
+            "  why:   its flags are --help, --config-dir, --json, --plan, --strict, --time, --wide, --versus-fc, "
+            "--compare\n  fix:   did you mean '--json'?\n",
         ),
         (
             ["check", "--js"],
             "--js is not a flag of cnnforge check\n  where: cnnforge check --js\n"
-            "  why:   its flags are --help, --config-dir, --json, --plan, --strict\n  fix:   did you mean '--json'?\n",
+            "  why:   its flags are --help, --config-dir, --json, --plan, --strict, --time, --wide, --versus-fc, "
+            "--compare\n  fix:   did you mean '--json'?\n",
         ),
         (
             ["check", "--config-dir"],

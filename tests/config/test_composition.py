@@ -78,7 +78,7 @@ def test_a_model_that_builds_on_another(write: Write) -> None:
     assert composed.where(("model", "layers", "conv1", "filters")) == (
         "configs/model/wide.yaml:5:11 (model.layers.conv1.filters)"
     )
-    assert "model/lenet.yaml:6:" in composed.where(("model", "layers", "pool1"))
+    assert "model/lenet.yaml:7:" in composed.where(("model", "layers", "pool1"))
 
 
 def test_a_package_of_its_own(write: Write) -> None:
@@ -173,7 +173,7 @@ def test_several_files_that_cannot_be_read(write: Write, mistakes: Mistakes) -> 
 
 def test_a_missing_value(mistakes: Mistakes) -> None:
     assert mistakes("data=npz") == [
-        "data.path must be given\n  where: configs/data/npz.yaml:3:1 (data.path)\n"
+        "data.path must be given\n  where: configs/data/npz.yaml:4:1 (data.path)\n"
         "  why:   the file leaves it open with ???\n  fix:   data.path=…"
     ]
     assert mistakes("data=npz", "data.path=x.npz") == []

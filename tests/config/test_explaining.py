@@ -288,7 +288,7 @@ def test_the_run(mistakes: Callable[..., list[str]]) -> None:
 
 def test_a_layer_of_a_file_that_an_override_broke(mistakes: Callable[..., list[str]]) -> None:
     assert mistakes("model.layers.conv1.kernel=40") == [
-        "conv1: a 40x40 window does not fit a 32x32 input\n  where: configs/model/lenet.yaml:5:3 with "
+        "conv1: a 40x40 window does not fit a 32x32 input\n  where: configs/model/lenet.yaml:6:3 with "
         "<override 'model.layers.conv1.kernel=40'> (model.layers.conv1), input (32, 32, 3)\n  why:   32 + 2*0 < 40\n"
         "  fix:   kernel <= 32, or padding: same, or one pool fewer before it"
     ]

@@ -48,10 +48,10 @@ def test_adding_and_removing_layers() -> None:
 def test_marks_of_overrides() -> None:
     composed = compose(["optimizer.lr=0.5", "+model.layers.x={type: dropout}", "~model.layers.pool1"])
     assert composed.where(("optimizer", "lr")) == "<override 'optimizer.lr=0.5'> (optimizer.lr)"
-    assert composed.where(("optimizer", "type")) == "configs/optimizer/adam.yaml:2:1 (optimizer.type)"
+    assert composed.where(("optimizer", "type")) == "configs/optimizer/adam.yaml:3:1 (optimizer.type)"
     x = "<override '+model.layers.x={type: dropout}'>"
     assert composed.where(("model", "layers", "x", "type")) == f"{x} (model.layers.x.type)"
-    assert composed.where(("model", "layers", "pool1")).startswith("configs/model/lenet.yaml:4:1 ")
+    assert composed.where(("model", "layers", "pool1")).startswith("configs/model/lenet.yaml:5:1 ")
 
 
 @pytest.mark.parametrize(

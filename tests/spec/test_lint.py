@@ -60,6 +60,8 @@ def test_a_bias_before_a_norm() -> None:
         "  why:   norm subtracts each channel's mean, and 8 biases with it\n"
         "  fix:   bias: false"
     ]
+    net["model"]["layers"]["conv"]["type"] = "conv_transpose"
+    assert said(net)[0].startswith("conv: its bias changes nothing before batch_norm")
 
 
 @pytest.mark.parametrize(
@@ -373,7 +375,7 @@ def test_a_schedule_beyond_the_run() -> None:
 
 def test_data_that_does_not_suit() -> None:
     assert said(tree(conv1=conv(), out=fc(7))) == [
-        "data=digits does not suit this model: out: 7 units for 10 classes [class-count]\n"
+        "data=digits does not suit model: out: 7 units for 10 classes [class-count]\n"
         "  where: model.layers.out.units\n"
         "  why:   data 'digits' has 10 classes, one output for each\n"
         "  fix:   name the data that is meant (data=…); for digits: units: 10"

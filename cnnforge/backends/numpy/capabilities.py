@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from cnnforge.ir.graph import Value
+from cnnforge.ir.op import added_ops
 from cnnforge.ir.vjp import FROM_INPUT, FROM_OUTPUT
 from cnnforge.plan.capabilities import Capabilities, Scratch
 from cnnforge.shapes import Window
@@ -231,7 +232,7 @@ CAPABILITIES = Capabilities(
     | set(LOSSES)
     | {f"{op}_dz" for op in LOSSES}
     | set(OPTIMIZERS),
-    heads=frozenset({"conv2d", "matmul"}),
+    heads=frozenset({"conv2d", "conv2d_dx", "matmul"}),
     # Only functions that can overwrite their input, and whose derivative does not need it.
     tails=frozenset(FROM_OUTPUT) - {"softmax"},
     scratch=scratch,
@@ -242,3 +243,8 @@ CAPABILITIES = Capabilities(
         "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4, "lrn_dx": 2,
     },
 )  # fmt: skip
+
+
+def capabilities() -> Capabilities:
+    """The same with the ops that installed packages add."""
+    return CAPABILITIES.extended(added_ops(CAPABILITIES.ops))

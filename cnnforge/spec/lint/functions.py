@@ -9,6 +9,7 @@ from cnnforge.blocks.base import Block
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.blocks.composite import Branches, Residual
 from cnnforge.blocks.conv import Conv
+from cnnforge.blocks.conv_transpose import ConvTranspose
 from cnnforge.blocks.dropout import Dropout, SpatialDropout
 from cnnforge.blocks.fc import Fc, Flatten
 from cnnforge.blocks.merge import ChannelShuffle, Merge, ShortcutPad
@@ -98,10 +99,15 @@ def _bottleneck(first: Row, second: Row) -> bool:
 
 
 def bias_before_norm(net: Net) -> Iterator[Finding]:
-    """The bias of a conv or fc that only batch_norm reads: its mean subtracts the bias, whatever it is."""
+    """The bias of a conv, conv_transpose or fc that only batch_norm reads, which subtracts it with the mean."""
     for number, row in net.numbered():
         block, readers = row.block, [net.rows[reader] for reader in net.readers[number]]
-        if not isinstance(block, Conv | Fc) or not block.bias or block.activation != "none" or not readers:
+        if (
+            not isinstance(block, Conv | ConvTranspose | Fc)
+            or not block.bias
+            or block.activation != "none"
+            or not readers
+        ):
             continue
         if all(isinstance(reader.block, BatchNorm) for reader in readers):
             yield Finding(

@@ -57,7 +57,7 @@ def class_count(net: Net) -> Iterator[Finding]:
     for mismatch in data_mismatch(net.run.model, net.run.data):
         kind = net.run.data.type
         yield Finding(
-            f"data={kind} does not suit this model: {mismatch.what}",
+            f"data={kind} does not suit {net.run.model.name}: {mismatch.what}",
             mismatch.path,
             mismatch.why,
             f"name the data that is meant (data=…); for {kind}: {mismatch.fix}",

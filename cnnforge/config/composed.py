@@ -47,7 +47,7 @@ class Composed:
         source = self.source(path)
         place = self._written(source)
         if source[: len(TEMPLATES)] == TEMPLATES and path[: len(TEMPLATES)] != TEMPLATES:
-            used = next((self.callers[path[:n]] for n in range(len(path)) if path[:n] in self.callers), None)
+            used = next((self.callers[path[:n]] for n in range(len(path) + 1) if path[:n] in self.callers), None)
             return f"{place}, used at {self._written(used)}" if used else place
         return place
 

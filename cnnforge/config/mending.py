@@ -26,8 +26,8 @@ def shape_mistakes(
 ) -> list[ConfigError]:
     """Mistakes of shape and reference in a model that has ``errors`` as well.
 
-    A wrong key is read as the one that was meant. Of a layer whose size depends on a wrong value only the channels are
-    known, if at all. ``unknown``: layers of which nothing is known to begin with.
+    A wrong key is read as the one that was meant. Of a layer whose size depends on a wrong value, or that has a key which
+    nobody knows, only the channels are known, if at all. ``unknown``: layers of which nothing is known to begin with.
     """
     model = tree.get("model")
     if not isinstance(model, Mapping) or "layers" not in model:
@@ -83,12 +83,17 @@ def _mend(model: dict[str, Any], path: Path, hidden: set[Path]) -> None:
         if not isinstance(block, type) or not any(closest(str(other), [str(key)]) for other in layer):
             _hide(model, path, hidden)
         return
+    if type_of(layer) == "repeat":  # nothing of it is expanded
+        _hide(model, path, hidden)
+        return
     value = layer.pop(key)
-    if key in block.model_fields and key not in HARMLESS:
-        hidden.add(at)
-    meant = closest(str(key), [f for f in block.model_fields if f not in layer])
-    if key not in block.model_fields and meant:
+    if key in block.model_fields:
+        if key not in HARMLESS:
+            hidden.add(at)
+    elif meant := closest(str(key), [f for f in block.model_fields if f not in layer]):
         layer[meant] = value
+    else:  # whatever it was meant to say, it may have been about sizes
+        hidden.add(at)
 
 
 def _hide(model: dict[str, Any], path: Path, hidden: set[Path]) -> None:

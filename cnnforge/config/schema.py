@@ -129,15 +129,17 @@ def _annotated_members(kind: Any) -> list[Any]:
 def _noun(kind: Any, several: bool = False) -> str:
     inner, limits = bare(kind), _limits(kind)
     if get_origin(inner) is tuple:
-        return f"{'lists' if several else 'a list'} of {_length(inner)}{_noun(get_args(inner)[0], several=True)}"
+        length = _length(inner) or (f"{limits['min_length']} or more " if "min_length" in limits else "")
+        return f"{'lists' if several else 'a list'} of {length}{_noun(get_args(inner)[0], several=True)}"
     if get_origin(inner) is dict:
-        return "a mapping of names to layers"
+        return _mapping(get_args(inner)[1])
     if get_origin(inner) in (Literal, Union, UnionType):
         return describe(kind).removeprefix("one of ")
     if inner is bool:
         return "true or false"
     if inner is str:
-        return TEXTS.get(str(limits.get("pattern")), "text")
+        text, texts = TEXTS.get(str(limits.get("pattern")), ("text", "texts"))
+        return texts if several else text
     noun = {int: "whole number", float: "number"}.get(inner, str(inner))
     noun = f"{noun}s" if several else f"a {noun}"
     if "ge" in limits and "lt" in limits:
@@ -147,13 +149,20 @@ def _noun(kind: Any, several: bool = False) -> str:
     return f"{noun} of {limits['ge']:g} or more" if "ge" in limits else noun
 
 
+def _mapping(kind: Any) -> str:
+    """A mapping whose keys the user makes up and whose values are of ``kind``."""
+    if bare(kind) is str:
+        return f"a mapping of names, each to {_noun(kind)}"
+    return "a mapping of names to layers" if members(kind) != [Any] else "a mapping"
+
+
 def _limits(kind: Any) -> dict[str, Any]:
-    """The constraints of an ``Annotated`` type by name: gt, ge, lt, pattern."""
+    """The constraints of an ``Annotated`` type by name: gt, ge, lt, pattern, min_length."""
     found: dict[str, Any] = {}
     while get_origin(kind) is Annotated:
         for extra in kind.__metadata__:
             for item in extra.metadata if isinstance(extra, FieldInfo) else (extra,):
-                for name in ("gt", "ge", "lt", "pattern"):
+                for name in ("gt", "ge", "lt", "pattern", "min_length"):
                     if (limit := getattr(item, name, None)) is not None:
                         found[name] = limit
         kind = get_args(kind)[0]

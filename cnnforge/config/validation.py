@@ -35,7 +35,7 @@ def validate_model(composed: Composed) -> ModelSpec:
 
 
 def _run(composed: Composed, tree: dict[str, Any], expansion: Expansion) -> tuple[RunSpec | None, list[CnnforgeError]]:
-    known = [*composed.errors, *expansion.errors]
+    known = [*composed.errors, *_new(composed, expansion.errors, composed.errors)]
     try:
         spec = RunSpec.model_validate(tree)
     except ValidationError as error:

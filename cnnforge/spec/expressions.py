@@ -106,8 +106,10 @@ class _Parser:
         if token in self._values:
             return self._values[token]
         if token[0].isalpha() or token[0] == "_":
+            if self._next("("):
+                raise ExpressionError(f"'{token}(…)': there are no functions", "numbers, names, + - * // % and ( )")
             known = ", ".join(self._values)
-            raise ExpressionError(f"there is no '{token}' here; " + (f"there are {known}" if known else "no names are"))
+            raise ExpressionError(f"nothing is called '{token}' here" + (f"; names are {known}" if known else ""))
         raise ExpressionError(f"'{token}' does not belong there", "a number or a name before it")
 
     def _next(self, *signs: str) -> bool:

@@ -254,7 +254,7 @@ def _rule(c: _Complaint, value: Any) -> str:
             return (
                 f"it has {len(value)} value{'s' * (len(value) != 1)}"
                 if isinstance(value, list | tuple)
-                else "it is too short"
+                else "it is empty"
             )
         case "string_pattern_mismatch" if schema.is_name(c.kind):
             return _NAMES

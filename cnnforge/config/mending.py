@@ -20,14 +20,18 @@ HARMLESS = frozenset(
      "groups", "init", "mode", "momentum", "rate", "trainable")
 )  # fmt: skip
 
+#: Values for fields without which a block cannot be read, though its channels do not depend on them.
+STAND_INS = {"kernel": 1}
+
 
 def shape_mistakes(
     tree: Mapping[str, Any], errors: Sequence[ConfigError], unknown: Collection[Path]
 ) -> list[ConfigError]:
     """Mistakes of shape and reference in a model that has ``errors`` as well.
 
-    A wrong key is read as the one that was meant. Of a layer whose size depends on a wrong value, or that has a key which
-    nobody knows, only the channels are known, if at all. ``unknown``: layers of which nothing is known to begin with.
+    A wrong key is read as the one that was meant. Of a layer whose size depends on a wrong value, or that has a key
+    which nobody knows, only the channels are known, if at all. ``unknown``: layers of which nothing is known to begin
+    with.
     """
     model = tree.get("model")
     if not isinstance(model, Mapping) or "layers" not in model:
@@ -79,6 +83,10 @@ def _mend(model: dict[str, Any], path: Path, hidden: set[Path]) -> None:
         return
     key = path[len(at)]
     block = BLOCKS.get(str(type_of(layer)))
+    if block is not None and key in STAND_INS:
+        layer[key] = STAND_INS[str(key)]
+        hidden.add(at)
+        return
     if block is None or key not in layer:
         if not isinstance(block, type) or not any(closest(str(other), [str(key)]) for other in layer):
             _hide(model, path, hidden)

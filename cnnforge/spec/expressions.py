@@ -102,7 +102,7 @@ class _Parser:
             self._take()
             return result
         if token[0].isdigit() or token[0] == ".":
-            return float(token) if "." in token else int(token)
+            return _bounded(float(token) if "." in token else int(token))
         if token in self._values:
             return self._values[token]
         if token[0].isalpha() or token[0] == "_":
@@ -130,6 +130,10 @@ def _calculate(sign: str, a: Any, b: Any) -> Any:
         result = a // b if sign == "//" else a % b
     else:
         result = a + b if sign == "+" else a - b if sign == "-" else a * b
-    if abs(result) > MAX_RESULT:
-        raise ExpressionError(f"its result is beyond {MAX_RESULT:,}", "a smaller number")
-    return result
+    return _bounded(result)
+
+
+def _bounded(number: float) -> float:
+    if abs(number) > MAX_RESULT:
+        raise ExpressionError(f"there is a number beyond {MAX_RESULT:,} in it", "smaller numbers")
+    return number

@@ -35,6 +35,8 @@ from cnnforge.spec.layers import LAYERS
 TEMPLATES: Path = ("model", "templates")
 #: Blocks that all templates together may become.
 MAX_BLOCKS = 20_000
+#: How deep blocks may lie within one another once templates are replaced.
+MAX_DEPTH = 32
 #: The number of a repetition, in expressions within ``repeat``.
 INDEX = "index"
 #: Keys that every use of a template may have beside its parameters.
@@ -66,7 +68,9 @@ class Template(Spec):
         both = self.layers is not None and self.block is not None
         if both or (self.layers is None and self.block is None):
             what = "it has layers and a block" if both else "it has neither layers nor a block"
-            raise _mistake(what, "a template stands for layers or for one block", f"{'keep' if both else 'add'} one of them")
+            raise _mistake(
+                what, "a template stands for layers or for one block", f"{'keep' if both else 'add'} one of them"
+            )
         for name in self.parameters:
             if name in (*OF_EVERY_BLOCK, INDEX):
                 what = f"a parameter cannot be called '{name}'"
@@ -87,12 +91,14 @@ class Expansion:
     tree:    what ``model:`` says, with plain blocks in ``layers``
     origins: path in the whole run's config after expansion -> where it was written, wherever the two differ
     callers: path of an expanded block -> the use of the template that made it
+    workings: path of a value that was worked out -> how: ``=n // 2 with n = 3``
     unknown: layers that could not be expanded, with others standing in for them
     """
 
     tree: dict[str, Any]
     origins: dict[Path, Path] = field(default_factory=dict)
     callers: dict[Path, Path] = field(default_factory=dict)
+    workings: dict[Path, str] = field(default_factory=dict)
     unknown: set[Path] = field(default_factory=set)
     errors: list[ConfigError] = field(default_factory=list)
 
@@ -161,7 +167,7 @@ class _Expander:
     ) -> Any:
         """``raw`` as plain blocks. ``elsewhere``: the keys that were not written at ``source``, with their places."""
         if not isinstance(raw, Mapping):
-            return self._value(raw, path, source, scope)
+            return raw
         if path != source:
             self.result.origins[path] = source
         self.blocks += 1
@@ -169,6 +175,10 @@ class _Expander:
             if self.blocks == MAX_BLOCKS + 1:
                 why = "each use of a template makes all of its blocks anew"
                 self._error(source, f"templates make more than {MAX_BLOCKS:,} blocks", why, "fewer repetitions")
+            return self._unknown(path)
+        if len(within) > MAX_DEPTH or len(path) > len(LAYERS) + 2 * MAX_DEPTH:
+            what, why = "templates are nested too deeply", f"more than {MAX_DEPTH} blocks lie within one another"
+            self._error(source, f"{_subject(source)}: {what}", why, "templates that use fewer others")
             return self._unknown(path)
         kind = self._value(raw.get("type"), (*path, "type"), (*source, "type"), scope)
         if kind == "repeat":
@@ -203,6 +213,9 @@ class _Expander:
             return value
         result, given = self._evaluated(value, source, scope)
         self.result.origins[path] = given
+        if (used := dict.fromkeys(names(value))) and value[1:].strip() not in used:
+            values = (f"{name} = {as_yaml(scope[name].value)}" for name in used if name in scope)
+            self.result.workings[path] = f"{value} with {', '.join(values)}"
         return result
 
     def _evaluated(self, text: str, source: Path, scope: _Scope) -> tuple[Any, Path]:
@@ -229,9 +242,18 @@ class _Expander:
     ) -> Any:
         times = self._value(raw.get("times"), (*path, "times"), (*source, "times"), scope)
         block, first = raw.get("block"), raw.get("first", {})
+        if type(times) is int and times > MAX_BLOCKS:
+            what, why = f"times cannot be {times}", f"a network has at most {MAX_BLOCKS:,} blocks"
+            self._error(
+                self.result.origins.get((*path, "times"), (*source, "times")),
+                f"{_subject(source)}: {what}",
+                why,
+                "fewer repetitions",
+            )
+            return self._unknown(path)
         well_formed = (
             type(times) is int
-            and 0 <= times <= MAX_BLOCKS
+            and times >= 0
             and isinstance(block, Mapping)
             and isinstance(first, Mapping)
             and not raw.keys() - {*OF_EVERY_BLOCK, "times", "block", "first"}
@@ -267,7 +289,12 @@ class _Expander:
             if frozenset(circle) not in self.circles:
                 self.circles.add(frozenset(circle))
                 why = " -> ".join((*circle, name))
-                self._error((*source, "type"), f"templates.{name}: it uses itself", why, "another type here: what uses itself never ends")
+                self._error(
+                    (*source, "type"),
+                    f"templates.{name}: it uses itself",
+                    why,
+                    "another type here: what uses itself never ends",
+                )
             return self._unknown(path)
         arguments = self._arguments(name, template, raw, path, source, scope, elsewhere)
         if arguments is None:

@@ -48,89 +48,136 @@ def edited(config: str, *edits: Edit) -> str:
     return "\n".join(lines)
 
 
-#: kind, what is replaced, by what. Tried on every line of every net.
-RULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("deleted key", r"\btype: (?!repeat)\w+, ", ("",)),
-    ("deleted key", r"(?<=type: conv), filters: [^,}]+", ("",)),
-    ("deleted key", r"(?<=type: conv_bn), filters: [^,}]+", ("",)),
-    ("deleted key", r"(?<=type: basic), filters: \d+", ("",)),
-    ("deleted key", r"(?<=type: pool), kernel: \d+", ("",)),
-    ("deleted key", r"(?<=type: fc), units: \d+", ("",)),
-    ("deleted key", r"(?<=type: merge), inputs: \[.*?\]", ("",)),
-    ("deleted key", r"(?<=type: inception), a: \d+", ("",)),
-    ("deleted key", r"(?<=type: channel_shuffle), groups: \d+", ("",)),
-    ("deleted key", r", times: \d", ("",)),
-    ("deleted key", r", block: \{.*?\}", ("",)),
-    ("deleted line", r"^(input|path): .*$", ("",)),
-    ("deleted line", r"^ +(filters|kernel|units|type): (?!int|size).*$", ("",)),
-    ("deleted line", r"^(type): .*$", ("",)),
-    ("wrong type", r"\bfilters: (?!int)[^,}]+", ("filters: many", "filters: 0", "filters: -4", "filters: 2.5",
-     "filters: null", "filters: true", "filters: [3]", "filters: {a: 1}", "filters: '16'")),
-    ("wrong type", r"(?<!\w)kernel: (\d|=\w+(?= *[,}]))", ("kernel: 0", "kernel: wide", "kernel: 1.5", "kernel: null", "kernel: yes")),
-    ("wrong type", r"\bstride: \d", ("stride: 0", "stride: -2", "stride: two")),
-    ("wrong type", r"\bpadding: (same|valid)", ("padding: sane", "padding: -1", "padding: [1, 1]")),
-    ("wrong type", r"\bactivation: (relu|softmax|sigmoid)\b", ("activation: relv", "activation: 1", "activation: [relu]")),
-    ("wrong type", r"\brate: 0\.\d+", ("rate: 1.5", "rate: -0.5", "rate: often")),
-    ("wrong type", r"\bunits: \d+", ("units: ten", "units: 0", "units: 1.5")),
-    ("wrong type", r"\bbias: (false|true)", ("bias: maybe", "bias: 1", "bias: 'false'")),
-    ("wrong type", r"\btrainable: (false|true)", ("trainable: 2",)),
-    ("wrong type", r"\bmode: (add|average)", ("mode: ad", "mode: 3")),
-    ("wrong type", r"\bmerge: (concat|multiply)", ("merge: mltiply", "merge: null")),
-    ("wrong type", r"\bshortcut: auto", ("shortcut: automatic", "shortcut: false")),
-    ("wrong type", r"^input: .*$", ("input: 32", "input: [32, 32]", "input: [32, 32, 0]", "input: null")),
-    ("wrong type", r"^name: net$", ("name: 3", "name: a net")),
-    ("other group", r"^lr: .*$", ("lr: 0", "lr: -1", "lr: fast", "lr: null", "lr: [1]", "lr: .nan", "lrr: 1", "lr: 1e999")),
-    ("other group", r"^betas: .*$", ("betas: 0.9", "betas: [0.9]", "betas: [0.9, 1.5]", "betas: [a, b]", "momentum: 0.9")),
-    ("other group", r"^weight_decay: .*$", ("weight_decay: -1", "weightdecay: 0.1", "weight_decay: yes")),
-    ("other group", r"^type: adam$", ("type: adamm", "type: 3", "type: null")),
-    ("other group", r"^epochs: .*$", ("epochs: 0", "epochs: 1.5", "epochs: ten", "epoch: 3", "epochs: 1e1", "lr: 3")),
-    ("other group", r"^batch_size: .*$", ("batch_size: -3", "batchsize: 3", "batch_size: '32'")),
-    ("other group", r"^backend: .*$", ("backend: nunpy", "backend: 3", "backends: auto")),
-    ("other group", r"^precision: .*$", ("precision: float23", "precision: 32")),
-    ("other group", r"^type: synthetic$", ("type: synthetics", "type: 3")),
-    ("other group", r"^size: .*$", ("size: [32, 32]", "size: 32", "size: [0, 1, 1]", "shape: [1, 1, 1]")),
-    ("other group", r"^classes: .*$", ("classes: 0", "classes: two", "clases: 10")),
-    ("other group", r"^samples: .*$", ("samples: -1", "samples: null", "sample: 5")),
-    ("unknown key", r"\bfilters(?=: (\d|=))", ("filterz", "fiters")),
-    ("unknown key", r"(?<!\w)kernel(?=: (\d|=))", ("kernal", "ker nel")),
-    ("unknown key", r"\bstride(?=: (\d|=))", ("strides", "speed")),
-    ("unknown key", r"\bpadding(?=: )", ("pading", "margin")),
-    ("unknown key", r"\bactivation(?=: (relu|none|=))", ("activaton", "nonlinearity")),
-    ("unknown key", r"\bunits(?=: )", ("unit",)),
-    ("unknown key", r"\brate(?=: [0=])", ("ratio",)),
-    ("unknown key", r"\btimes(?=: )", ("time",)),
-    ("unknown key", r"\bfirst(?=: )", ("frist",)),
-    ("unknown key", r"^(layers|templates|name)(?=: )", ("nmae",)),
-    ("unknown key", r"\bmode(?=: )", ("mod",)),
-    ("unknown key", r"\bshortcut(?=: )", ("shortcuts",)),
-    ("unknown type", r"\btype: (conv|conv_bn|pool|fc|dropout|basic|inception|residual|branches|merge)(?=[,}\n]|$)",
-     ("type: conw", "type: Dense", "type: 3", "type: null", "type: [conv]")),
-    ("bad reference", r"\bafter: \w+", ("after: nowhere", "after: 3", "after: a b")),
-    ("bad reference", r"\binput: stage", ("input: stages", "input: output", "input: 3", "input: right", "input: stage.9")),
-    ("bad reference", r"\binputs: \[left, right\]", ("inputs: [left, wright]", "inputs: [left]", "inputs: left", "inputs: [left, 3]", "inputs: [left, both]", "inputs: []")),
-    ("bad template", r"(?<=filters: )int\b", ("integer", "str", "5", "null")),
-    ("bad template", r"(?<=stride: int = )1", ("one", "1.5", "true", "-1", "0")),
-    ("bad template", r"(?<=kernel: size = )3", ("[3]", "[3, 3, 3]", "x", "0")),
-    ("bad template", r"(?<=rate: float = )0.1", ("high", "1.5")),
-    ("bad template", r"(?<=bias: bool = )false", ("maybe", "0")),
-    ("bad template", r"(?<=activation: text = )relu", ("rely",)),
-    ("bad template", r"^    block:$", ("    blocks:",)),
-    ("bad template", r"^  spare:", ("  conv:", "  pool:", "  3:", "  a b:")),
-    ("bad template", r"(?<=^  spare: ).*$", ("{}", "{block: {type: flatten}, layers: {}}", "conv", "null", "[]", "{block: {type: flatten}, parameters: {type: int}}", "{block: conv}", "{layers: 3}", "{blok: {type: flatten}}", "{block: {type: flatten}, parameters: [a]}")),
-    ("bad template", r"(?<=type: )conv_bn(?=, filters: =(filters, stride|b // 2))", ("basic", "inception")),
-    ("bad argument", r"(?<=type: inception, )a: \d+", ("a: sixteen", "a: -16", "a: 2.5", "a: null")),
-    ("bad argument", r"(?<=filters: 64\}, first: \{)stride: 2", ("strid: 2", "stride: two", "stride: null")),
-    ("bad argument", r"(?<=type: conv_bn, filters: 16)(?=[,}])", (", units: 3", ", layers: {}")),
-    ("bad argument", r"(?<=channels: )=a \+ b", ("text", "2.5")),
-    ("bad expression", r"=kernel // 2", ("=kernel / 2", "=kernal // 2", "=(kernel // 2", "=kernel // 0", "=kernel // ", "=kernel ** 2", "=kernel // 2)", "=")),
-    ("bad expression", r"=channels // ratio", ("=channels / ratio", "=channels // rate", "=channels // (ratio", "=channels % 0", "=channels * 999999999999999", "=channels ratio", "=min(channels)", "=channels // 0")),
-    ("bad expression", r"=filters(?=, (kernel|stride))", ("=filters + activation", "=filter", "=filters.real")),
-    ("bad expression", r"(?<=filters: )16", ("=16 * width",)),
-    ("bad repeat", r"\btimes: \d", ("times: three", "times: -1", "times: 2.5", "times: null", "times: =n", "times: true")),
-    ("bad repeat", r"\bblock: \{.*?\}", ("block: conv", "block: []", "block: null")),
-    ("bad repeat", r"(?<=times: \d, )block: \{.*?\}", ("block: {}", "block: {kind: conv}")),
-    ("bad repeat", r"\bfirst: \{.*?\}", ("first: 2", "first: [stride]", "first: {strid: 2}")),
-)  # fmt: skip
+#: Of each kind: what is replaced in a line, and by what, separated by `` | ``. Tried on every line of every config.
+RULES: dict[str, tuple[tuple[str, str], ...]] = {
+    "deleted key": (
+        (r"\btype: (?!repeat)\w+, ", ""),
+        ("(?<=type: conv), filters: [^,}]+", ""),
+        ("(?<=type: conv_bn), filters: [^,}]+", ""),
+        (r"(?<=type: basic), filters: \d+", ""),
+        (r"(?<=type: pool), kernel: \d+", ""),
+        (r"(?<=type: fc), units: \d+", ""),
+        (r"(?<=type: merge), inputs: \[.*?\]", ""),
+        (r"(?<=type: inception), a: \d+", ""),
+        (r"(?<=type: channel_shuffle), groups: \d+", ""),
+        (r", times: \d", ""),
+        (r", block: \{.*?\}", ""),
+    ),
+    "deleted line": (
+        ("^(input|path): .*$", ""),
+        ("^ +(filters|kernel|units|type): (?!int|size).*$", ""),
+        ("^(type): .*$", ""),
+    ),
+    "wrong type": (
+        (
+            r"\bfilters: (?!int)[^,}]+",
+            "filters: many | filters: 0 | filters: -4 | filters: 2.5 | filters: null | filters: true | "
+            "filters: [3] | filters: {a: 1} | filters: '16'",
+        ),
+        (
+            r"(?<!\w)kernel: (\d|=\w+(?= *[,}]))",
+            "kernel: 0 | kernel: wide | kernel: 1.5 | kernel: null | kernel: yes",
+        ),
+        (r"\bstride: \d", "stride: 0 | stride: -2 | stride: two"),
+        (r"\bpadding: (same|valid)", "padding: sane | padding: -1 | padding: [1, 1]"),
+        (r"\bactivation: (relu|softmax|sigmoid)\b", "activation: relv | activation: 1 | activation: [relu]"),
+        (r"\brate: 0\.\d+", "rate: 1.5 | rate: -0.5 | rate: often"),
+        (r"\bunits: \d+", "units: ten | units: 0 | units: 1.5"),
+        (r"\bbias: (false|true)", "bias: maybe | bias: 1 | bias: 'false'"),
+        (r"\btrainable: (false|true)", "trainable: 2"),
+        (r"\bmode: (add|average)", "mode: ad | mode: 3"),
+        (r"\bmerge: (concat|multiply)", "merge: mltiply | merge: null"),
+        (r"\bshortcut: auto", "shortcut: automatic | shortcut: false"),
+        ("^input: .*$", "input: 32 | input: [32, 32] | input: [32, 32, 0] | input: null"),
+        ("^name: net$", "name: 3 | name: a net"),
+    ),
+    "other group": (
+        ("^lr: .*$", "lr: 0 | lr: -1 | lr: fast | lr: null | lr: [1] | lr: .nan | lrr: 1 | lr: 1e999"),
+        ("^betas: .*$", "betas: 0.9 | betas: [0.9] | betas: [0.9, 1.5] | betas: [a, b] | momentum: 0.9"),
+        ("^weight_decay: .*$", "weight_decay: -1 | weightdecay: 0.1 | weight_decay: yes"),
+        ("^type: adam$", "type: adamm | type: 3 | type: null"),
+        ("^epochs: .*$", "epochs: 0 | epochs: 1.5 | epochs: ten | epoch: 3 | epochs: 1e1 | lr: 3"),
+        ("^batch_size: .*$", "batch_size: -3 | batchsize: 3 | batch_size: '32'"),
+        ("^backend: .*$", "backend: nunpy | backend: 3 | backends: auto"),
+        ("^precision: .*$", "precision: float23 | precision: 32"),
+        ("^type: synthetic$", "type: synthetics | type: 3"),
+        ("^size: .*$", "size: [32, 32] | size: 32 | size: [0, 1, 1] | shape: [1, 1, 1]"),
+        ("^classes: .*$", "classes: 0 | classes: two | clases: 10"),
+        ("^samples: .*$", "samples: -1 | samples: null | sample: 5"),
+    ),
+    "unknown key": (
+        (r"\bfilters(?=: (\d|=))", "filterz | fiters"),
+        (r"(?<!\w)kernel(?=: (\d|=))", "kernal | ker nel"),
+        (r"\bstride(?=: (\d|=))", "strides | speed"),
+        (r"\bpadding(?=: )", "pading | margin"),
+        (r"\bactivation(?=: (relu|none|=))", "activaton | nonlinearity"),
+        (r"\bunits(?=: )", "unit"),
+        (r"\brate(?=: [0=])", "ratio"),
+        (r"\btimes(?=: )", "time"),
+        (r"\bfirst(?=: )", "frist"),
+        ("^(layers|templates|name)(?=: )", "nmae"),
+        (r"\bmode(?=: )", "mod"),
+        (r"\bshortcut(?=: )", "shortcuts"),
+    ),
+    "unknown type": (
+        (
+            r"\btype: (conv|conv_bn|pool|fc|dropout|basic|inception|residual|branches|merge)(?=[,}\n]|$)",
+            "type: conw | type: Dense | type: 3 | type: null | type: [conv]",
+        ),
+    ),
+    "bad reference": (
+        (r"\bafter: \w+", "after: nowhere | after: 3 | after: a b"),
+        (r"\binput: stage", "input: stages | input: output | input: 3 | input: right | input: stage.9"),
+        (
+            r"\binputs: \[left, right\]",
+            "inputs: [left, wright] | inputs: [left] | inputs: left | inputs: [left, 3] | "
+            "inputs: [left, both] | inputs: []",
+        ),
+    ),
+    "bad template": (
+        (r"(?<=filters: )int\b", "integer | str | 5 | null"),
+        ("(?<=stride: int = )1", "one | 1.5 | true | -1 | 0"),
+        ("(?<=kernel: size = )3", "[3] | [3, 3, 3] | x | 0"),
+        ("(?<=rate: float = )0.1", "high | 1.5"),
+        ("(?<=bias: bool = )false", "maybe | 0"),
+        ("(?<=activation: text = )relu", "rely"),
+        ("^    block:$", "    blocks:"),
+        ("^  spare:", "  conv: |   pool: |   3: |   a b:"),
+        (
+            "(?<=^  spare: ).*$",
+            "{} | {block: {type: flatten}, layers: {}} | conv | null | [] | "
+            "{block: {type: flatten}, parameters: {type: int}} | {block: conv} | {layers: 3} | "
+            "{blok: {type: flatten}} | {block: {type: flatten}, parameters: [a]}",
+        ),
+        ("(?<=type: )conv_bn(?=, filters: =(filters, stride|b // 2))", "basic | inception"),
+    ),
+    "bad argument": (
+        (r"(?<=type: inception, )a: \d+", "a: sixteen | a: -16 | a: 2.5 | a: null"),
+        (r"(?<=filters: 64\}, first: \{)stride: 2", "strid: 2 | stride: two | stride: null"),
+        ("(?<=type: conv_bn, filters: 16)(?=[,}])", ", units: 3 | , layers: {}"),
+        (r"(?<=channels: )=a \+ b", "text | 2.5"),
+    ),
+    "bad expression": (
+        (
+            "=kernel // 2",
+            "=kernel / 2 | =kernal // 2 | =(kernel // 2 | =kernel // 0 | =kernel //  | =kernel ** 2 | "
+            "=kernel // 2) | =",
+        ),
+        (
+            "=channels // ratio",
+            "=channels / ratio | =channels // rate | =channels // (ratio | =channels % 0 | "
+            "=channels * 999999999999999 | =channels ratio | =min(channels) | =channels // 0",
+        ),
+        ("=filters(?=, (kernel|stride))", "=filters + activation | =filter | =filters.real"),
+        ("(?<=filters: )16", "=16 * width"),
+    ),
+    "bad repeat": (
+        (r"\btimes: \d", "times: three | times: -1 | times: 2.5 | times: null | times: =n | times: true"),
+        (r"\bblock: \{.*?\}", "block: conv | block: [] | block: null"),
+        (r"(?<=times: \d, )block: \{.*?\}", "block: {} | block: {kind: conv}"),
+        (r"\bfirst: \{.*?\}", "first: 2 | first: [stride] | first: {strid: 2}"),
+    ),
+}
 
 
 #: Shapes that do not fit: config, block, what is replaced, by what, and blocks that may be named instead, because two
@@ -181,13 +228,14 @@ def _block(lines: list[str], name: str) -> int:
 
 def edits() -> Iterator[Edit]:
     """Every mistake of the rules and of the list above."""
+    rules = [(kind, *rule) for kind, some in RULES.items() for rule in some]
     for config, text in SOUND.items():
         lines = text.split("\n")
         for number, line in enumerate(lines, start=1):
-            for kind, pattern, replacements in RULES:
+            for kind, pattern, replacements in rules:
                 for found in re.finditer(pattern, line):
                     at = _owner(lines, number) if kind == "deleted line" else number
-                    for new in replacements:
+                    for new in replacements.split(" | "):
                         # With the rest of the line, so that ``old`` occurs once.
                         new += line[found.end() :]
                         yield Edit(kind, config, number, line[found.start() :], new, frozenset({at}))

@@ -1,7 +1,7 @@
 """Every mistake is one error, at its line, in words that help; three mistakes are three.
 
-The mistakes come from ``mistaken.py``. What must be right of each: exit code 2, the file and the line, all four parts of
-the message, and no second error that only follows from the first.
+The mistakes come from ``mistaken.py``. What must be right of each: exit code 2, the file and the line, all four parts
+of the message, and no second error that only follows from the first.
 """
 
 from __future__ import annotations

@@ -9,16 +9,20 @@ from cnnforge.blocks.base import Block
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.blocks.composite import Branches, Composite, Repeat, Residual, Sequence
 from cnnforge.blocks.conv import Conv
-from cnnforge.blocks.dropout import Dropout
+from cnnforge.blocks.conv_transpose import ConvTranspose
+from cnnforge.blocks.dropout import Dropout, DropPath, SpatialDropout
 from cnnforge.blocks.fc import Fc, Flatten
+from cnnforge.blocks.lrn import Lrn
 from cnnforge.blocks.merge import ChannelShuffle, Merge, ShortcutPad
 from cnnforge.blocks.pool import GlobalPool, Pool
+from cnnforge.blocks.sample_norm import GroupNorm, LayerNorm
 from cnnforge.fields import one_of, tag
 
 __all__ = ["BLOCKS", "AnyBlock", "Block", "Composite", "Flatten"]
 
 _LEAVES: tuple[type[Block], ...] = (
     Conv,
+    ConvTranspose,
     Pool,
     GlobalPool,
     Fc,
@@ -26,6 +30,11 @@ _LEAVES: tuple[type[Block], ...] = (
     Activation,
     Dropout,
     BatchNorm,
+    GroupNorm,
+    LayerNorm,
+    Lrn,
+    SpatialDropout,
+    DropPath,
     ChannelShuffle,
     ShortcutPad,
 )

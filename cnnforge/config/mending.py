@@ -20,8 +20,8 @@ HARMLESS = frozenset(
      "groups", "init", "mode", "momentum", "rate", "trainable")
 )  # fmt: skip
 
-#: Values for fields without which a block cannot be read, though its channels do not depend on them.
-STAND_INS = {"kernel": 1}
+#: Values that suit every block, for fields without which it cannot be read or whose default may not suit it.
+STAND_INS = {"kernel": 1, "groups": 1}
 
 
 def shape_mistakes(
@@ -83,9 +83,10 @@ def _mend(model: dict[str, Any], path: Path, hidden: set[Path]) -> None:
         return
     key = path[len(at)]
     block = BLOCKS.get(str(type_of(layer)))
-    if block is not None and key in STAND_INS:
+    if block is not None and key in STAND_INS and key in block.model_fields:
         layer[key] = STAND_INS[str(key)]
-        hidden.add(at)
+        if key not in HARMLESS:
+            hidden.add(at)
         return
     if block is None or key not in layer:
         if not isinstance(block, type) or not any(closest(str(other), [str(key)]) for other in layer):

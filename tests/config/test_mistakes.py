@@ -130,13 +130,13 @@ def _nested(old: str, new: str) -> str:
 
 
 def test_a_mistake_in_a_template_that_is_used_nine_times(check: Check) -> None:
-    said = check("model/nested", _nested("activation: none}", "activation: nine}"))
+    said = check("model/nested", _nested("activation: none}", "kernel: 0, activation: none}"))
     assert said.text == (
-        "stage1.1.conv2.norm: activation cannot be 'nine'\n"
-        "  where: configs/model/nested.yaml:18:51 (model.templates.basic.block.layers.conv2.activation), "
+        "stage1.1.conv2.conv: kernel cannot be 0\n"
+        "  where: configs/model/nested.yaml:18:51 (model.templates.basic.block.layers.conv2.kernel), "
         "used at configs/model/nested.yaml:21:36 (model.layers.stage1.block)\n"
-        "  why:   it is one of relu, leaky_relu, elu, gelu, silu, sigmoid, tanh, softmax, none\n"
-        "  fix:   did you mean 'none'?\n"
+        "  why:   0 is not above 0\n"
+        "  fix:   a whole number above 0, or a list of 2 such\n"
     )
 
 

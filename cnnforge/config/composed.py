@@ -24,6 +24,7 @@ class Composed:
     shown:  how much of a path is left out when it is shown (1 for a model by itself)
     origins: path after templates were expanded -> where it was written, wherever the two differ
     callers: path of an expanded block -> the use of the template that made it
+    workings: path of a value that an expression gave -> how it was worked out
     """
 
     tree: dict[str, Any]
@@ -33,6 +34,7 @@ class Composed:
     shown: int = 0
     origins: Mapping[Path, Path] = field(default_factory=dict)
     callers: Mapping[Path, Path] = field(default_factory=dict)
+    workings: Mapping[Path, str] = field(default_factory=dict)
 
     def source(self, path: Path) -> Path:
         """Where what stands at ``path`` after templates were expanded was written."""
@@ -47,7 +49,7 @@ class Composed:
         What is wrong within a template also says where the template was used.
         """
         source = self.source(path)
-        place = self._written(source)
+        place = ", ".join(part for part in (self._written(source), self.workings.get(path, "")) if part)
         if source[: len(TEMPLATES)] == TEMPLATES and path[: len(TEMPLATES)] != TEMPLATES:
             used = next((self.callers[path[:n]] for n in range(len(path) + 1) if path[:n] in self.callers), None)
             return f"{place}, used at {self._written(used)}" if used else place

@@ -35,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--versus-fc", action="store_true", help="also show the parameters of an fc in place of each convolution"
     )
     parser.add_argument(
+        "--depth", type=_depth, metavar="N", help="fold nested layers: stage2.1.conv1 at depth 1 is part of stage2"
+    )
+    parser.add_argument(
         "--compare", nargs="+", default=[], metavar="MODEL", help="put these models beside the first, a line each"
     )
 
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         import json
 
-        shown = [_json(*one, args) for one in zip(reports, times, warnings, strict=True)]
+        shown = [_json(*one, args) for one in zip(reports, plans, times, warnings, strict=True)]
         print(json.dumps(shown if others else shown[0], indent=2))
     elif others:
         from cnnforge.report.table import comparison
@@ -77,9 +80,9 @@ def run(args: argparse.Namespace) -> int:
         from cnnforge.report.calibration import NOT_MEASURED
         from cnnforge.report.table import table
 
-        print(table(reports[0], wide=args.wide, versus_fc=args.versus_fc))
+        print(table(reports[0], wide=args.wide, versus_fc=args.versus_fc, depth=args.depth))
         print(times[0] or NOT_MEASURED)
-    if args.plan:
+    if args.plan and not args.json:
         from cnnforge.report.plan import plan_text
 
         for plan in plans:
@@ -88,6 +91,12 @@ def run(args: argparse.Namespace) -> int:
         for text in dict.fromkeys(map(str, chain.from_iterable(warnings))):
             print(f"\nwarning: {text}", file=sys.stderr)
     return 0
+
+
+def _depth(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
 
 
 def _is_name(word: str) -> bool:
@@ -132,7 +141,11 @@ def _time(spec: RunSpec, plan: Plan, args: argparse.Namespace) -> TimeForecast |
 
 
 def _json(
-    report: Check, time: TimeForecast | None, warnings: Sequence[ConfigWarning], args: argparse.Namespace
+    report: Check, plan: Plan, time: TimeForecast | None, warnings: Sequence[ConfigWarning], args: argparse.Namespace
 ) -> dict[str, Any]:
-    said = {"warnings": [warning.to_dict() for warning in warnings]} if warnings else {}
+    said: dict[str, Any] = {"warnings": [warning.to_dict() for warning in warnings]} if warnings else {}
+    if args.plan:
+        from cnnforge.report.plan import plan_json
+
+        said["plan"] = plan_json(plan)
     return report.to_json(args.versus_fc) | ({"time": time.to_json()} if time else {}) | said

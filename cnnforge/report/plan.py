@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnforge.errors import Path, dotted
 from cnnforge.report.table import aligned, by, bytes_text
+from cnnforge.spec import layer_of
 
 if TYPE_CHECKING:
     from cnnforge.ir.graph import Value
@@ -53,5 +54,33 @@ def _place(plan: Plan, v: Value) -> str:
 
 
 def _layer(path: Path) -> str:
-    """The layer's name as the table of layers has it: without the keys that hold layers."""
-    return dotted(path).removeprefix("model.layers.").replace(".layers.", ".").replace(".branches.", ".")
+    """The layer's name as the table of layers has it."""
+    return layer_of(path)[0] or dotted(path)
+
+
+def plan_json(plan: Plan) -> dict[str, Any]:
+    """The same for ``--json``: buffers by size, then every call with the place of all that it reads and writes."""
+    return {
+        "backend": plan.backend,
+        "batch": plan.batch,
+        "dtype": plan.dtype,
+        "buffers": dict(plan.sizes),
+        "calls": [
+            {
+                "phase": segment.phase,
+                "kind": segment.kind,
+                "kernel": node.op,
+                "layer": _layer(node.path),
+                "reads": [_value(plan, v) for v in node.ins],
+                "writes": [_value(plan, v) for v in node.outs],
+                "workspace": [_value(plan, v) for v in node.scratch],
+            }
+            for segment in plan.segments
+            for node in segment.nodes
+        ],
+    }
+
+
+def _value(plan: Plan, v: Value) -> dict[str, Any]:
+    place = plan.places[v]
+    return {"buffer": place.buffer, "offset": place.offset, "shape": list(v.shape), "dtype": v.dtype}

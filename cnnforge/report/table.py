@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from cnnforge.ir.graph import DTYPE_BYTES
@@ -107,21 +108,22 @@ def fc_params(row: Row) -> int | None:
     return row.activation_size * (count(row.input) + ("b" in row.params))
 
 
-def table(check: Check, wide: bool = False, versus_fc: bool = False) -> str:
+def table(check: Check, wide: bool = False, versus_fc: bool = False, depth: int | None = None) -> str:
     """Title, one line per layer, totals, loss and memory.
 
     activations: numbers in the output of one sample;  f, s, p: the window's size, stride and padding;
     receptive field: rows x columns of the input that one output depends on
     With ``wide`` also jump and offset: pixels of the input from one output to the next, and to the centre of the first
     (the first pixel's is 0.5); bytes: of the activations. With ``versus_fc`` also what the fully connected layer in
-    place of each convolution would have in parameters, and how many times as many that is.
+    place of each convolution would have in parameters, and how many times as many that is. With ``depth`` layers whose
+    names begin with the same so many parts are one line: their parameters and MACs together, the rest of the last.
     """
     head = [*HEAD, *(WIDE if wide else ()), *([VERSUS_FC] if versus_fc else []), ""]
     rows = []
-    for row in check.rows:
-        *cells, notes = _cells(row)
-        cells += _wide_cells(check, row) if wide else ()
-        cells += [_versus(fc_params(row), row.param_count)] if versus_fc else []
+    for name, group in _groups(check.rows, depth):
+        *cells, notes = _cells(group[0]) if len(group) == 1 else _folded(name, group)
+        cells += _wide_cells(check, group[-1]) if wide else ()
+        cells += [_versus(fc_params(group[0]), group[0].param_count) if len(group) == 1 else ""] if versus_fc else []
         rows.append([*cells, notes])
     total = ["total", "", "", "", "", "", "", f"{check.params:,}", f"{check.macs:,}", *[""] * (len(head) - 9)]
     lines = aligned([head, *rows, total])
@@ -150,6 +152,19 @@ def comparison(checks: Sequence[Check], steps: Sequence[float | None] = ()) -> s
     width = max(map(len, lines))
     memory = f"memory of training with batch {first.batch_size}, {first.precision}, {first.optimizer}"
     return "\n".join([lines[0], "-" * width, *lines[1:], "", "layers: those with weights", memory])
+
+
+def _groups(rows: Sequence[Row], depth: int | None) -> list[tuple[str, list[Row]]]:
+    """Neighbours whose names begin with the same ``depth`` parts, under what they share; each by itself without."""
+    groups = groupby(rows, lambda row: ".".join(row.name.split(".")[:depth]))
+    return [(name, list(group)) for name, group in groups]
+
+
+def _folded(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
+    last = rows[-1]
+    params, macs = (f"{n:,}" if n else "" for n in (sum(r.param_count for r in rows), sum(r.macs for r in rows)))
+    return (name, f"{len(rows)} layers", by(last.output), f"{last.activation_size:,}", "", "", "", params, macs,
+            by(last.field.size), "")  # fmt: skip
 
 
 def _cells(row: Row) -> tuple[str, ...]:

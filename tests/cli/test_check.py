@@ -182,6 +182,27 @@ def test_wide(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["fc_params"] for row in rows[:2]] == [14_455_392, None]
 
 
+def test_the_plan_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "model=lenet", "--plan", "--json"])
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["calls"][0]["kernel"] == "conv2d+bias+relu"
+    assert plan["calls"][-1] | {"reads": [], "writes": [], "workspace": []} == {
+        "phase": "update", "kind": "host", "kernel": "adam", "layer": "optimizer", "reads": [], "writes": [],
+        "workspace": [],
+    }  # fmt: skip
+    ends = [v["offset"] for call in plan["calls"] for v in call["writes"] if v["buffer"] == "arena"]
+    assert max(ends) < plan["buffers"]["arena"]
+
+
+def test_depth(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model=lenet", "--depth", "0"]) == 2
+    assert capsys.readouterr().err.startswith("argument --depth: '0' is not a whole number above 0\n")
+    main(["check", "model=lenet"])
+    whole = capsys.readouterr().out
+    main(["check", "model=lenet", "--depth", "1"])
+    assert capsys.readouterr().out == whole
+
+
 def test_models_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     """Overrides may stand behind the models; those of the first model are its own."""
     words = ["check", "model=lenet", "model.layers.conv1.filters=12", "--compare", "lenet5", "lenet", "optimizer=sgd"]

@@ -26,6 +26,28 @@ def test_a_layer_says_what_it_reads_where_that_is_not_the_one_before() -> None:
     assert [line.split("  ")[-1].strip() for line in text.split("\n")[4:6]] == ["1x1", "max, reads input"]
 
 
+NESTED = """
+name: nested
+input: [8, 8, 2]
+layers:
+  conv: {type: conv, filters: 4, kernel: 3}
+  stage:
+    type: repeat
+    times: 2
+    block: {type: residual, layers: {a: {type: conv, filters: 4, kernel: 3, padding: 1}, b: {type: batch_norm}}}
+  out: {type: fc, units: 1}
+"""
+
+
+def test_nested_layers_folded() -> None:
+    one, two = (table(check(NESTED), depth=depth).split("\n") for depth in (1, 2))
+    assert [line.split()[0] for line in one[4:8]] == ["conv", "stage", "flatten", "out"]
+    assert one[5].split() == ["stage", "6", "layers", "6x6x4", "144", "312", "10,368", "7x7"]
+    assert [line.split()[0] for line in two[4:9]] == ["conv", "stage.1", "stage.2", "flatten", "out"]
+    assert two[6].split() == ["stage.2", "3", "layers", "6x6x4", "144", "156", "5,184", "7x7"]
+    assert one[9:] == two[10:]  # the totals
+
+
 def test_an_odd_network() -> None:
     text = table(check(ODD))
     lines = [line.rstrip() for line in text.split("\n")]

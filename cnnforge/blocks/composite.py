@@ -114,6 +114,7 @@ class Residual(Composite):
             shortcut = self._projected(at, x, body.shape)
         elif self.shortcut == "pad" and not same:
             pad = ShortcutPad(type="shortcut_pad", channels=body.shape[-1], stride=_stride(x.shape, body.shape))
+            pad.output(x.shape)  # what is wrong with it is wrong with this block
             shortcut = at.layer("shortcut", pad, x)
         else:
             shortcut = x

@@ -27,7 +27,10 @@ def _gelu_tanh(x: float) -> tuple[float, float]:
     return x * 0.5 * (1 + math.tanh(u)), 0.5 * (1 + math.tanh(u)) + x * 0.5 * (1 - math.tanh(u) ** 2) * du
 
 
-#: name -> (f(x), f'(x)), given the op's attributes. The derivative at a kink is PyTorch's: the one from the left.
+#: Klambauer et al., 2017: appendix, definition of SELU.
+_SCALE, _ALPHA = 1.0507009873554805, 1.6732632423543772
+
+#: name -> (f(x), f'(x)), given the op's attributes. The derivative at a kink is PyTorch's.
 ACTIVATIONS: dict[str, Callable[[float, dict[str, Any]], tuple[float, float]]] = {
     "relu": lambda x, a: (max(x, 0.0), float(x > 0)),
     "leaky_relu": lambda x, a: (x if x > 0 else a["alpha"] * x, 1.0 if x > 0 else a["alpha"]),
@@ -39,6 +42,16 @@ ACTIVATIONS: dict[str, Callable[[float, dict[str, Any]], tuple[float, float]]] =
         if a["approximate"] == "tanh"
         else (x * _normal_cdf(x), _normal_cdf(x) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi))
     ),
+    "relu6": lambda x, a: (min(max(x, 0.0), 6.0), float(0 < x < 6)),
+    "hard_sigmoid": lambda x, a: (min(max(x + 3, 0.0), 6.0) / 6, 1 / 6 if -3 < x < 3 else 0.0),
+    "hard_swish": lambda x, a: (
+        x * min(max(x + 3, 0.0), 6.0) / 6,
+        0.0 if x <= -3 else 1.0 if x >= 3 else x / 3 + 0.5,
+    ),
+    "softplus": lambda x, a: (max(x, 0.0) + math.log1p(math.exp(-abs(x))), sigmoid(x)),
+    "selu": lambda x, a: (
+        (_SCALE * x, _SCALE) if x > 0 else (_SCALE * _ALPHA * math.expm1(x), _SCALE * _ALPHA * math.exp(x))
+    ),
     "silu": lambda x, a: (x * sigmoid(x), sigmoid(x) * (1 + x * sigmoid(-x))),
 }
 
@@ -47,6 +60,16 @@ def activation(name: str, x: np.ndarray, attrs: dict[str, Any]) -> tuple[np.ndar
     """(f(x), f'(x)), element by element."""
     pairs = [ACTIVATIONS[name](float(v), attrs) for v in x.reshape(-1)]
     return tuple(np.array(part, np.float64).reshape(x.shape) for part in zip(*pairs, strict=True))
+
+
+def prelu(x: np.ndarray, alpha: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(y, dx, dalpha), alpha per channel."""
+    y, dx, dalpha = np.zeros(x.shape), np.zeros(x.shape), np.zeros(alpha.shape)
+    for at in np.ndindex(x.shape):
+        slope = 1.0 if x[at] > 0 else float(alpha[at[-1]])
+        y[at], dx[at] = slope * x[at], slope * dy[at]
+        dalpha[at[-1]] += 0.0 if x[at] > 0 else x[at] * dy[at]
+    return y, dx, dalpha
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -138,6 +161,43 @@ def batch_norm_backward(x, gamma, mean, var, dy, epsilon) -> tuple[np.ndarray, n
         for at, v, d in values:
             dx[(*at, c)] = d * gamma[c] / deviation + dvar * 2 * (v - mean[c]) / rows + dmean / rows
     return dx, dgamma, dbeta
+
+
+def normalised(x: np.ndarray, part: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(h, mean, inverse): mean 0 and variance 1 within all elements of equal number in ``part``; the others by part."""
+    h, mean, inverse = np.zeros(x.shape), np.zeros(part.max() + 1), np.zeros(part.max() + 1)
+    for p in range(part.max() + 1):
+        values = [float(v) for v in x[part == p]]
+        mean[p] = math.fsum(values) / len(values)
+        inverse[p] = 1 / math.sqrt(math.fsum((v - mean[p]) ** 2 for v in values) / len(values) + epsilon)
+        h[part == p] = [(v - mean[p]) * inverse[p] for v in values]
+    return h, mean, inverse
+
+
+def normalised_backward(h: np.ndarray, part: np.ndarray, inverse: np.ndarray, dh: np.ndarray) -> np.ndarray:
+    """dx_i = inverse sum_j dh_j (i == j) - 1/size - h_i h_j / size: the whole Jacobian of each part."""
+    dx = np.zeros(h.shape)
+    for p in range(part.max() + 1):
+        hs, ds = h[part == p], dh[part == p]
+        jacobian = np.eye(len(hs)) - 1 / len(hs) - np.outer(hs, hs) / len(hs)
+        dx[part == p] = inverse[p] * (jacobian @ ds)
+    return dx
+
+
+def lrn(x, dy, size, alpha, beta, k) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(y, base, dx) over the last axis: zeros beside the channels, size//2 of them in front (PyTorch)."""
+    c = x.shape[-1]
+    y, base, dx = np.zeros(x.shape), np.zeros(x.shape), np.zeros(x.shape)
+    for at in np.ndindex(x.shape[:-1]):
+        v, d = [[float(u) for u in a[at]] for a in (x, dy)]
+        near = [[j for j in range(i - size // 2, i - size // 2 + size) if 0 <= j < c] for i in range(c)]
+        base[at] = [k + alpha * sum(v[j] ** 2 for j in near[i]) / size for i in range(c)]
+        y[at] = [v[i] * base[at][i] ** -beta for i in range(c)]
+        for i, j in product(range(c), repeat=2):  # dy_i/dx_j
+            slope = base[at][i] ** -beta * (i == j)
+            slope -= v[i] * beta * base[at][i] ** (-beta - 1) * 2 * alpha / size * v[j] * (j in near[i])
+            dx[(*at, j)] += d[i] * slope
+    return y, base, dx
 
 
 class Scalar:

@@ -9,6 +9,7 @@ from cnnforge.errors import ConfigErrors
 from cnnforge.spec import ModelSpec
 
 FUNCTIONS = [f for f in Function.__args__ if f != "softmax"]
+KINKED = ("relu", "relu6", "leaky_relu", "elu", "selu", "prelu", "hard_swish", "hard_sigmoid")
 ENDINGS = [*FUNCTIONS, "none"]
 PADDINGS = st.sampled_from(["valid", "same", 0, 1, [1, 0, 2, 1]])
 
@@ -21,10 +22,14 @@ def sizes(low: int, high: int):
 
 @st.composite
 def convs(draw):
-    groups = draw(st.sampled_from([1, 1, 1, 2]))
+    groups = draw(st.sampled_from([1, 1, 1, 2, "depthwise"]))
+    # One, two or four input channels: 4 filters fit them all.
+    filters = {"filters": draw(st.sampled_from([4, None]) if groups == "depthwise" else st.integers(1, 3))}
+    if groups == 2:
+        filters["filters"] *= 2
     return {
         "type": "conv",
-        "filters": groups * draw(st.integers(1, 3)),
+        **filters,
         "kernel": draw(sizes(1, 3)),
         "stride": draw(sizes(1, 2)),
         "padding": draw(PADDINGS),
@@ -51,7 +56,7 @@ def pools(draw):
 
 @st.composite
 def activations(draw):
-    function = draw(st.sampled_from([*FUNCTIONS, "softmax"]))
+    function = draw(st.sampled_from([*FUNCTIONS, "prelu", "softmax"]))
     block = {"type": "activation", "function": function}
     if function in ALPHA:
         block["alpha"] = draw(st.sampled_from([0.01, 0.3, 1.5]))
@@ -62,10 +67,20 @@ def activations(draw):
 
 ANYWHERE = (
     activations()
-    | st.fixed_dictionaries({"type": st.just("dropout"), "rate": st.sampled_from([0.0, 0.25, 0.5])})
+    | st.fixed_dictionaries(
+        {"type": st.sampled_from(["dropout", "drop_path"]), "rate": st.sampled_from([0.0, 0.25, 0.5])}
+    )
+    | st.fixed_dictionaries({"type": st.just("group_norm"), "groups": st.sampled_from([1, 1, 2])})
+    | st.just({"type": "layer_norm", "epsilon": 1e-2})
     | st.fixed_dictionaries({"type": st.just("batch_norm"), "epsilon": st.sampled_from([1e-5, 1e-2])})
 )
-SPATIAL = convs() | pools() | ANYWHERE
+SPATIAL = (
+    convs()
+    | pools()
+    | st.fixed_dictionaries({"type": st.just("spatial_dropout"), "rate": st.sampled_from([0.0, 0.5])})
+    | st.fixed_dictionaries({"type": st.just("lrn"), "size": st.integers(1, 6), "alpha": st.sampled_from([1e-4, 1.0])})
+    | ANYWHERE
+)
 HEADS = st.sampled_from(
     [
         [],
@@ -100,9 +115,9 @@ def models(draw, smooth: bool = False) -> ModelSpec:
     layers += [*draw(st.lists(FC | ANYWHERE, max_size=2)), draw(LAST)]
     if smooth:
         for block in layers:
-            if block.get("activation") in ("relu", "leaky_relu", "elu"):
+            if block.get("activation") in KINKED:
                 block["activation"] = "silu"
-            if block.get("function") in ("relu", "leaky_relu", "elu"):
+            if block.get("function") in KINKED:
                 block["function"] = "gelu"
                 block.pop("alpha", None)
     tree = {

@@ -9,10 +9,12 @@ from cnnforge.blocks.base import Block
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.blocks.composite import Branches, Composite, Repeat, Residual, Sequence
 from cnnforge.blocks.conv import Conv
-from cnnforge.blocks.dropout import Dropout
+from cnnforge.blocks.dropout import Dropout, DropPath, SpatialDropout
 from cnnforge.blocks.fc import Fc, Flatten
+from cnnforge.blocks.lrn import Lrn
 from cnnforge.blocks.merge import ChannelShuffle, Merge, ShortcutPad
 from cnnforge.blocks.pool import GlobalPool, Pool
+from cnnforge.blocks.sample_norm import GroupNorm, LayerNorm
 from cnnforge.fields import one_of, tag
 
 __all__ = ["BLOCKS", "AnyBlock", "Block", "Composite", "Flatten"]
@@ -26,6 +28,11 @@ _LEAVES: tuple[type[Block], ...] = (
     Activation,
     Dropout,
     BatchNorm,
+    GroupNorm,
+    LayerNorm,
+    Lrn,
+    SpatialDropout,
+    DropPath,
     ChannelShuffle,
     ShortcutPad,
 )

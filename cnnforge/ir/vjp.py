@@ -19,9 +19,11 @@ Rule = Callable[[Graph, Node, Grads, Wants], Grads]
 RULES: dict[str, Rule] = {}
 
 #: Ops whose derivative is written in terms of their output (so the input need not be kept) …
-FROM_OUTPUT = ("relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax")
+FROM_OUTPUT = (
+    "relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "hard_sigmoid", "sigmoid", "tanh", "softmax",
+)  # fmt: skip
 #: … and those that need their input.
-FROM_INPUT = ("gelu", "silu")
+FROM_INPUT = ("gelu", "silu", "hard_swish")
 
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
@@ -69,6 +71,13 @@ def _from_output(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
 @rule(*FROM_INPUT)
 def _from_input(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return (_grad(g, f"{n.op}_dx", n.ins[0], n.ins[0], _one(dys), **n.attrs) if wants(n.ins[0]) else None,)
+
+
+@rule("prelu")
+def _prelu(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (x, alpha), dy = n.ins, _one(dys)
+    dx = _grad(g, "prelu_dx", x, x, alpha, dy) if wants(x) else None
+    return dx, (_grad(g, "prelu_dalpha", alpha, x, dy) if wants(alpha) else None)
 
 
 @rule("max_pool2d")
@@ -143,6 +152,22 @@ def _batch_norm(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     g.node("batch_norm_dparams", (x, mean, var, dy), (dgamma, dbeta), **n.attrs)
     dx = _grad(g, "batch_norm_dx", x, x, gamma, mean, var, dgamma, dbeta, dy, **n.attrs) if wants(x) else None
     return dx, (dgamma if wants(gamma) else None), (dbeta if wants(beta) else None)
+
+
+@rule("group_norm", "layer_norm")
+def _sample_norm(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    (x, gamma, beta), (_, mean, inverse), dy = n.ins, n.outs, _one(dys)
+    groups = {"groups": n.attrs["groups"]} if n.op == "group_norm" else {}
+    dx = _grad(g, f"{n.op}_dx", x, x, gamma, mean, inverse, dy, **groups) if wants(x) else None
+    dgamma = _grad(g, f"{n.op}_dgamma", gamma, x, mean, inverse, dy, **groups) if wants(gamma) else None
+    return dx, dgamma, (_grad(g, "bias_db", beta, dy) if wants(beta) else None)
+
+
+@rule("lrn")
+def _lrn(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    x, base = n.ins[0], n.outs[1]
+    attrs = {name: n.attrs[name] for name in ("size", "alpha", "beta")}
+    return (_grad(g, "lrn_dx", x, x, base, _one(dys), **attrs) if wants(x) else None,)
 
 
 @rule("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")

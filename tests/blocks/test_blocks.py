@@ -9,7 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from cnnforge.blocks import BLOCKS, AnyBlock, Block, Composite
 from cnnforge.errors import ShapeError
+from cnnforge.rng import stream
 from cnnforge.shapes import count
+from cnnforge.spec import ModelSpec
+from tests.building import build
 from tests.strategies import ANYWHERE, FC, SPATIAL
 
 
@@ -33,7 +36,7 @@ def test_every_block_says_what_it_does(name):
     assert "->" in BLOCKS[name].__doc__ or issubclass(BLOCKS[name], Composite)
 
 
-@pytest.mark.parametrize("kind", ["conv", "pool", "global_pool"])
+@pytest.mark.parametrize("kind", ["conv", "pool", "global_pool", "lrn", "spatial_dropout"])
 def test_pictures_only(kind):
     fields = {"conv": {"filters": 1, "kernel": 1}, "pool": {"kernel": 1}}.get(kind, {})
     error = refused(block(type=kind, **fields), (120,))
@@ -102,6 +105,32 @@ class TestConv:
         assert (error.what, error.fix) == (what, fix)
         assert error.why.endswith("must be 0")
 
+    def test_depthwise_is_one_group_per_input_channel(self):
+        made = block(type="conv", kernel=3, groups="depthwise")
+        assert made.output((9, 9, 6)) == (7, 7, 6)
+        assert {n: p.shape for n, p in made.params((9, 9, 6)).items()} == {"w": (3, 3, 1, 6), "b": (6,)}
+        assert made.macs((9, 9, 6)) == 7 * 7 * 6 * 9
+        assert made.outline((9, 9, 6)) == "depthwise"
+        doubled = conv(filters=12, groups="depthwise")
+        assert doubled.params((9, 9, 6))["w"].shape == (3, 3, 1, 12)
+        assert doubled.params((9, 9, 6))["w"].fan == (9, 18)
+
+    def test_depthwise_gives_every_channel_as_many_filters(self):
+        error = refused(conv(filters=4, groups="depthwise"), (9, 9, 3))
+        assert error.what == "4 filters are not the same number for each of 3 input channels"
+        assert error.why == "groups: depthwise, and 4 % 3 = 1, must be 0"
+        assert error.fix == "filters: 3, or leave filters out for one per channel"
+
+    def test_filters_are_missing_only_without_depthwise(self):
+        with pytest.raises(ValidationError) as caught:
+            block(type="conv", kernel=3, groups=2, padding=-1)
+        assert ("conv", "filters") in {e["loc"] for e in caught.value.errors() if e["type"] == "missing"}
+        assert len(caught.value.errors()) > 1  # beside the others, not instead of them
+        with pytest.raises(ValidationError, match="filters may be null only with groups: depthwise"):
+            block(type="conv", kernel=3, filters=None)
+        made = block(type="conv", kernel=3, groups="depthwise")
+        assert block(**made.model_dump()) == made
+
     def test_dilation_widens_the_window(self):
         assert conv(dilation=2).output((9, 9, 1)) == (5, 5, 4)
         assert refused(conv(dilation=4), (8, 8, 1)).why == "8 + 2*0 < 4*(3 - 1) + 1 = 9"
@@ -162,17 +191,76 @@ def test_batch_norm_has_two_weights_and_two_statistics_per_channel():
     assert (made.epsilon, made.momentum) == (1e-5, 0.9)
 
 
+def test_group_norm_divides_the_channels():
+    made = block(type="group_norm")
+    assert (made.groups, made.epsilon) == (32, 1e-5)
+    assert {n: p.shape for n, p in made.params((4, 4, 64)).items()} == {"gamma": (64,), "beta": (64,)}
+    assert made.output((4, 4, 64)) == (4, 4, 64)
+    assert made.outline((64,)) == "groups 32"
+    error = refused(made, (4, 4, 48))
+    assert error.what == "48 channels cannot be divided into 32 groups"
+    assert error.why == "48 % 32 = 16, must be 0"
+    assert error.fix == "groups: 24, or channels a multiple of 32"
+
+
+def test_layer_norm_has_two_weights_per_channel():
+    made = block(type="layer_norm")
+    assert {n: p.shape for n, p in made.params((4, 4, 3)).items()} == {"gamma": (3,), "beta": (3,)}
+    assert not made.state((7,))
+
+
+def test_lrn_has_pytorchs_defaults():
+    made = block(type="lrn")
+    assert (made.size, made.alpha, made.beta, made.k) == (5, 1e-4, 0.75, 1.0)
+    assert made.output((4, 5, 3)) == (4, 5, 3)
+    assert made.outline((4, 5, 3)) == "size 5"
+
+
+class TestDropout:
+    """What goes together, and that it is drawn under the block's own name."""
+
+    def dropped(self, kind: str, training: bool = True):
+        layers = {"drop": {"type": kind, "rate": 0.5}, "sum": {"type": "fc", "units": 1}}
+        spec = ModelSpec.model_validate({"name": "m", "input": [4, 4, 5], "layers": layers, "loss": "mse"})
+        graph = build(spec, batch=32, training=training).graph
+        nodes = [n for n in graph.nodes if n.op == "dropout"]
+        return [n.outs[1].shape for n in nodes], [n.attrs["key"] for n in nodes]
+
+    def test_the_mask_is_as_small_as_what_goes_together(self):
+        assert self.dropped("dropout")[0] == [(32, 4, 4, 5)]
+        assert self.dropped("spatial_dropout")[0] == [(32, 1, 1, 5)]
+        assert self.dropped("drop_path")[0] == [(32, 1, 1, 1)]
+
+    def test_each_has_its_own_stream(self):
+        for kind in ("dropout", "spatial_dropout", "drop_path"):
+            assert self.dropped(kind)[1] == [stream(0, kind, "drop")]
+
+    def test_nothing_happens_outside_training(self):
+        for kind in ("dropout", "spatial_dropout", "drop_path"):
+            assert self.dropped(kind, training=False) == ([], [])
+
+
 class TestActivation:
     @pytest.mark.parametrize(
         ("fields", "said"),
         [
-            ({"function": "relu", "alpha": 0.1}, "alpha belongs to leaky_relu and elu, not to relu"),
+            ({"function": "relu", "alpha": 0.1}, "alpha belongs to leaky_relu, elu, prelu, not to relu"),
+            ({"trainable": False}, "trainable belongs to prelu, not to relu, which has no weights"),
             ({"function": "silu", "approximate": "tanh"}, "approximate belongs to gelu, not to silu"),
         ],
     )
     def test_options_that_belong_elsewhere(self, fields, said):
         with pytest.raises(ValidationError, match=said):
             block(type="activation", **fields)
+
+    def test_prelu_learns_a_slope_per_channel_and_is_a_layer_of_its_own(self):
+        made = block(type="activation", function="prelu")
+        (alpha,) = made.params((4, 4, 3)).values()
+        assert (alpha.shape, alpha.init.value) == ((3,), 0.25)
+        assert block(type="activation", function="prelu", alpha=0.5).params((7,))["alpha"].init.value == 0.5
+        assert block(type="activation", function="prelu", trainable=False).frozen
+        with pytest.raises(ValidationError, match="Input should be 'relu'"):
+            conv(activation="prelu")
 
     def test_defaults(self):
         assert block(type="activation").function == "relu"

@@ -122,7 +122,7 @@ def errors(text: str) -> list[str]:
         (
             "  a: {type: activation, activation: relu}\n",
             "a: unknown key 'activation'\n  where: <text>:4:25 (layers.a.activation)\n"
-            "  why:   activation knows type, function, alpha, approximate, after, input\n"
+            "  why:   activation knows type, function, alpha, approximate, after, input, trainable\n"
             "  fix:   'activation' belongs to conv, fc, batch_norm, merge, residual, branches",
         ),
         (
@@ -133,8 +133,21 @@ def errors(text: str) -> list[str]:
         (
             "  c1: {type: conv, filters: 2, kernel: 3, activation: relo}\n",
             "c1: activation cannot be 'relo'\n  where: <text>:4:43 (layers.c1.activation)\n"
-            "  why:   it is one of relu, leaky_relu, elu, gelu, silu, sigmoid, tanh, softmax, none\n"
+            "  why:   it is one of relu, relu6, leaky_relu, elu, selu, gelu, silu, hard_swish, softplus, sigmoid, "
+            "hard_sigmoid, tanh, softmax, none\n"
             "  fix:   did you mean 'relu'?",
+        ),
+        (
+            "  c1: {type: conv, filters: 2, kernel: 3, activation: prelu}\n",
+            "c1: activation cannot be 'prelu'\n  where: <text>:4:43 (layers.c1.activation)\n"
+            "  why:   it is one of relu, relu6, leaky_relu, elu, selu, gelu, silu, hard_swish, softplus, sigmoid, "
+            "hard_sigmoid, tanh, softmax, none\n"
+            "  fix:   did you mean 'relu'?",
+        ),
+        (
+            "  c1: {type: conv, filters: null, kernel: 3}\n",
+            "c1: filters may be null only with groups: depthwise\n  where: <text>:4:20 (layers.c1.filters)\n"
+            "  why:   these keys do not go together\n  fix:   change or remove filters",
         ),
         (
             "  c1: {type: conv, filters: 2, kernel: 3, init: {filter: sobell}}\n",
@@ -172,7 +185,7 @@ def errors(text: str) -> list[str]:
         ),
         (
             "  a: {type: activation, function: relu, alpha: 0.1}\n",
-            "a: alpha belongs to leaky_relu and elu, not to relu\n  where: <text>:4:41 (layers.a.alpha)\n"
+            "a: alpha belongs to leaky_relu, elu, prelu, not to relu\n  where: <text>:4:41 (layers.a.alpha)\n"
             "  why:   these keys do not go together\n  fix:   change or remove alpha",
         ),
         (

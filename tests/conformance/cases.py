@@ -269,6 +269,8 @@ _FUNCTIONS = [name for name in (*FROM_OUTPUT, *FROM_INPUT) if name != "softmax"]
 def _elementwise(draw, op, dtype):
     name = op.removesuffix("_dx")
     x, attrs = reals(draw, draw(shapes), dtype), _attributes(draw, name)
+    if draw(st.booleans()):  # exactly at the kinks, and between them
+        x = integers(draw, x.shape, dtype, -7, 8)
     y, slope = formulas.activation(name, x, attrs)
     if op == name:
         return Case([x], [(x.shape, dtype)], [y], attrs)
@@ -276,6 +278,19 @@ def _elementwise(draw, op, dtype):
     kept = y.astype(dtype) if name in FROM_OUTPUT else x
     # 1 - y and 1 - y^2 keep only as many digits as y leaves them; the product has dy's size.
     return Case([kept, dy], [(x.shape, dtype)], [dy * slope], attrs, scale=float(abs(dy).max()) * 4)
+
+
+@case("prelu", "prelu_dx", "prelu_dalpha")
+def _prelu(draw, op, dtype):
+    shape = draw(shapes)
+    x, dy = integers(draw, shape, dtype), integers(draw, shape, dtype)
+    alpha = integers(draw, shape[-1:], dtype) / np.asarray(4, dtype)  # quarters are exact, and may be below 0
+    y, dx, dalpha = formulas.prelu(x, alpha, dy)
+    if op == "prelu":
+        return Case([x, alpha], [(shape, dtype)], [y], exact=True)
+    if op == "prelu_dx":
+        return Case([x, alpha, dy], [(shape, dtype)], [dx], exact=True)
+    return Case([x, dy], [(alpha.shape, dtype)], [dalpha], exact=True)
 
 
 @case("softmax", "softmax_dx")
@@ -295,20 +310,23 @@ def _softmax(draw, op, dtype):
 @case("dropout", "dropout_dx")
 def _dropout(draw, op, dtype):
     shape = draw(shapes)
+    # Axes along which everything goes or stays together: none, as dropout has it, or any.
+    whole = [draw(st.booleans()) for _ in shape[1:]] if draw(st.booleans()) else [False] * len(shape[1:])
+    kept = (shape[0], *(1 if w else n for w, n in zip(whole, shape[1:], strict=True)))
     rate, seed = draw(st.sampled_from([0.01, 0.3, 0.5, 0.9])), draw(st.integers(0, 99))
     x = reals(draw, shape, dtype)
     if op == "dropout_dx":
-        mask = integers(draw, shape, "bool", 0, 2)
+        mask = integers(draw, kept, "bool", 0, 2)
         return Case([mask, x], [(shape, dtype)], [x * mask / (1 - rate)], {"rate": rate}, scale=20)
     step, first = draw(st.integers(0, 2**40)), draw(st.integers(0, 2**31))
     block, key = np.zeros(7), stream(seed, "dropout", "drop1")
     block[1:3] = step, first
-    mask = np.zeros(shape, bool)
+    mask = np.zeros(kept, bool)
     for n in range(shape[0]):
-        for e in range(prod(shape[1:])):
+        for e in range(prod(kept[1:])):
             word = philox((e // 4, first + n, step % 2**32, step >> 32), key)[e % 4]
             mask[n].reshape(-1)[e] = (word >> 8) * 2.0**-24 >= rate
-    outs, y = [(shape, dtype), (shape, "bool")], x * mask / (1 - rate)
+    outs, y = [(shape, dtype), (kept, "bool")], x * mask / (1 - rate)
     return Case([x, block], outs, [y, mask], {"rate": rate, "key": key}, scale=20)
 
 
@@ -352,6 +370,50 @@ def _running(draw, op, dtype):
         [momentum * a + (1 - momentum) * b for a, b in zip(*both, strict=True)] for both in zip(old, new, strict=True)
     ]
     return Case(new, old, expected, {"momentum": momentum}, scale=20)
+
+
+# Normalisation within a sample.
+
+
+@case(*(f"{norm}{end}" for norm in ("group_norm", "layer_norm") for end in ("", "_dx", "_dgamma")))
+def _sample_norm(draw, op, dtype):
+    shape = draw(shapes)
+    groups = draw(st.sampled_from([g for g in range(1, shape[-1] + 1) if shape[-1] % g == 0]))
+    n, c = shape[0], shape[-1]
+    x = reals(draw, shape, dtype) + np.asarray(draw(st.sampled_from([0, 0, 100])), dtype)
+    gamma, beta, dy = reals(draw, (c,), dtype), reals(draw, (c,), dtype), reals(draw, shape, dtype)
+    epsilon = draw(st.sampled_from([1e-2, 0.1]))  # parts of one element are divided by its root
+    if op.startswith("group"):
+        part = np.arange(n).reshape(n, *[1] * (len(shape) - 1)) * groups + np.arange(c) // (c // groups)
+        kept, attrs = (n, groups), {"groups": groups}
+    else:
+        part, kept, attrs = np.arange(prod(shape[:-1])).reshape(*shape[:-1], 1), shape[:-1], {}
+    part = np.broadcast_to(part, shape)
+    h, mean, inverse = formulas.normalised(x, part, epsilon)
+    scale = 30 * float(1 + abs(x).max()) * float(1 + abs(gamma).max()) * float(1 + abs(dy).sum() + abs(beta).max())
+    if op in ("group_norm", "layer_norm"):
+        outs, expected = [(shape, dtype), (kept, dtype), (kept, dtype)], [mean.reshape(kept), inverse.reshape(kept)]
+        y = gamma * h + beta
+        return Case([x, gamma, beta], outs, [y, *expected], attrs | {"epsilon": epsilon}, scale=scale)
+    statistics = [s.reshape(kept).astype(dtype) for s in (mean, inverse)]
+    if op.endswith("dgamma"):
+        dgamma = (dy * h).reshape(-1, c).sum(axis=0)
+        return Case([x, *statistics, dy], [((c,), dtype)], [dgamma], attrs, scale=scale)
+    dx = formulas.normalised_backward(h, part, inverse, np.float64(dy) * gamma)
+    return Case([x, gamma, *statistics, dy], [(shape, dtype)], [dx], attrs, scale=scale * float(abs(x).max() + 1))
+
+
+@case("lrn", "lrn_dx")
+def _lrn(draw, op, dtype):
+    shape = draw(shapes)
+    x, dy = reals(draw, shape, dtype), reals(draw, shape, dtype)
+    attrs = {"size": draw(st.integers(1, 7)), "alpha": draw(st.sampled_from([1e-4, 0.5])), "beta": 0.75}
+    k = draw(st.sampled_from([1.0, 2.0]))
+    y, base, dx = formulas.lrn(x, dy, **attrs, k=k)
+    scale = float(1 + abs(x).max()) ** 2
+    if op == "lrn":
+        return Case([x], [(shape, dtype)] * 2, [y, base], attrs | {"k": k}, scale=scale)
+    return Case([x, base.astype(dtype), dy], [(shape, dtype)], [dx], attrs, scale=scale * float(1 + abs(dy).sum()))
 
 
 # Losses.

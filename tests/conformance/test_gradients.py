@@ -53,7 +53,8 @@ BLOCKS = {
     "conv same stride 2": {"type": "conv", "filters": 3, "kernel": [2, 3], "stride": 2, "padding": "same"},
     "conv dilated": {"type": "conv", "filters": 2, "kernel": 3, "dilation": 2, "padding": 2},
     "conv groups": {"type": "conv", "filters": 4, "kernel": 3, "groups": 2, "padding": [0, 1, 2, 0]},
-    "conv depthwise": {"type": "conv", "filters": 8, "kernel": 3, "groups": 4},
+    "conv depthwise": {"type": "conv", "kernel": 3, "groups": "depthwise", "padding": 1},
+    "conv depthwise doubled": {"type": "conv", "filters": 8, "kernel": [3, 2], "groups": "depthwise", "flip": True},
     "conv flip": {"type": "conv", "filters": 2, "kernel": [3, 2], "flip": True},
     "conv 1x1": {"type": "conv", "filters": 5, "kernel": 1, "bias": False},
     "max pool": {"type": "pool", "kernel": 2},
@@ -65,7 +66,16 @@ BLOCKS = {
     "flatten": {"type": "flatten"},
     "fc": {"type": "fc", "units": 4, "activation": "tanh"},
     "dropout": {"type": "dropout", "rate": 0.4},
+    "spatial_dropout": {"type": "spatial_dropout", "rate": 0.4},
+    "drop_path": {"type": "drop_path", "rate": 0.4},
+    "lrn": {"type": "lrn", "alpha": 1.0},
+    "lrn of two": {"type": "lrn", "size": 2, "alpha": 1.0, "beta": 0.5, "k": 2},
     "batch_norm": {"type": "batch_norm"},
+    "group_norm": {"type": "group_norm", "groups": 2},
+    "group_norm of one group": {"type": "group_norm", "groups": 1, "epsilon": 1e-3},
+    "group_norm frozen": {"type": "group_norm", "groups": 4, "trainable": False},
+    "layer_norm": {"type": "layer_norm"},
+    "layer_norm frozen": {"type": "layer_norm", "trainable": False},
     "batch_norm frozen": {"type": "batch_norm", "trainable": False},
     "batch_norm with an ending": {"type": "batch_norm", "activation": "tanh"},
     "channel_shuffle": {"type": "channel_shuffle", "groups": 2},
@@ -112,6 +122,8 @@ BLOCKS = {
     },
     **{f: {"type": "activation", "function": f} for f in (*FUNCTIONS, "softmax")},
     "gelu tanh": {"type": "activation", "function": "gelu", "approximate": "tanh"},
+    "prelu": {"type": "activation", "function": "prelu"},
+    "prelu frozen": {"type": "activation", "function": "prelu", "trainable": False},
     "leaky_relu steep": {"type": "activation", "function": "leaky_relu", "alpha": 1.7},
 }
 
@@ -122,8 +134,14 @@ def test_every_block(name):
         assert directional_error(one_block(BLOCKS[name]), seed=seed) < 1e-6
 
 
-def test_batch_norm_after_fc():
-    assert directional_error(one_block({"type": "fc", "units": 6}, after={"type": "batch_norm"})) < 1e-6
+def test_prelu_after_fc():
+    prelu = {"type": "activation", "function": "prelu", "alpha": 0.1}
+    assert directional_error(one_block({"type": "fc", "units": 6}, after=prelu)) < 1e-6
+
+
+@pytest.mark.parametrize("norm", [{"type": "batch_norm"}, {"type": "group_norm", "groups": 3}, {"type": "layer_norm"}])
+def test_a_norm_after_fc(norm):
+    assert directional_error(one_block({"type": "fc", "units": 6}, after=norm)) < 1e-6
 
 
 @pytest.mark.parametrize("ending", ["softmax", "sigmoid", "tanh", "none"])

@@ -23,7 +23,14 @@ BACKENDS = ["numpy"]
 TOLERANCE = {"float32": 2e-5, "float64": 4e-14}
 
 few, some = (
-    settings(max_examples=n, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+    settings(
+        max_examples=n,
+        suppress_health_check=[
+            HealthCheck.filter_too_much,
+            HealthCheck.too_slow,
+            HealthCheck.function_scoped_fixture,
+        ],
+    )
     for n in (10, 25)
 )
 
@@ -64,6 +71,17 @@ def test_overwriting_its_input_changes_nothing(backend, op, data):
     over = one_node.run(op, case.ins, [index, *case.outs[1:]], case.attrs, backend)
     for a, b in zip(beside, over, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("op", ["conv2d", "conv2d_dx", "conv2d_dw"])
+@few
+@given(data=st.data())
+def test_depthwise_goes_by_a_few_samples_at_a_time(op, monkeypatch, data):
+    case = data.draw(CASES[op]("float32").filter(lambda c: c.attrs["groups"] > 1))
+    with monkeypatch.context() as m:
+        m.setattr("cnnforge.backends.numpy.capabilities.DEPTHWISE_CHUNK", 1)
+        (found,) = one_node.run(op, case.ins, case.outs, case.attrs)
+    np.testing.assert_array_equal(found, case.expected[0])
 
 
 CHAINS = [

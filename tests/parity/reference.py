@@ -74,7 +74,7 @@ class Reference:
                 win = row.window
                 top, bottom, left, right = win.pads
                 v = F.pad(v, (left, right, top, bottom))
-                v = F.conv2d(v, w, own.get("b"), win.stride, 0, win.dilation, block.groups)
+                v = F.conv2d(v, w, own.get("b"), win.stride, 0, win.dilation, block.division(row.input)[0])
             case "fc":
                 v = F.linear(v, own["w"], own.get("b"))
             case "flatten":
@@ -88,8 +88,18 @@ class Reference:
                 v = F.batch_norm(
                     v, own["mean"], own["var"], own["gamma"], own["beta"], training, 1 - block.momentum, block.epsilon
                 )
-            case "dropout":
+            case "group_norm":
+                v = F.group_norm(v, block.groups, own["gamma"], own["beta"], block.epsilon)
+            case "layer_norm":
+                v = F.layer_norm(v.movedim(1, -1), own["gamma"].shape, own["gamma"], own["beta"], block.epsilon)
+                v = v.movedim(-1, 1)
+            case "lrn":
+                v = F.local_response_norm(v, block.size, block.alpha, block.beta, block.k)
+            case "dropout" | "spatial_dropout" | "drop_path":
                 assert not training, "PyTorch draws other numbers"
+            case "activation" if block.function == "prelu":
+                v = F.prelu(v, own["alpha"])
+                return v, v
             case "activation":
                 return v, _activation(block.function, v, block.alpha, block.approximate)
         return v, _activation(ending(block), v)
@@ -137,6 +147,9 @@ def _activation(name: str, v: torch.Tensor, alpha: float | None = None, approxim
             return F.gelu(v, approximate=approximate)
         case "softmax":
             return torch.softmax(v, dim=1)
+        case "hard_sigmoid":  # F.hardsigmoid's gradient is a sixth in float32, whatever the precision
+            return F.relu6(v + 3) / 6
+    name = name.replace("_", "")  # hard_swish is F.hardswish
     return getattr(torch, name)(v) if hasattr(torch, name) else getattr(F, name)(v)
 
 

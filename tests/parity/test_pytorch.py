@@ -100,11 +100,15 @@ CONVS = {
     "dilated": {"kernel": 3, "dilation": 2},
     "dilated both ways": {"kernel": 3, "dilation": [2, 1], "stride": [1, 2], "padding": "same"},
     "grouped": {"kernel": 3, "groups": 2},
-    "depthwise": {"kernel": 3, "groups": 4, "padding": 1},
+    "depthwise": {"kernel": 3, "groups": "depthwise", "filters": None, "padding": 1},
+    "depthwise doubled, strided, dilated": {
+        "kernel": [3, 2], "groups": "depthwise", "filters": 8, "stride": [2, 1], "dilation": [1, 2], "padding": "same",
+    },
+    "depthwise flipped": {"kernel": 3, "groups": "depthwise", "filters": 8, "flip": True},
     "flipped": {"kernel": [3, 2], "flip": True},
     "flipped grouped dilated": {"kernel": [3, 2], "flip": True, "groups": 2, "dilation": 2, "padding": 2},
     "frozen": {"kernel": 3, "trainable": False},
-}
+}  # fmt: skip
 POOLS = {
     "plain": {"kernel": 2},
     "overlapping": {"kernel": 3, "stride": 1},
@@ -124,6 +128,8 @@ ACTIVATIONS = [
     {"function": "leaky_relu", "alpha": 1.7},
     {"function": "elu", "alpha": 0.3},
     {"function": "gelu", "approximate": "tanh"},
+    {"function": "prelu"},
+    {"function": "prelu", "trainable": False},
 ]
 BATCH_NORMS = {
     "plain": {},
@@ -137,18 +143,27 @@ CASES = {
     **{f"global {m} pool": {"type": "global_pool", "mode": m} for m in ("max", "average")},
     **{" ".join(map(str, a.values())): {"type": "activation"} | a for a in ACTIVATIONS},
     **{f"batch_norm {n}": {"type": "batch_norm"} | b for n, b in BATCH_NORMS.items()},
+    **{f"group_norm {groups}": {"type": "group_norm", "groups": groups} for groups in (1, 2, 4)},
+    "group_norm soft": {"type": "group_norm", "groups": 2, "epsilon": 0.1, "trainable": False},
+    "layer_norm": {"type": "layer_norm"},
+    "layer_norm soft": {"type": "layer_norm", "epsilon": 0.1},
+    "lrn": {"type": "lrn"},
+    **{f"lrn of {size}": {"type": "lrn", "size": size, "alpha": 0.5, "k": 2.0} for size in (1, 2, 3, 6, 9)},
     "flatten": {"type": "flatten"},
     "fc": {"type": "fc", "units": 5, "activation": "silu"},
     "fc no bias": {"type": "fc", "units": 5, "bias": False},
 }
 
 
+#: PyTorch draws other numbers.
+DRAWN = {"dropout", "spatial_dropout", "drop_path"}
+
+
 def test_every_block_is_compared():
     elsewhere = {name for name, block in BLOCKS.items() if issubclass(block, Composite)} | {
         "merge", "channel_shuffle", "shortcut_pad",  # these three too are in test_nets.py
-        "dropout",  # PyTorch draws other numbers
     }  # fmt: skip
-    assert {case["type"] for case in CASES.values()} == BLOCKS.keys() - elsewhere
+    assert {case["type"] for case in CASES.values()} == BLOCKS.keys() - elsewhere - DRAWN
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -170,6 +185,12 @@ def test_batch_norm_of_features_and_of_a_flattened_picture(dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("tail", [{"type": "group_norm", "groups": 3}, {"type": "layer_norm"}])
+def test_norms_of_features(tail, dtype):
+    compare(one_block({"type": "fc", "units": 6}, tail=tail), dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("ending", ["softmax", "sigmoid", "tanh", "none"])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("tail", [{"type": "fc", "units": 3}, {"type": "conv", "filters": 3, "kernel": 2}])
@@ -182,7 +203,7 @@ def test_a_loss(tail, loss, ending, dtype):
 @settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(made=models())
 def test_random_models(made):
-    assume("dropout" not in {block.type for block in made.layers.values()})
+    assume(not DRAWN & {block.type for block in made.layers.values()})
     try:
         compare(made, "float64")
     except AssertionError as problem:

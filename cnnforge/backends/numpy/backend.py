@@ -10,14 +10,28 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numpy import activation, conv, linear, loss, merge, norm, optimizer, pool, random
+from cnnforge.backends.numpy import (
+    activation,
+    conv,
+    hard_activation,
+    linear,
+    loss,
+    lrn,
+    merge,
+    norm,
+    optimizer,
+    pool,
+    random,
+    sample_norm,
+)
 from cnnforge.backends.numpy.capabilities import CAPABILITIES
 from cnnforge.backends.numpy.fused import fused
 from cnnforge.plan.arena import ALIGN
 
 KERNELS: dict[str, Kernel] = {
-    **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **norm.KERNELS, **random.KERNELS,
-    **merge.KERNELS, **loss.KERNELS, **optimizer.KERNELS,
+    **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **hard_activation.KERNELS,
+    **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **merge.KERNELS, **loss.KERNELS,
+    **optimizer.KERNELS,
 }  # fmt: skip
 
 

@@ -14,8 +14,11 @@ from cnnforge.shapes import Window
 #: Elements that an optimizer works on at a time: its workspace stays in the cache, whatever the model's size.
 FLAT_CHUNK = 1 << 15
 
+#: Elements of one piece of a depthwise convolution, where a sample has fewer: about what the fast cache holds.
+DEPTHWISE_CHUNK = 1 << 15
+
 #: Workspace arrays of the ops behind the head of a fused chain, where they need any.
-TAIL_SCRATCH = {"bias": 1, "leaky_relu": 1, "elu": 1}
+TAIL_SCRATCH = {"bias": 1, "leaky_relu": 1, "elu": 1, "selu": 1}
 
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
 LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")
@@ -39,6 +42,29 @@ def needs_padding(x: tuple[int, ...], w: Window) -> bool:
     return padded_shape(x, w) != tuple(x)
 
 
+def is_depthwise(w: tuple[int, ...], groups: int) -> bool:
+    """Does every group have one input channel?  w: (KH, KW, C/groups, F)."""
+    return groups > 1 and w[2] == 1
+
+
+def depthwise_scratch(op: str, x: Value, w: Value, y: Value, window: Window) -> tuple[Scratch, ...]:
+    """Products of a few samples; then the weights of each kernel position for one row of y (for the weights' gradient:
+    ones, and one position's sums); then, where the input as it lies will not do, a few samples of it, padded and with
+    one channel per filter.
+    """
+    n, oh, ow, f = y.shape
+    size = min(n, max(1, DEPTHWISE_CHUNK // (oh * ow * f)))
+    piece = Scratch((size, oh, ow, f), y.dtype, False)
+    extra: tuple[Scratch, ...]
+    if op == "conv2d_dw":
+        extra = (Scratch((size * oh * ow,), y.dtype, False), Scratch((f,), y.dtype, False))
+    else:
+        extra = (Scratch((window.kernel[0] * window.kernel[1], ow, f), y.dtype, False),)
+    spread = (size, *padded_shape(x.shape, window)[1:3], f)
+    as_it_lies = spread[1:] == tuple(x.shape[1:])
+    return (piece, *extra) if as_it_lies else (piece, *extra, Scratch(spread, x.dtype, False))
+
+
 def _padded(x: Value, w: Window) -> tuple[Scratch, ...]:
     return (Scratch(padded_shape(x.shape, w), x.dtype),) if needs_padding(x.shape, w) else ()
 
@@ -56,25 +82,53 @@ def _like(v: Value, dtype: str = "") -> Scratch:
     return Scratch(v.shape, dtype or v.dtype, v.batched)
 
 
+def _positions(x: Value) -> Scratch:
+    """A one per position of a sample."""
+    return Scratch((prod(x.shape[1:-1]),), x.dtype, False)
+
+
+def _per_channel(x: Value) -> Scratch:
+    """One number per sample and channel."""
+    return Scratch((x.shape[0], 1, x.shape[-1]), x.dtype)
+
+
 def _row_ones(v: Value) -> Scratch:
     """A one per row of ``v`` seen as a matrix of its channels: column sums are a matrix product with it."""
     return Scratch((v.shape[0], prod(v.shape[1:-1])), v.dtype)
 
 
+def _conv2d(x: Value, w: Value, y: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """What one product gives; then the columns."""
+    win = attrs["window"]
+    if is_depthwise(w.shape, attrs["groups"]):
+        return depthwise_scratch("conv2d", x, w, y, win)
+    return _like(y), *_columns(x, win)
+
+
+def _conv2d_dw(x: Value, w: Value, y: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """A kernel row's weights for each sample; then the columns."""
+    win = attrs["window"]
+    if is_depthwise(w.shape, attrs["groups"]):
+        return depthwise_scratch("conv2d_dw", x, w, y, win)
+    return Scratch((x.shape[0], *w.shape[1:]), x.dtype), *_columns(x, win)
+
+
+def _conv2d_dx(x: Value, w: Value, y: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """What one row of the kernel gives back; then the columns."""
+    win = attrs["window"]
+    if is_depthwise(w.shape, attrs["groups"]):
+        return depthwise_scratch("conv2d_dx", x, w, y, win)
+    if is_pointwise(win):
+        return ()
+    return Scratch((*y.shape[:3], win.kernel[1] * x.shape[3]), y.dtype), *_columns(x, win)
+
+
 Rule = Callable[[tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[Scratch, ...]]
 
 _RULES: dict[str, Rule] = {
-    # The first is what one product gives: of y's size, a kernel row's weights for each sample, one row's columns.
-    "conv2d": lambda i, o, a: (_like(o[0]), *_columns(i[0], a["window"])),
-    "conv2d_dw": lambda i, o, a: (
-        Scratch((i[0].shape[0], *o[0].shape[1:]), i[0].dtype), *_columns(i[0], a["window"]),
-    ),
-    "conv2d_dx": lambda i, o, a: (
-        () if is_pointwise(a["window"]) else (
-            Scratch((*i[0].shape[:3], a["window"].kernel[1] * o[0].shape[3]), i[0].dtype),
-            *_columns(o[0], a["window"]),
-        )
-    ),
+    "conv2d": lambda i, o, a: _conv2d(i[0], i[1], o[0], a),
+    "conv2d_dw": lambda i, o, a: _conv2d_dw(i[0], o[0], i[1], a),
+    "conv2d_dx": lambda i, o, a: _conv2d_dx(o[0], i[1], i[0], a),
     "bias": lambda i, o, a: (Scratch((prod(i[0].shape[2:] or i[0].shape[1:]),), i[0].dtype, False),),
     "bias_db": lambda i, o, a: (_row_ones(i[0]),),
     "scale_channels": lambda i, o, a: (Scratch((i[0].shape[0], i[0].shape[2] * i[0].shape[3]), i[0].dtype),),
@@ -90,13 +144,22 @@ _RULES: dict[str, Rule] = {
     "elu_dx": lambda i, o, a: (_like(i[0]), _like(i[0], "bool")),
     "sigmoid_dx": lambda i, o, a: (_like(i[0]),),
     "tanh_dx": lambda i, o, a: (_like(i[0]),),
+    **dict.fromkeys(("relu6_dx", "hard_sigmoid_dx"), lambda i, o, a: (_like(i[0], "bool"), _like(i[0], "bool"))),
+    "hard_swish": lambda i, o, a: (_like(i[0]),),
+    "hard_swish_dx": lambda i, o, a: (_like(i[0]), _like(i[0], "bool")),
+    "softplus_dx": lambda i, o, a: (_like(i[0]),),
+    "selu": lambda i, o, a: (_like(i[0]),),
+    "selu_dx": lambda i, o, a: (_like(i[0]), _like(i[0], "bool")),
+    "prelu": lambda i, o, a: (_like(i[0]),),
+    "prelu_dx": lambda i, o, a: (_like(i[0]), _like(i[0], "bool")),
+    "prelu_dalpha": lambda i, o, a: (_like(i[0]), _row_ones(i[0])),
     "softmax": lambda i, o, a: (Scratch((*i[0].shape[:-1], 1), i[0].dtype),),
     "softmax_dx": lambda i, o, a: (_like(i[0]), Scratch((*i[0].shape[:-1], 1), i[0].dtype)),
     "gelu": lambda i, o, a: (_like(i[0]),),
     "gelu_dx": lambda i, o, a: (_like(i[0]), _like(i[0])),
     "silu_dx": lambda i, o, a: (_like(i[0]), _like(i[0])),
     "dropout": lambda i, o, a: (
-        Scratch((i[0].shape[0], 7, -(-prod(i[0].shape[1:]) // 4)), "uint64"),
+        Scratch((i[0].shape[0], 7, -(-prod(o[1].shape[1:]) // 4)), "uint64"),
     ),
     "batch_norm": lambda i, o, a: (_like(i[0]), _row_ones(i[0]), Scratch((1, i[0].shape[-1]), i[0].dtype, False)),
     "batch_norm_inference": lambda i, o, a: (Scratch((2, i[0].shape[-1]), i[0].dtype, False),),
@@ -105,6 +168,17 @@ _RULES: dict[str, Rule] = {
     ),
     "batch_norm_dx": lambda i, o, a: (_like(i[0]), Scratch((2, i[0].shape[-1]), i[0].dtype, False)),
     "batch_norm_running": lambda i, o, a: (Scratch(i[0].shape, i[0].dtype, False),),
+    "lrn": lambda i, o, a: (_like(i[0]),),
+    "lrn_dx": lambda i, o, a: (_like(i[0]), _like(i[0])),
+    "group_norm": lambda i, o, a: (_like(i[0]), _positions(i[0]), _per_channel(i[0])),
+    "group_norm_dgamma": lambda i, o, a: (_like(i[0]), _row_ones(i[0]), _per_channel(i[0])),
+    "group_norm_dx": lambda i, o, a: (
+        _like(i[0]), _like(i[0]), _positions(i[0]), _per_channel(i[0]),
+        Scratch((i[0].shape[0], 2, a["groups"]), i[0].dtype),
+    ),
+    "layer_norm": lambda i, o, a: (_like(i[0]),),
+    "layer_norm_dgamma": lambda i, o, a: (_like(i[0]), _row_ones(i[0])),
+    "layer_norm_dx": lambda i, o, a: (_like(i[0]), _like(i[0]), _like(i[2])),
     "softmax_cross_entropy": lambda i, o, a: (
         _like(i[0]), _like(i[0], "bool"), Scratch((*i[0].shape[:-1], 1), i[0].dtype),
         Scratch(i[1].shape, i[0].dtype), Scratch(i[1].shape, "int64"),
@@ -139,9 +213,11 @@ _PLAIN = frozenset(
     (
         "conv2d", "conv2d_dx", "conv2d_dw", "matmul", "matmul_dx", "matmul_dw", "bias", "bias_db", "reshape", "add",
         "multiply", "scale_channels", "scale_channels_dgate", "concat", "slice_channels", "shortcut_pad",
-        "shortcut_pad_dx", "channel_shuffle",
+        "shortcut_pad_dx", "channel_shuffle", "prelu", "prelu_dx", "prelu_dalpha",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
         "batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running",
+        "group_norm", "group_norm_dx", "group_norm_dgamma", "layer_norm", "layer_norm_dx", "layer_norm_dgamma",
+        "lrn", "lrn_dx",
     )
 )  # fmt: skip
 
@@ -156,12 +232,12 @@ CAPABILITIES = Capabilities(
     | set(OPTIMIZERS),
     heads=frozenset({"conv2d", "matmul"}),
     # Only functions that can overwrite their input, and whose derivative does not need it.
-    tails=frozenset({"relu", "leaky_relu", "elu", "sigmoid", "tanh"}),
+    tails=frozenset(FROM_OUTPUT) - {"softmax"},
     scratch=scratch,
     inplace={
-        "bias": 0, "add": 0, "multiply": 0, "scale_channels": 0,
-        "relu": 0, "leaky_relu": 0, "elu": 0, "sigmoid": 0, "tanh": 0, "softmax": 0, "dropout": 0,
-        "relu_dx": 1, "leaky_relu_dx": 1, "elu_dx": 1, "sigmoid_dx": 1, "tanh_dx": 1, "softmax_dx": 1,
-        "gelu_dx": 1, "silu_dx": 1, "dropout_dx": 1, "batch_norm_inference": 0, "batch_norm_dx": 6,
+        **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale_channels"), 0),
+        **dict.fromkeys(("dropout", "prelu", "batch_norm_inference"), 0),
+        **{f"{op}_dx": 1 for op in (*FROM_OUTPUT, *FROM_INPUT, "dropout")},
+        "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4, "lrn_dx": 2,
     },
 )  # fmt: skip

@@ -9,8 +9,8 @@ import numpy as np
 
 from cnnforge.backends.base import Kernel, Step
 from cnnforge.backends.numpy.capabilities import needs_padding
-from cnnforge.backends.numpy.conv import interior, tap
 from cnnforge.backends.numpy.types import Array, Arrays
+from cnnforge.backends.numpy.windows import interior, tap
 from cnnforge.shapes import Window
 
 

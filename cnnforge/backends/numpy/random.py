@@ -1,4 +1,4 @@
-"""Dropout, drawn by the counter-based generator."""
+"""Dropout of single values, channels or samples, drawn by the counter-based generator."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _DRAW, _FIRST = STEP_FIELDS.index("draw"), STEP_FIELDS.index("first")
 
 
 def dropout(ins: Arrays, outs: Arrays, scratch: Arrays, *, rate: float, key: tuple[int, int]) -> Step:
-    """x, step -> y = x mask / (1 - rate), mask. Keeps an element where its number in [0, 1) is at least ``rate``.
+    """x, step -> y = x mask / (1 - rate), mask. Keeps what an element of the mask stands for where its number in [0, 1)
+    is at least ``rate``; axes of the mask of length 1 stand for the whole axis of x.
 
-    Workspace: (N, 7, ceil(E/4)) uint64 for the generator's counters, E elements per sample.
+    Workspace: (N, 7, ceil(E/4)) uint64 for the generator's counters, E elements of the mask per sample.
     """
     (x, block), (y, mask), (space,) = ins, outs, scratch
     samples, blocks = space.shape[0], space.shape[2]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnforge import Model
+from cnnforge.blocks.dropout import DropPath
 from cnnforge.config import read_model, validate_model
 from cnnforge.spec import ModelSpec
 
@@ -53,6 +54,7 @@ OTHERS = {
     "fast_cifar": (6_573_130, 379_261_952),
 }
 SIZES = PUBLISHED | OTHERS
+#: Lines of a file; the others may have 45.
 LONGEST = {"resnet50": 30, "densenet121": 40}
 
 
@@ -92,6 +94,12 @@ def test_its_name_counts_its_layers(name: str) -> None:
     assert len(layers) == (int(digits) if digits else 8)
 
 
+def test_deeper_blocks_of_efficientnet_are_left_out_more_often() -> None:
+    """Block i of 16, counted from 0, with 0.2 * i / 16, as in torchvision; a stage's first block has no shortcut."""
+    rates = [row.block.rate for row in model("efficientnet_b0").table if isinstance(row.block, DropPath)]
+    assert rates == pytest.approx([0.2 * i / 16 for i in (2, 4, 6, 7, 9, 10, 12, 13, 14)])
+
+
 SMALL = ["lenet1", "lenet4", "network_in_network", "resnet20", "resnet20_b", "resnet32", "fast_cifar"]
 
 
@@ -112,6 +120,10 @@ def test_a_small_net_takes_one_step(name: str) -> None:
     one_step(model(name))
 
 
-@pytest.mark.parametrize("name", ["resnet18"])
+LARGE = ["resnet18", "squeezenet1_1", "mobilenet_v2", "shufflenet_v1", "efficientnet_b0"]
+LONG = [pytest.param(name, marks=pytest.mark.slow) for name in ("googlenet", "densenet121")]
+
+
+@pytest.mark.parametrize("name", [*LARGE, *LONG])
 def test_a_large_net_takes_one_step_on_small_pictures(name: str) -> None:
     one_step(model(name).model_copy(update={"input": (64, 64, 3)}))

@@ -11,7 +11,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pyt
 COMPILE = $(BIN)/python -m compileall -q cnnforge
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-full lint check format ui bench clean
+.PHONY: help train test test-full lint check format docs ui bench clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: lint ## The same and the fast tests: before each commit
 format: $(VENV)/.installed-dev ## Put the code into its one format
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
+
+docs: $(VENV)/.installed ## Write the generated pages anew
+	@$(BIN)/python -m cnnforge.report.zoo > docs/zoo.md.new && mv docs/zoo.md.new docs/zoo.md
 
 ui: $(VENV)/.installed ## Open the MLflow UI on this machine
 	@$(BIN)/cnnforge ui

@@ -38,8 +38,9 @@ format: $(VENV)/.installed-dev ## Put the code into its one format
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 
-docs: $(VENV)/.installed ## Write the generated pages anew
+docs: $(VENV)/.installed ## Write the generated pages and the shown output anew
 	@$(BIN)/python -m cnnforge.report.zoo > docs/zoo.md.new && mv docs/zoo.md.new docs/zoo.md
+	@$(BIN)/python -m tests.docs.shown
 
 ui: $(VENV)/.installed ## Open the MLflow UI on this machine
 	@$(BIN)/cnnforge ui

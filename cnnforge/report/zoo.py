@@ -24,9 +24,9 @@ Networks that come with cnnforge, each a short file in [configs/model](../config
 - *sees*: the receptive field, the rows and columns of the input that one position of the last feature map depends on.
   *all*: squeeze-and-excite gates let every position depend on the whole picture.
 
-`cnnforge check model=NAME` prints a network layer by layer, `cnnforge train model=NAME data=…` trains it. Anything may be
-changed on the way, the input too: `model.input=[64,64,3] model.layers.output.units=10`. The networks come without trained
-weights.
+`cnnforge check model=NAME` prints a network layer by layer, `cnnforge train model=NAME data=…` trains it. Anything may
+be changed on the way, the input too: `model.input=[64,64,3] model.layers.output.units=10`. The networks come without
+trained weights.
 """
 _HEAD = ("model", "input", "parameters", "MACs", "layers", "sees", "published")
 _RIGHT = frozenset(_HEAD[2:5])
@@ -54,7 +54,7 @@ def _sees(model: ModelSpec) -> str:
     """The receptive field of the last rows that have more than one position; ``all`` behind a gate."""
     wide = [i for i, row in enumerate(model.table) if len(row.output) == 3 and row.output[:2] != (1, 1)]
     last = max(wide, default=0)
-    gated = any(row.block.is_global() for row in model.table[:last])
+    gated = any(row.output[:2] == (1, 1) for row in model.table[:last])
     return "all" if gated else by(model.table[last].field.size)
 
 

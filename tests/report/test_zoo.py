@@ -25,7 +25,9 @@ def test_receptive_fields_are_the_published_ones(name, size):
 
 
 def test_a_network_without_a_paper_and_one_with_gates(tmp_path):
-    (tmp_path / "mine10.yaml").write_text("# Mine.\nname: mine10\ninput: [4, 4, 1]\nlayers:\n  a: {type: fc, units: 2}\n")
+    (tmp_path / "mine10.yaml").write_text(
+        "# Mine.\nname: mine10\ninput: [4, 4, 1]\nlayers:\n  a: {type: fc, units: 2}\n"
+    )
     gated = """# Gated (Hu et al., CVPR 2018).
 name: mine9
 input: [4, 4, 2]

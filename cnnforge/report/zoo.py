@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 from cnnforge.config import read_model, validate_model
@@ -60,8 +61,8 @@ def _sees(model: ModelSpec) -> str:
 
 def _papers(text: str) -> list[str]:
     """The publications that a file's first comment names."""
-    comment = "".join(line for line in text.splitlines()[:2] if line.startswith("#"))
-    return _PAPER.findall(comment)
+    comment = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return _PAPER.findall("".join(comment))
 
 
 def _natural(name: str) -> list[str | int]:

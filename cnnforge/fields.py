@@ -7,19 +7,24 @@ Strict where pydantic would guess (``true`` is not 1, ``5.0`` is not 5), lenient
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Any, Union, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Union, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from pydantic.types import Strict
 
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+#: A number without its sign, where it is written as text.
+NUMBER_PATTERN = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
+_NUMBER = re.compile(rf"[+-]?{NUMBER_PATTERN}")
 
 
 class Spec(BaseModel):
     """Base of every config class: frozen, no extra keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    #: Required fields that may be left out where another has a value: ``{"filters": ("groups", "depthwise")}``.
+    excused: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
 
 def _number(value: Any) -> Any:
@@ -37,12 +42,33 @@ def tag(cls: type[Spec]) -> str:
     return str(get_args(cls.model_fields["type"].annotation)[0])
 
 
-def one_of(classes: Sequence[type[Spec]]) -> Any:
-    """A pydantic type that takes any of ``classes`` and tells them apart by ``type``.
+@dataclass(frozen=True, slots=True)
+class Short:
+    """Short forms of a union: ``he`` for ``{type: he}``, and for some types ``{constant: 0.1}``.
+
+    keys: (type, the field that its short form gives): ``("constant", "value")``
+    """
+
+    keys: tuple[tuple[str, str], ...] = ()
+
+    def __call__(self, value: Any) -> Any:
+        """The long form of ``value``, where it is a short one."""
+        if isinstance(value, str):
+            return {"type": value}
+        if isinstance(value, dict) and len(value) == 1 and "type" not in value:
+            ((key, inner),) = value.items()
+            if name := dict(self.keys).get(key):
+                return {"type": key, name: inner}
+        return value
+
+
+def one_of(classes: Sequence[type[Spec]], short: Short | None = None) -> Any:
+    """A pydantic type that takes any of ``classes``, in ``short`` forms too, and tells them apart by ``type``.
 
     A callable discriminator gives one error for a wrong block, not one per member of the union.
     """
-    return Annotated[Union[tuple(Annotated[c, Tag(tag(c))] for c in classes)], Discriminator(type_of)]  # noqa: UP007
+    union: Any = Annotated[Union[tuple(Annotated[c, Tag(tag(c))] for c in classes)], Discriminator(type_of)]  # noqa: UP007
+    return union if short is None else Annotated[union, BeforeValidator(short)]
 
 
 NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"

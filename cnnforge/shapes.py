@@ -7,8 +7,9 @@ size, a padding or a receptive field asks here, so each rule is written once.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, gcd, prod
 from typing import Literal
 
 from cnnforge.errors import ShapeError
@@ -40,6 +41,7 @@ class Window:
     kernel, stride, dilation: (height, width)
     pads:   (top, bottom, left, right), already resolved from ``same``/``valid``
     out:    (OH, OW)
+    transposed: the window slides over the output, and every input position adds to what lies under it
     """
 
     kernel: Pair
@@ -47,6 +49,11 @@ class Window:
     dilation: Pair
     pads: tuple[int, int, int, int]
     out: Pair
+    transposed: bool = False
+
+    def forward(self, size: Pair) -> Window:
+        """The window of the convolution that a transposed one over an input of ``size`` (H, W) is the gradient of."""
+        return replace(self, out=size, transposed=False)
 
     @property
     def extent(self) -> Pair:
@@ -120,38 +127,95 @@ def _does_not_fit(
     )
 
 
+def transposed_window(
+    size: Pair, kernel: Pair, stride: Pair, padding: Padding, dilation: Pair, output_padding: Pair
+) -> Window:
+    """Work out a transposed window over an input of ``size`` (H, W):
+    ``out = (size - 1)*stride - before - after + extent + output_padding``; ``same`` gives ``size * stride``.
+
+    A convolution with this window makes ``size`` of ``out``. Of the sizes for which that is true the formula gives the
+    smallest; ``output_padding`` adds rows and columns at the bottom and right, fewer than stride or dilation.
+    Raises ShapeError where nothing is left, and where output_padding says nothing or too much.
+    """
+    spans = extent(kernel[0], dilation[0]), extent(kernel[1], dilation[1])
+    if padding == "same":
+        if output_padding != (0, 0):
+            raise ShapeError(
+                "output_padding has no place beside padding: same",
+                why="same gives the input's size times the stride, whatever the kernel",
+                fix="leave output_padding out, or say the padding in numbers",
+            )
+        out = size[0] * stride[0], size[1] * stride[1]
+        pads = (*same_pads(out[0], spans[0], stride[0]), *same_pads(out[1], spans[1], stride[1]))
+        return Window(kernel, stride, dilation, pads, out, transposed=True)
+    for axis in (0, 1):
+        most = max(stride[axis], dilation[axis]) - 1
+        if output_padding[axis] > most:
+            raise ShapeError(
+                f"output_padding {output_padding[axis]} is too large",
+                why=f"it is not below stride {stride[axis]} or dilation {dilation[axis]}",
+                fix=f"output_padding of at most {most}",
+            )
+    pads = (0, 0, 0, 0) if padding == "valid" else (padding,) * 4 if isinstance(padding, int) else padding
+    full = tuple((size[i] - 1) * stride[i] + spans[i] + output_padding[i] for i in (0, 1))
+    out = full[0] - pads[0] - pads[1], full[1] - pads[2] - pads[3]
+    if min(out) < 1:
+        axis = 0 if out[0] < 1 else 1
+        before, after = pads[2 * axis], pads[2 * axis + 1]
+        raise ShapeError(
+            f"padding takes away all of a {full[0]}x{full[1]} output",
+            why=f"({size[axis]} - 1)*{stride[axis]} + {spans[axis] + output_padding[axis]} - {before} - {after} < 1",
+            fix=f"padding of at most {(full[axis] - 1) // 2}, or a larger kernel",
+        )
+    return Window(kernel, stride, dilation, pads, out, transposed=True)
+
+
 @dataclass(frozen=True, slots=True)
 class ReceptiveField:
     """What one output position sees of the input (Araujo et al., Distill 2019).
 
-    size:   (rows, columns) of the input that reach one output
+    size:   (rows, columns) of the input that reach one output, at most
     jump:   input rows/columns between two neighbouring outputs
     offset: input position of the first output's centre, in half pixels
+
+    Behind a transposed convolution neighbouring outputs may lie less than one of its inputs apart. What m + 1
+    neighbouring outputs see is then ``size + jump * floor((rest + ahead*m) / finer)`` rows: ``jump`` is between those
+    inputs, and outputs are ``jump * ahead / finer`` apart. Elsewhere ahead = finer = 1 and rest = 0.
     """
 
     size: Pair = (1, 1)
     jump: Pair = (1, 1)
-    offset: Pair = (1, 1)
+    offset: tuple[Fraction | int, Fraction | int] = (1, 1)
+    finer: Pair = (1, 1)
+    ahead: Pair = (1, 1)
+    rest: Pair = (0, 0)
 
     def through(self, w: Window) -> ReceptiveField:
-        """The receptive field after one more window."""
-        spans, before = w.extent, (w.pads[0], w.pads[2])
-        return ReceptiveField(
-            size=(self.size[0] + (spans[0] - 1) * self.jump[0], self.size[1] + (spans[1] - 1) * self.jump[1]),
-            jump=(self.jump[0] * w.stride[0], self.jump[1] * w.stride[1]),
-            offset=(
-                self.offset[0] + (spans[0] - 1 - 2 * before[0]) * self.jump[0],
-                self.offset[1] + (spans[1] - 1 - 2 * before[1]) * self.jump[1],
-            ),
-        )
+        """The receptive field after one more window.
+
+        A window of extent e over these outputs sees e of them, so ``size`` is the formula above with m = e - 1, and
+        from window to window m is multiplied by the stride.
+
+        Transposed: output o gets something from input i where o + before = stride*i + dilation*k for a position k of
+        the kernel, so m + 1 neighbouring outputs lie over the inputs from ceil((o + before - (e - 1)) / stride) to
+        floor((o + m + before) / stride): at most floor((m + e - 1) / stride) + 1 of them. Put in for the number of
+        inputs in the formula above, floor in floor, this is again of its form, with finer * stride for finer: exact
+        for ahead = 1, else a bound. Its centre o stands at (o + before - (e - 1)/2) / stride.
+        """
+        reach = w.extent[0] - 1, w.extent[1] - 1
+        before = w.pads[0], w.pads[2]
+        spacing = [Fraction(self.jump[i] * self.ahead[i], self.finer[i]) for i in (0, 1)]
+        if w.transposed:
+            moved = [(2 * before[i] - reach[i]) * spacing[i] / w.stride[i] for i in (0, 1)]
+            field = self._seen(reach, stride=(1, 1), split=w.stride)
+        else:
+            moved = [(reach[i] - 2 * before[i]) * spacing[i] for i in (0, 1)]
+            field = self._seen(reach, stride=w.stride, split=(1, 1))
+        return replace(field, offset=(self.offset[0] + moved[0], self.offset[1] + moved[1]))
 
     def whole(self, size: Pair) -> ReceptiveField:
         """The receptive field of a layer that reads every position of its (H, W) input."""
-        return ReceptiveField(
-            size=(self.size[0] + (size[0] - 1) * self.jump[0], self.size[1] + (size[1] - 1) * self.jump[1]),
-            jump=self.jump,
-            offset=self.offset,
-        )
+        return replace(self, size=self._seen((size[0] - 1, size[1] - 1), (1, 1), (1, 1)).size)
 
     def joined(self, others: Sequence[ReceptiveField]) -> ReceptiveField:
         """The smallest field that holds this one and ``others``, which see other parts for the same output position.
@@ -163,8 +227,23 @@ class ReceptiveField:
         fields = (self, *others)
         first = [min(f.offset[axis] - f.size[axis] + 1 for f in fields) for axis in (0, 1)]
         last = [max(f.offset[axis] + f.size[axis] - 1 for f in fields) for axis in (0, 1)]
-        return ReceptiveField(
-            size=((last[0] - first[0]) // 2 + 1, (last[1] - first[1]) // 2 + 1),
-            jump=self.jump,
-            offset=((first[0] + last[0]) // 2, (first[1] + last[1]) // 2),
+        return replace(
+            self,
+            size=(ceil(Fraction(last[0] - first[0], 2)) + 1, ceil(Fraction(last[1] - first[1], 2)) + 1),
+            offset=(Fraction(first[0] + last[0], 2), Fraction(first[1] + last[1], 2)),
         )
+
+    def _seen(self, reach: Pair, stride: Pair, split: Pair) -> ReceptiveField:
+        """See ``through``: ``reach`` more outputs at once, then steps of ``stride`` or of a ``split``-th."""
+        one, other = (self._axis(i, reach[i], stride[i], split[i]) for i in (0, 1))
+        size, jump, finer, ahead, rest = ((one[k], other[k]) for k in range(5))
+        return ReceptiveField(size, jump, self.offset, finer, ahead, rest)
+
+    def _axis(self, i: int, reach: int, stride: int, split: int) -> tuple[int, int, int, int, int]:
+        """(size, jump, finer, ahead, rest) of axis ``i``, in lowest terms."""
+        finer, ahead = self.finer[i] * split, self.ahead[i] * stride
+        more, rest = divmod(self.rest[i] * split + self.ahead[i] * reach, finer)
+        size, jump, shared = self.size[i] + self.jump[i] * more, self.jump[i], gcd(ahead, finer)
+        if shared == finer:
+            return size, jump * (ahead // finer), 1, 1, 0
+        return size, jump, finer // shared, ahead // shared, rest // shared

@@ -42,6 +42,24 @@ def convs(draw):
 
 
 @st.composite
+def transposed_convs(draw):
+    padding, stride = draw(PADDINGS), draw(st.integers(1, 3))
+    return {
+        "type": "conv_transpose",
+        "filters": draw(st.sampled_from([2, 4])),
+        "kernel": draw(sizes(1, 3)),
+        "stride": stride,
+        "padding": padding,
+        "output_padding": 0 if padding == "same" else draw(st.integers(0, stride - 1)),
+        "dilation": draw(st.sampled_from([1, 1, 2])),
+        "groups": draw(st.sampled_from([1, 1, 2])),
+        "flip": draw(st.booleans()),
+        "bias": draw(st.booleans()),
+        "activation": draw(st.sampled_from(ENDINGS)),
+    }
+
+
+@st.composite
 def pools(draw):
     return {
         "type": "pool",
@@ -76,6 +94,7 @@ ANYWHERE = (
 )
 SPATIAL = (
     convs()
+    | transposed_convs()
     | pools()
     | st.fixed_dictionaries({"type": st.just("spatial_dropout"), "rate": st.sampled_from([0.0, 0.5])})
     | st.fixed_dictionaries({"type": st.just("lrn"), "size": st.integers(1, 6), "alpha": st.sampled_from([1e-4, 1.0])})
@@ -108,22 +127,57 @@ LAST = st.sampled_from(
 )
 
 
+def _named(blocks):
+    return {f"{block['type']}{i}": block for i, block in enumerate(blocks, start=1)}
+
+
 @st.composite
-def models(draw, smooth: bool = False) -> ModelSpec:
-    """A valid ModelSpec. ``smooth``: without kinks and ties, where differences say nothing about gradients."""
-    layers = draw(st.lists(SPATIAL, max_size=4)) + draw(HEADS)
+def composites(draw):
+    """A composite block of a few others, in which shapes may or may not agree."""
+    inside = st.lists(SPATIAL, min_size=1, max_size=2)
+    kind = draw(st.sampled_from(["sequence", "residual", "branches", "shuffle"]))
+    if kind == "shuffle":
+        return {"type": "channel_shuffle", "groups": draw(st.integers(1, 2))}
+    if kind == "sequence":
+        return {"type": "sequence", "layers": _named(draw(inside))}
+    activation = draw(st.sampled_from(ENDINGS))
+    if kind == "residual":
+        shortcut = draw(st.sampled_from(["auto", "auto", "projection", "pad"]))
+        return {"type": "residual", "layers": _named(draw(inside)), "shortcut": shortcut, "activation": activation}
+    merge = draw(st.sampled_from(["concat", "concat", "add", "multiply"]))
+    ways = draw(st.lists(inside, min_size=1, max_size=2))
+    branches = {"x": {}} | {f"b{i}": _named(way) for i, way in enumerate(ways)}
+    return {"type": "branches", "branches": branches, "merge": merge, "activation": activation}
+
+
+def _smooth(block) -> None:
+    """Take out what has kinks, within composite blocks too."""
+    if block.get("activation") in KINKED:
+        block["activation"] = "silu"
+    if block.get("function") in KINKED:
+        block["function"] = "gelu"
+        block.pop("alpha", None)
+    for layers in (block.get("layers", {}), *block.get("branches", {}).values()):
+        for inner in layers.values():
+            _smooth(inner)
+
+
+@st.composite
+def models(draw, smooth: bool = False, nested: bool = True) -> ModelSpec:
+    """A valid ModelSpec.
+
+    smooth: without kinks and ties, where differences say nothing about gradients
+    nested: with composite blocks
+    """
+    layers = draw(st.lists(SPATIAL | composites() if nested else SPATIAL, max_size=4)) + draw(HEADS)
     layers += [*draw(st.lists(FC | ANYWHERE, max_size=2)), draw(LAST)]
     if smooth:
         for block in layers:
-            if block.get("activation") in KINKED:
-                block["activation"] = "silu"
-            if block.get("function") in KINKED:
-                block["function"] = "gelu"
-                block.pop("alpha", None)
+            _smooth(block)
     tree = {
         "name": "made",
         "input": [draw(st.integers(3, 8)), draw(st.integers(3, 8)), draw(st.sampled_from([1, 2, 4]))],
-        "layers": {f"{block['type']}{i}": block for i, block in enumerate(layers, start=1)},
+        "layers": _named(layers),
     }
     spec = ModelSpec.model_validate(tree)
     try:

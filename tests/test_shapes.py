@@ -1,11 +1,23 @@
 """Window arithmetic: against counting windows one by one, and the numbers that the course works out by hand."""
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cnnforge.errors import ShapeError
-from cnnforge.shapes import ReceptiveField, count, extent, pair, same_pads, window, window_out
+from cnnforge.shapes import (
+    ReceptiveField,
+    Window,
+    count,
+    extent,
+    pair,
+    same_pads,
+    transposed_window,
+    window,
+    window_out,
+)  # fmt: skip
 
 small = st.integers(1, 12)
 sides = st.integers(0, 4)
@@ -150,6 +162,47 @@ class TestReceptiveField:
         assert field.jump[0] == min(second) - min(first)
         assert field.offset[0] == max(first) + min(first) + 1  # its centre, in half pixels
         assert field.size[0] == field.size[1]
+
+    @given(st.lists(st.tuples(st.booleans(), *[st.integers(1, 3)] * 3, st.integers(0, 2)), min_size=1, max_size=4))
+    def test_transposed_windows(self, layers):
+        """Against following outputs back: never less, and no more where no stride skips outputs behind one."""
+        field, windows, exact = ReceptiveField(), [], True
+        for turned, kernel, stride, dilation, padding in layers:
+            # Of holes between taps, or strides behind a split, the formula does not say which outputs they spare.
+            exact &= not field.finer > (1, 1) or (stride == 1 and dilation == 1)
+            exact &= not turned or dilation == 1
+            shape = ((kernel,) * 2, (stride,) * 2, (dilation,) * 2, (padding,) * 4, (1, 1))
+            windows.append(Window(*shape, transposed=turned))
+            field = field.through(windows[-1])
+
+        def reached(output):
+            seen = {output}
+            for w in reversed(windows):
+                taps = [(k * w.dilation[0], s) for k in range(w.kernel[0]) for s in seen]
+                if w.transposed:
+                    inputs = [divmod(s + w.pads[0] - k, w.stride[0]) for k, s in taps]
+                    seen = {i for i, off in inputs if off == 0}
+                else:
+                    seen = {s * w.stride[0] + k - w.pads[0] for k, s in taps}
+            return max(seen) - min(seen) + 1 if seen else 0
+
+        widest = max(reached(output) for output in range(100, 190))
+        assert field.size[0] >= widest
+        assert field.size[0] == widest or not exact
+
+    def test_up_again(self):
+        """A decoder as in U-Net: half the size, double it, look around."""
+        down = ReceptiveField().through(window((8, 8), (2, 2), (2, 2), "valid"))
+        up = down.through(transposed_window((4, 4), (2, 2), (2, 2), "valid", (1, 1), (0, 0)))
+        assert (down.size, up.size) == ((2, 2), (2, 2))
+        assert up.through(window((8, 8), (3, 3), (1, 1), "same")).size == (4, 4)
+        again = up.through(window((8, 8), (2, 2), (2, 2), "valid"))
+        assert (again.jump, again.finer) == ((2, 2), (1, 1))
+
+    def test_the_centre_behind_a_transposed_window(self):
+        # Four outputs per input at kernel = stride = 4: the first one's centre lies 3/8 of a pixel before the input's.
+        field = ReceptiveField().through(transposed_window((4, 4), (4, 4), (4, 4), "valid", (1, 1), (0, 0)))
+        assert field.offset == (Fraction(1, 4), Fraction(1, 4))
 
     def test_a_layer_that_sees_everything_sees_the_whole_input(self):
         field = ReceptiveField().through(window((8, 9), (3, 3), (1, 1), "valid"))

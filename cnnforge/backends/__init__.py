@@ -27,9 +27,9 @@ def resolve(name: str) -> str:
 def capabilities_of(name: str) -> Capabilities:
     """What a backend can do, without importing NumPy or touching a device."""
     resolve(name)
-    from cnnforge.backends.numpy.capabilities import CAPABILITIES
+    from cnnforge.backends.numpy.capabilities import capabilities
 
-    return CAPABILITIES
+    return capabilities()
 
 
 def create(name: str, threads: int | None = None) -> Backend:

@@ -47,6 +47,7 @@ class Activation(WeightedBlock):
 
     ``prelu`` (He et al., ICCV 2015) learns its slope below 0, one per channel: ``alpha: (C,)``.
 
+    function: which one
     alpha: slope of leaky_relu below 0 (0.01), where elu saturates (1.0), prelu's slope to begin with (0.25)
     approximate: ``tanh`` takes gelu's published approximation (Hendrycks and Gimpel 2016) instead of the error function
     """

@@ -4,43 +4,31 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cnnforge.blocks.activation import Ending, apply
-from cnnforge.blocks.base import Param, WeightedBlock
-from cnnforge.fields import Fraction, PositiveFloat
-from cnnforge.init import Ones, Zeros
+from cnnforge.blocks.norm import Norm
+from cnnforge.fields import Fraction
 from cnnforge.ir.graph import Graph, Value
 from cnnforge.shapes import Shape
 
 
-class BatchNorm(WeightedBlock):
+class BatchNorm(Norm):
     """y = gamma * (x - mean) / sqrt(var + epsilon) + beta, per channel (Ioffe and Szegedy, ICML 2015).
 
     x: (H, W, C) or (F,) -> the same shape. In training, mean and (biased) variance are the batch's, over N, H and W;
     otherwise the running ones. ``momentum`` is the share of the running statistic that is kept at each step (Keras's
     meaning; PyTorch's is 1 minus it); the running variance is the unbiased one, as in PyTorch.
+
+    epsilon: keeps the divisor above 0
+    momentum: the share of the running statistic that is kept
+    activation: what the result goes through
     """
 
     type: Literal["batch_norm"]
-    epsilon: PositiveFloat = 1e-5
     momentum: Fraction = 0.9
-    activation: Ending = "none"
-
-    def output(self, x: Shape) -> Shape:
-        return x
-
-    def params(self, x: Shape) -> dict[str, Param]:
-        return {"gamma": Param((x[-1],), Ones(type="ones")), "beta": Param((x[-1],), Zeros(type="zeros"))}
 
     def state(self, x: Shape) -> dict[str, tuple[Shape, float]]:
         return {"mean": ((x[-1],), 0.0), "var": ((x[-1],), 1.0)}
 
-    def outline(self, x: Shape) -> str:
-        return self.activation if self.activation != "none" else ""
-
-    def lower(self, g: Graph, x: Value) -> Value:
-        return apply(g, self._normalised(g, x), self.activation)
-
-    def _normalised(self, g: Graph, x: Value) -> Value:
+    def normalised(self, g: Graph, x: Value) -> Value:
         p = self.declare(g, x)
         shape = g.sample_shape(x)
         if not g.training:

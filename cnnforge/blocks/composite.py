@@ -13,10 +13,10 @@ from pydantic import Field
 
 from cnnforge.blocks.activation import Ending, apply
 from cnnforge.blocks.base import Block
-from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.blocks.conv import Conv
 from cnnforge.blocks.fc import Fc
 from cnnforge.blocks.merge import Mode, ShortcutPad, merge, merged_shape
+from cnnforge.blocks.norm import Norm
 from cnnforge.errors import ShapeError
 from cnnforge.fields import InnerName, Name, NonNegativeInt
 from cnnforge.ir.graph import Graph, Value
@@ -24,9 +24,6 @@ from cnnforge.shapes import UNKNOWN_SIZE, Pair, Shape
 
 if TYPE_CHECKING:
     AnyBlock = Block
-
-#: Blocks that normalise: what a body ends with, its projection ends with too.
-NORMS: tuple[type[Block], ...] = (BatchNorm,)
 
 
 class Output(Protocol):
@@ -122,13 +119,13 @@ class Residual(Composite):
 
     def _projected(self, at: Arrangement[T], x: T, shape: Shape) -> T:
         norm = _last(self.layers)
-        bias = not isinstance(norm, NORMS)
+        bias = not isinstance(norm, Norm)
         if len(shape) == len(x.shape) == 1:
             y = at.layer("shortcut", Fc(type="fc", units=shape[0], bias=bias), x)
         else:
             stride = _stride(x.shape, shape)
             y = at.layer("shortcut", Conv(type="conv", filters=shape[-1], kernel=1, stride=stride, bias=bias), x)
-        if isinstance(norm, NORMS):
+        if isinstance(norm, Norm):
             plain = norm.model_copy(update={"activation": "none", "after": None, "input": None})
             y = at.layer("shortcut_norm", plain, y)
         return y

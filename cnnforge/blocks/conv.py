@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -45,10 +45,22 @@ class Conv(WeightedBlock):
     ``w: (KH, KW, C/groups, F)``, ``b: (F,)``. This is cross-correlation, as everywhere in the field;
     ``flip: true`` turns the kernel by 180 degrees, which makes it the textbook's convolution.
 
+    filters: number of output channels
+    kernel: height and width of the window
+    stride: how far the window moves at a time
+    padding: ``valid`` none; ``same`` keeps ceil(size / stride), the odd row or column at the end; else a width for all
+        sides, or (top, bottom, left, right)
+    dilation: distance between the kernel's taps
     groups: how many parts the channels fall into, each with its own filters (Krizhevsky et al., 2012); ``depthwise``
         gives every input channel its own (Chollet, CVPR 2017), and ``filters`` may then be left out: one per channel
+    flip: turn the kernel by 180 degrees
+    bias: add one number per filter
+    activation: what the result goes through
+    init: how the weights begin; He's scale before a rectifier, Glorot's otherwise
+    bias_init: how the bias begins
     """
 
+    excused: ClassVar[Mapping[str, tuple[str, str]]] = {"filters": ("groups", "depthwise")}
     type: Literal["conv"]
     filters: PositiveInt | None
     kernel: Size

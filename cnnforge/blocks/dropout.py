@@ -16,6 +16,8 @@ class _Drop(Block):
 
     Which values go is a pure function of the seed, the block's type, the layer's name, the step, the sample's global
     index and the mask's element.
+
+    rate: the share that is zeroed
     """
 
     rate: Fraction = 0.5

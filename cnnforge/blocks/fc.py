@@ -25,7 +25,14 @@ class Flatten(Block):
 
 
 class Fc(WeightedBlock):
-    """y = x w + b, activation.  x: (in,) -> (units,);  ``w: (in, units)``, ``b: (units,)``."""
+    """y = x w + b, activation.  x: (in,) -> (units,);  ``w: (in, units)``, ``b: (units,)``.
+
+    units: number of outputs
+    bias: add one number per unit
+    activation: what the result goes through
+    init: how the weights begin; He's scale before a rectifier, Glorot's otherwise
+    bias_init: how the bias begins
+    """
 
     type: Literal["fc"]
     units: PositiveInt

@@ -16,6 +16,11 @@ class Lrn(Block):
     x: (H, W, C) -> the same shape. Of channel c the sum goes from c - size//2 to c + (size - 1)//2; what lies outside
     counts as 0. ``alpha`` is divided by ``size`` as in PyTorch and Caffe; the paper's own formula does not do that, so
     its alpha of 1e-4 over 5 channels is 5e-4 here.
+
+    size: neighbouring channels in the sum
+    alpha: weight of the sum
+    beta: power of the divisor
+    k: what is added to the sum, so that nothing is divided by 0
     """
 
     type: Literal["lrn"]

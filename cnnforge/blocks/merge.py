@@ -68,6 +68,7 @@ class Merge(Block):
     concat: (H, W, C1), (H, W, C2), … -> (H, W, C1 + C2 + …);  add: (H, W, C), … -> (H, W, C);
     multiply: as add, or with (1, 1, C), which scales whole channels.
 
+    mode: how they become one
     inputs: the layers to merge, by name; ``input`` is the model's own input
     activation: what the sum, product or row of channels goes through
     """

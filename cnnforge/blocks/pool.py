@@ -28,6 +28,9 @@ def _emit(g: Graph, x: Value, y: Shape, mode: Mode, win: Window, count_include_p
 class Pool(Block):
     """Max or average over windows.  x: (H, W, C) -> (OH, OW, C).
 
+    kernel: height and width of the window
+    padding: as of conv; nothing in it is ever the largest
+    mode: the largest or the mean value of each window
     stride: the kernel's size where not given, so that windows do not overlap
     ceil_mode: round the output size up instead of down
     count_include_pad: whether zeros of the padding count in an average
@@ -66,7 +69,10 @@ class Pool(Block):
 
 
 class GlobalPool(Block):
-    """Max or average over the whole height and width.  x: (H, W, C) -> (1, 1, C)  (Lin et al., ICLR 2014)."""
+    """Max or average over the whole height and width.  x: (H, W, C) -> (1, 1, C)  (Lin et al., ICLR 2014).
+
+    mode: the largest or the mean value of each channel
+    """
 
     type: Literal["global_pool"]
     mode: Mode = "average"

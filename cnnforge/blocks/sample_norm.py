@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-from cnnforge.blocks.base import Param, WeightedBlock
+from cnnforge.blocks.norm import Norm
 from cnnforge.errors import ShapeError
-from cnnforge.fields import PositiveFloat, PositiveInt
-from cnnforge.init import Ones, Zeros
+from cnnforge.fields import PositiveInt
 from cnnforge.ir.graph import Graph, Value
 from cnnforge.shapes import Shape
 
 
-class _SampleNorm(WeightedBlock):
-    """What both have: a scale and a shift per channel, the same in training and inference."""
-
-    epsilon: PositiveFloat = 1e-5
-
-    def output(self, x: Shape) -> Shape:
-        return x
-
-    def params(self, x: Shape) -> dict[str, Param]:
-        return {"gamma": Param((x[-1],), Ones(type="ones")), "beta": Param((x[-1],), Zeros(type="zeros"))}
-
-
-class GroupNorm(_SampleNorm):
+class GroupNorm(Norm):
     """y = gamma * (x - mean) / sqrt(var + epsilon) + beta, gamma and beta per channel (Wu and He, ECCV 2018).
 
     x: (H, W, C) or (F,) -> the same shape. The channels fall into ``groups`` of neighbours; mean and (biased) variance
     are of one sample's group, over height, width and the group's channels. ``groups: 1`` is layer normalisation over
     the whole sample, as the paper on pictures has it; ``layer_norm`` is the other form.
+
+    groups: parts of the channels, each with a mean and a variance of its own
     """
 
     type: Literal["group_norm"]
@@ -46,9 +35,10 @@ class GroupNorm(_SampleNorm):
         return x
 
     def outline(self, x: Shape) -> str:
-        return f"groups {self.groups}"
+        ending = super().outline(x)
+        return f"groups {self.groups}" + (f", {ending}" if ending else "")
 
-    def lower(self, g: Graph, x: Value) -> Value:
+    def normalised(self, g: Graph, x: Value) -> Value:
         p = self.declare(g, x)
         y = g.act("group_norm", g.sample_shape(x))
         mean, inverse = (g.act(f"group_norm.{s}", (self.groups,)) for s in ("mean", "inverse"))
@@ -57,7 +47,7 @@ class GroupNorm(_SampleNorm):
         return y
 
 
-class LayerNorm(_SampleNorm):
+class LayerNorm(Norm):
     """y = gamma * (x - mean) / sqrt(var + epsilon) + beta, gamma and beta per channel (Ba, Kiros and Hinton, 2016).
 
     x: (H, W, C) or (F,) -> the same shape. Mean and (biased) variance are over the channels of one position, as in
@@ -66,7 +56,7 @@ class LayerNorm(_SampleNorm):
 
     type: Literal["layer_norm"]
 
-    def lower(self, g: Graph, x: Value) -> Value:
+    def normalised(self, g: Graph, x: Value) -> Value:
         p = self.declare(g, x)
         shape = g.sample_shape(x)
         y = g.act("layer_norm", shape)

@@ -35,6 +35,7 @@ COMMANDS = {
     "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
     "sync": Command("send to MLflow what could not be sent while training"),
     "ui": Command("look at the runs in MLflow's pages"),
+    "schema": Command("print what configs may say as JSON Schema, for editors"),
 }
 
 _OVERRIDES = """overrides change the config, in any order and mixed with flags:
@@ -102,7 +103,16 @@ def _run(arguments: list[str]) -> int:
 
     command = import_module(f"cnnforge.cli.{name}")
     args = _parse(name, command, rest)
-    return 0 if args is None else int(command.run(args))
+    code = 0 if args is None else int(command.run(args))
+    _say_what_is_broken()
+    return code
+
+
+def _say_what_is_broken() -> None:
+    """Plugins that could not be used harm nobody who does not name them, but somebody installed them."""
+    if plugins := sys.modules.get("cnnforge.plugins"):
+        for error in plugins.broken():
+            print(f"note: {error.what}: {error.why}", file=sys.stderr)
 
 
 def _parse(name: str, command: ModuleType, rest: list[str]) -> argparse.Namespace | None:

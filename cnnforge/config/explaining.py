@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails, PydanticUndefined
 
+from cnnforge import plugins
 from cnnforge.config import schema
 from cnnforge.config.scalars import misread, read
 from cnnforge.errors import ConfigError, Path, closest, dotted, suggest
@@ -196,6 +197,8 @@ def _wrong_type(c: _Complaint, templates: Sequence[str]) -> ConfigError:
     if c.error["type"] == "union_tag_invalid":
         name = str(c.error["ctx"]["tag"])
         path = (*c.path, "type") if isinstance(c.written, Mapping) and "type" in c.written else c.path
+        if unusable := plugins.broken(name):
+            return ConfigError(_say(subject, unusable[0].what), path=path, why=unusable[0].why, fix=unusable[0].fix)
         return ConfigError(_say(subject, f"unknown type '{name}'"), path=path, why=why,
                            fix=suggest(name, options) or f"one of {', '.join(options)}")  # fmt: skip
     if isinstance(value, Mapping) and "type" in value:

@@ -131,7 +131,7 @@ def _noun(kind: Any, several: bool = False) -> str:
     if get_origin(inner) is tuple:
         return f"{'lists' if several else 'a list'} of {_length(inner)}{_noun(get_args(inner)[0], several=True)}"
     if get_origin(inner) is dict:
-        return "a mapping of names to layers"
+        return _mapping(get_args(inner)[1])
     if get_origin(inner) in (Literal, Union, UnionType):
         return describe(kind).removeprefix("one of ")
     if inner is bool:
@@ -145,6 +145,18 @@ def _noun(kind: Any, several: bool = False) -> str:
     if "gt" in limits:
         return f"{noun} above {limits['gt']:g}"
     return f"{noun} of {limits['ge']:g} or more" if "ge" in limits else noun
+
+
+def _mapping(kind: Any) -> str:
+    """A mapping in words, by the type of its values."""
+    inner = bare(kind)
+    if inner is Any:
+        return "a mapping"
+    if is_spec(inner):
+        return f"a mapping of names to {inner.__name__.lower()}s"
+    if get_origin(inner) is dict:
+        return "a mapping of names to mappings of layers"
+    return "a mapping of names to texts" if inner is str else "a mapping of names to layers"
 
 
 def _limits(kind: Any) -> dict[str, Any]:

@@ -6,11 +6,9 @@ as they were.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-from pydantic import BeforeValidator
-
-from cnnforge.fields import one_of
+from cnnforge.fields import Short, one_of
 from cnnforge.init.base import Init
 from cnnforge.init.constant import Constant, Ones, Zeros
 from cnnforge.init.filter import FILTERS, Filter
@@ -31,20 +29,10 @@ __all__ = [
 ]
 
 
-def _short(value: Any) -> Any:
-    """``he`` -> ``{type: he}``; ``{constant: 0.1}`` -> ``{type: constant, value: 0.1}``; likewise ``filter``."""
-    if isinstance(value, str):
-        return {"type": value}
-    if isinstance(value, dict) and len(value) == 1 and "type" not in value:
-        ((key, inner),) = value.items()
-        if field := {"constant": "value", "filter": "name"}.get(key):
-            return {"type": key, field: inner}
-    return value
-
-
 if TYPE_CHECKING:
     AnyInit = Init
 else:
-    AnyInit = Annotated[
-        one_of((He, HeUniform, Glorot, GlorotNormal, Zeros, Ones, Constant, Filter)), BeforeValidator(_short)
-    ]
+    AnyInit = one_of(
+        (He, HeUniform, Glorot, GlorotNormal, Zeros, Ones, Constant, Filter),
+        Short((("constant", "value"), ("filter", "name"))),
+    )

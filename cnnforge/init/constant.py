@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Constant(Init):
-    """Every weight is ``value``."""
+    """Every weight is the same number. Short: ``{constant: 0.1}``.
+
+    value: the number
+    """
 
     type: Literal["constant"]
     value: Float

@@ -26,7 +26,10 @@ FilterName = Literal[
 
 
 class Filter(Init):
-    """A named 3x3 filter in every channel; a list names one per output filter."""
+    """A named 3x3 filter in every channel; a list names one per output filter. Short: ``{filter: sobel_vertical}``.
+
+    name: of the filter
+    """
 
     type: Literal["filter"]
     name: FilterName | tuple[FilterName, ...]

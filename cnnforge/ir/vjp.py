@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cnnforge import plugins
+from cnnforge.errors import ConfigError
 from cnnforge.ir.graph import Graph, Node, Value
+from cnnforge.ir.op import added_ops
 
 Wants = Callable[[Value], bool]
 Grads = tuple[Value | None, ...]
@@ -48,6 +51,14 @@ def _conv2d(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     (x, w), dy = n.ins, _one(dys)
     dw = _grad(g, "conv2d_dw", w, x, dy, **n.attrs) if wants(w) else None
     return (_grad(g, "conv2d_dx", x, dy, w, **n.attrs) if wants(x) else None), dw
+
+
+@rule("conv2d_dx")
+def _conv2d_dx(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    """Of a transposed convolution, which is a convolution's gradient used forward: x there is what dy is here."""
+    (x, w), dy = n.ins, _one(dys)
+    dw = _grad(g, "conv2d_dw", w, dy, x, **n.attrs) if wants(w) else None
+    return (_grad(g, "conv2d", x, dy, w, **n.attrs) if wants(x) else None), dw
 
 
 @rule("matmul")
@@ -176,6 +187,20 @@ def _loss(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return (_grad(g, f"{n.op}_dz", z, z, labels) if wants(z) else None), None
 
 
+def _rule_of(n: Node) -> Rule:
+    """The backward rule of a node's op. Raises ConfigError where an installed package's op has none."""
+    if n.op in RULES:
+        return RULES[n.op]
+    op = added_ops().get(n.op)
+    if unusable := plugins.broken(n.op):
+        raise unusable[0]
+    if op is None or op.rule is None:
+        why = "something before it learns, and its gradient goes through this op"
+        fix = "the package that adds the op needs a rule for it in cnnforge.ops, or trainable: false before it"
+        raise ConfigError(f"op {n.op} has no backward rule", path=n.path, why=why, fix=fix)
+    return op.rule
+
+
 def _one(dys: Grads) -> Value:
     dy = dys[0]
     assert dy is not None
@@ -205,7 +230,7 @@ def backward(g: Graph, loss: Node) -> None:
         if n is not loss and all(grads.get(v) is None for v in n.outs):
             continue
         g.path = n.path
-        results = RULES[n.op](g, n, tuple(grads.get(v) for v in n.outs), reached.__contains__)
+        results = _rule_of(n)(g, n, tuple(grads.get(v) for v in n.outs), reached.__contains__)
         for v, dv in zip(n.ins, results, strict=True):
             if dv is None:
                 continue

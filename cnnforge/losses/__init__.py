@@ -1,12 +1,14 @@
-"""The loss catalogue. Unless stated, the loss follows the last activation."""
+"""The loss catalogue, put together with what installed packages add when it is first asked for.
+
+Unless stated, the loss follows the last activation.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BeforeValidator
-
-from cnnforge.fields import one_of, tag
+from cnnforge import plugins
+from cnnforge.fields import Short, one_of, tag
 from cnnforge.losses.base import Loss
 from cnnforge.losses.cross_entropy import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from cnnforge.losses.mse import Mse
@@ -15,18 +17,19 @@ __all__ = ["LOSSES", "AnyLoss", "Loss", "default_loss"]
 
 _CLASSES: tuple[type[Loss], ...] = (SoftmaxCrossEntropy, SigmoidCrossEntropy, Mse)
 
-#: Loss classes by the name that YAML gives them.
-LOSSES = {tag(cls): cls for cls in _CLASSES}
-
-
-def _short(value: Any) -> Any:
-    return {"type": value} if isinstance(value, str) else value
-
-
 if TYPE_CHECKING:
     AnyLoss = Loss
-else:
-    AnyLoss = Annotated[one_of(_CLASSES), BeforeValidator(_short)]
+    #: Loss classes by the name that YAML gives them.
+    LOSSES: dict[str, type[Loss]]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("AnyLoss", "LOSSES"):
+        raise AttributeError(f"module 'cnnforge.losses' has no attribute {name!r}")
+    classes = (*_CLASSES, *plugins.classes(plugins.LOSSES, Loss, [tag(cls) for cls in _CLASSES]))
+    found = {"AnyLoss": one_of(classes, Short()), "LOSSES": {tag(cls): cls for cls in classes}}
+    globals().update(found)
+    return found[name]
 
 
 def default_loss(last_activation: str) -> Loss:

@@ -9,7 +9,11 @@ from cnnforge.optim.base import Optimizer
 
 
 class _Moments(Optimizer):
-    """What Adam and AdamW have in common: two running moments and their bias corrections."""
+    """What Adam and AdamW have in common: two running moments and their bias corrections.
+
+    betas: the shares of the running mean and of the running mean square that are kept
+    epsilon: keeps the divisor above 0
+    """
 
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     epsilon: PositiveFloat = 1e-8

@@ -10,6 +10,9 @@ class Optimizer(Spec):
     """Base of every optimizer.
 
     Every update reads the gradient *sums* over the batch and scales them once by 1/n (``inv_n`` in the step block).
+
+    lr: the learning rate, which the schedule multiplies
+    weight_decay: how strongly weights are pulled towards 0
     """
 
     type: str

@@ -12,6 +12,10 @@ class Rmsprop(Optimizer):
     """s = alpha * s + (1 - alpha) * g^2;  p -= lr * v, v = momentum * v + g / (sqrt(s) + epsilon).
 
     Tieleman and Hinton, Coursera lecture 6.5 (2012); epsilon outside the root, as in PyTorch. Weight decay is coupled.
+
+    alpha: the share of the running mean square that is kept
+    epsilon: keeps the divisor above 0
+    momentum: the share of the last step that carries on into this one
     """
 
     type: Literal["rmsprop"]

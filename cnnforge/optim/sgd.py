@@ -15,6 +15,9 @@ class Sgd(Optimizer):
 
     Momentum as in PyTorch (Sutskever et al., ICML 2013, with the learning rate outside the velocity). Weight decay is
     coupled: it goes through the momentum.
+
+    momentum: the share of the last step that carries on into this one
+    nesterov: look at the slope where the step will lead; needs a momentum
     """
 
     type: Literal["sgd"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cnnforge.ir.graph import Value
+from cnnforge.ir.op import Op
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +41,19 @@ class Capabilities:
     tails: frozenset[str]
     scratch: ScratchRule
     inplace: Mapping[str, int] = field(default_factory=dict)
+
+    def extended(self, added: Mapping[str, Op]) -> Capabilities:
+        """The same with the ops of installed packages."""
+        if not added:
+            return self
+
+        def scratch(
+            op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]
+        ) -> tuple[Scratch, ...]:
+            if op not in added:
+                return self.scratch(op, ins, outs, attrs)
+            rule = added[op].scratch
+            return rule(ins, outs, attrs) if rule else ()
+
+        taken = {name: op.inplace for name, op in added.items() if op.inplace is not None}
+        return replace(self, ops=self.ops | added.keys(), inplace={**self.inplace, **taken}, scratch=scratch)

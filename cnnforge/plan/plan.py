@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cnnforge import plugins
 from cnnforge.errors import BackendError, Path
 from cnnforge.ir.graph import Graph, Node, Parameter, Phase, Value
 from cnnforge.plan.arena import Request, aligned, lower_bound, place
@@ -115,12 +116,18 @@ def require_precision(capabilities: Capabilities, dtype: str) -> None:
 def _can_run(g: Graph, capabilities: Capabilities) -> None:
     require_precision(capabilities, g.dtype)
     missing = sorted({n.op for n in g.nodes} - capabilities.ops)
+    for op in missing:
+        if unusable := plugins.broken(op):
+            raise unusable[0]
     if missing:
+        shipped = capabilities.name == "numpy"
         raise BackendError(
             f"backend {capabilities.name} has no kernel for {', '.join(missing)}",
             where="trainer.backend",
             why="every op of a plan needs a kernel",
-            fix="trainer.backend=numpy, which has them all",
+            fix="an entry point in cnnforge.ops from the package that adds it"
+            if shipped
+            else "trainer.backend=numpy, which has them all",
         )
 
 

@@ -10,7 +10,10 @@ from cnnforge.schedules.base import Schedule
 
 
 class CosineSchedule(Schedule):
-    """From 1 at the first step to ``floor`` after the last (Loshchilov and Hutter, ICLR 2017, without restarts)."""
+    """From 1 at the first step to ``floor`` after the last (Loshchilov and Hutter, ICLR 2017, without restarts).
+
+    floor: the share of the learning rate that is left at the end
+    """
 
     type: Literal["cosine"]
     floor: Fraction = 0.0

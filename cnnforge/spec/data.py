@@ -86,6 +86,7 @@ class SyntheticData(DataSpec):
     """``synthetic``: blurred class patterns plus noise, made on the spot: for tests and timing, not for learning.
 
     samples: training samples;  test_samples: the same for the test
+    classes: number of classes
     size:    (height, width, channels), the model's input where not given
     noise:   deviation of the noise beside patterns of deviation 1
     """

@@ -51,14 +51,28 @@ class TrackingSpec(Spec):
 
 
 class RunFolderSpec(Spec):
-    """``run:`` the run's name (the model's and data's where not given) and the folder that holds all runs."""
+    """``run:`` where a run's results are.
+
+    name: the run's; the model's and data's where not given
+    dir: the folder that holds all runs
+    """
 
     name: Name | None = None
     dir: str = "runs"
 
 
 class RunSpec(Spec):
-    """Everything one run says."""
+    """Everything one run says.
+
+    model: the network
+    data: which samples, and what to do with them
+    optimizer: how the weights follow their gradients
+    schedule: how the learning rate changes over the run
+    trainer: how long, in what pieces, on what
+    tracking: where results go beside the run folder
+    run: its name and folder
+    seed: decides the first weights, the shuffling and dropout
+    """
 
     model: ModelSpec
     data: AnyData = Field(default_factory=lambda: DigitsData(type="digits"))

@@ -36,9 +36,10 @@ def test_every_block_says_what_it_does(name):
     assert "->" in BLOCKS[name].__doc__ or issubclass(BLOCKS[name], Composite)
 
 
-@pytest.mark.parametrize("kind", ["conv", "pool", "global_pool", "lrn", "spatial_dropout"])
+@pytest.mark.parametrize("kind", ["conv", "conv_transpose", "pool", "global_pool", "lrn", "spatial_dropout"])
 def test_pictures_only(kind):
-    fields = {"conv": {"filters": 1, "kernel": 1}, "pool": {"kernel": 1}}.get(kind, {})
+    kernel = {"filters": 1, "kernel": 1}
+    fields = {"conv": kernel, "conv_transpose": kernel, "pool": {"kernel": 1}}.get(kind, {})
     error = refused(block(type=kind, **fields), (120,))
     assert error.what == f"{kind} needs a (height, width, channels) input"
     assert error.why == "fc and flatten give a vector without height and width"
@@ -146,6 +147,78 @@ class TestConv:
         assert conv(activation=activation).params((9, 9, 4))["w"].init.type == init
         assert block(type="fc", units=2, activation=activation).params((9,))["w"].init.type == init
         assert conv(activation=activation, init="zeros").params((9, 9, 4))["w"].init.type == "zeros"
+
+
+class TestConvTranspose:
+    def transposed(self, **fields):
+        return block(**{"type": "conv_transpose", "filters": 4, "kernel": 3} | fields)
+
+    def test_output_sizes(self):
+        assert self.transposed().output((5, 6, 2)) == (7, 8, 4)
+        assert self.transposed(kernel=4, stride=2, padding=1).output((8, 8, 2)) == (16, 16, 4)
+        assert self.transposed(stride=2, padding=1, output_padding=1).output((8, 8, 2)) == (16, 16, 4)
+
+    @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(1, 2))
+    def test_same_gives_the_stride_times_the_size(self, size, stride, kernel, dilation):
+        made = self.transposed(kernel=kernel, stride=stride, dilation=dilation, padding="same")
+        assert made.output((size, size + 1, 2)) == (size * stride, (size + 1) * stride, 4)
+
+    @given(
+        st.integers(3, 9), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2),
+        st.sampled_from(["valid", "same", 1, (0, 1, 2, 0)]),
+    )  # fmt: skip
+    def test_it_undoes_the_sizes_of_a_convolution(self, size, kernel, stride, dilation, padding):
+        forward = conv(kernel=kernel, stride=stride, dilation=dilation, padding=padding)
+        try:
+            small = forward.output((size, size, 3))
+        except ShapeError:
+            return
+        back = self.transposed(kernel=kernel, stride=stride, dilation=dilation, padding=padding)
+        big = back.output(small)
+        assert forward.output(big)[:2] == small[:2]
+        assert 0 <= (big[0] - size if padding == "same" else size - big[0]) < stride
+
+    def test_weights_and_macs(self):
+        made = self.transposed(filters=6, kernel=[3, 5], groups=2, stride=2)
+        params = made.params((9, 9, 4))
+        assert params["w"].shape == (3, 5, 3, 4)  # of the convolution from 6 channels to 4
+        assert params["w"].fan == (3 * 5 * 2 // 4, 3 * 5 * 3)
+        assert params["b"].shape == (6,)
+        assert made.macs((9, 8, 4)) == 3 * 5 * (4 // 2) * 6 * 9 * 8
+        assert made.outline((9, 9, 4)) == "groups 2"
+
+    @pytest.mark.parametrize(
+        ("fields", "what", "why", "fix"),
+        [
+            (
+                {"stride": 2, "output_padding": [0, 2]},
+                "output_padding 2 is too large",
+                "it is not below stride 2 or dilation 1",
+                "output_padding of at most 1",
+            ),
+            (
+                {"padding": "same", "stride": 2, "output_padding": 1},
+                "output_padding has no place beside padding: same",
+                "same gives the input's size times the stride, whatever the kernel",
+                "leave output_padding out, or say the padding in numbers",
+            ),
+            (
+                {"padding": 3},
+                "padding takes away all of a 4x5 output",
+                "(2 - 1)*1 + 3 - 3 - 3 < 1",
+                "padding of at most 1, or a larger kernel",
+            ),
+            (
+                {"groups": 2, "filters": 3},
+                "3 filters cannot be divided into 2 groups",
+                "3 % 2 = 1, must be 0",
+                "groups: 1, or filters a multiple of 2",
+            ),
+        ],
+    )
+    def test_what_cannot_be(self, fields, what, why, fix):
+        error = refused(self.transposed(**fields), (2, 3, 2))
+        assert (error.what, error.why, error.fix) == (what, why, fix)
 
 
 class TestPool:

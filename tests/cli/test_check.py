@@ -58,7 +58,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == (
         "",
         "pool2: a 11x11 window does not fit a 10x10 input\n"
-        "  where: configs/model/lenet.yaml:8:3 with <override 'model.layers.pool2.kernel=11'> (model.layers.pool2), "
+        "  where: configs/model/lenet.yaml:9:3 with <override 'model.layers.pool2.kernel=11'> (model.layers.pool2), "
         "input (10, 10, 16)\n  why:   10 + 2*0 < 11\n"
         "  fix:   kernel <= 10, or padding: same, or one pool fewer before it\n",
     )

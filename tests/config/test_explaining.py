@@ -14,6 +14,7 @@ from cnnforge.errors import ConfigErrors
 from cnnforge.optim import AnyOptimizer
 
 TYPES = ", ".join(BLOCKS)
+WITH_ENDING = [name for name, block in BLOCKS.items() if "activation" in block.model_fields]
 NET = "name: net\ninput: [8, 8, 4]\nlayers:\n"
 
 
@@ -123,7 +124,7 @@ def errors(text: str) -> list[str]:
             "  a: {type: activation, activation: relu}\n",
             "a: unknown key 'activation'\n  where: <text>:4:25 (layers.a.activation)\n"
             "  why:   activation knows type, function, alpha, approximate, after, input, trainable\n"
-            "  fix:   'activation' belongs to conv, fc, batch_norm, merge, residual, branches",
+            f"  fix:   'activation' belongs to {', '.join(WITH_ENDING)}",
         ),
         (
             "  c1: {type: conv, filters: 2, kernel: 3, bias: 1}\n",
@@ -287,7 +288,7 @@ def test_the_run(mistakes: Callable[..., list[str]]) -> None:
 
 def test_a_layer_of_a_file_that_an_override_broke(mistakes: Callable[..., list[str]]) -> None:
     assert mistakes("model.layers.conv1.kernel=40") == [
-        "conv1: a 40x40 window does not fit a 32x32 input\n  where: configs/model/lenet.yaml:5:3 with "
+        "conv1: a 40x40 window does not fit a 32x32 input\n  where: configs/model/lenet.yaml:6:3 with "
         "<override 'model.layers.conv1.kernel=40'> (model.layers.conv1), input (32, 32, 3)\n  why:   32 + 2*0 < 40\n"
         "  fix:   kernel <= 32, or padding: same, or one pool fewer before it"
     ]

@@ -57,6 +57,13 @@ BLOCKS = {
     "conv depthwise doubled": {"type": "conv", "filters": 8, "kernel": [3, 2], "groups": "depthwise", "flip": True},
     "conv flip": {"type": "conv", "filters": 2, "kernel": [3, 2], "flip": True},
     "conv 1x1": {"type": "conv", "filters": 5, "kernel": 1, "bias": False},
+    "conv_transpose": {"type": "conv_transpose", "filters": 3, "kernel": 3, "stride": 2, "activation": "tanh"},
+    "conv_transpose same": {"type": "conv_transpose", "filters": 2, "kernel": [3, 1], "stride": 2, "padding": "same"},
+    "conv_transpose of everything": {
+        "type": "conv_transpose", "filters": 2, "kernel": [3, 2], "stride": [2, 3], "padding": [1, 0, 2, 1],
+        "output_padding": [1, 2], "dilation": 2, "groups": 2, "flip": True, "bias": False,
+    },
+    "conv_transpose depthwise": {"type": "conv_transpose", "filters": 4, "kernel": 2, "stride": 2, "groups": 4},
     "max pool": {"type": "pool", "kernel": 2},
     "max pool overlapping": {"type": "pool", "kernel": 3, "stride": 1, "padding": 1},
     "average pool": {"type": "pool", "kernel": 3, "stride": 2, "padding": 1, "mode": "average"},
@@ -125,7 +132,7 @@ BLOCKS = {
     "prelu": {"type": "activation", "function": "prelu"},
     "prelu frozen": {"type": "activation", "function": "prelu", "trainable": False},
     "leaky_relu steep": {"type": "activation", "function": "leaky_relu", "alpha": 1.7},
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BLOCKS)

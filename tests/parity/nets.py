@@ -114,18 +114,18 @@ templates:{conv_bn}
   inverted:
     parameters: {{hidden: int, filters: int, stride: int = 1}}
     layers:
-      expand: {{type: conv_bn, filters: =hidden, kernel: 1, activation: silu}}
-      depthwise: {{type: conv_bn, filters: =hidden, stride: =stride, groups: =hidden, activation: silu}}
+      expand: {{type: conv_bn, filters: =hidden, kernel: 1, activation: relu6}}
+      depthwise: {{type: conv_bn, filters: =hidden, stride: =stride, groups: =hidden, activation: relu6}}
       project: {{type: conv_bn, filters: =filters, kernel: 1, activation: none}}
   again:
     parameters: {{hidden: int, filters: int}}
     block: {{type: residual, layers: {{body: {{type: inverted, hidden: =hidden, filters: =filters}}}}}}
 layers:
-  stem: {{type: conv_bn, filters: 8, stride: 2, activation: silu}}
+  stem: {{type: conv_bn, filters: 8, stride: 2, activation: relu6}}
   first: {{type: inverted, hidden: 16, filters: 6}}
   down: {{type: inverted, hidden: 36, filters: 8, stride: 2}}
   rest: {{type: repeat, times: 2, block: {{type: again, hidden: 48, filters: 8}}}}
-  head: {{type: conv_bn, filters: 20, kernel: 1, activation: silu}}
+  head: {{type: conv_bn, filters: 20, kernel: 1, activation: relu6}}
   pool: {{type: global_pool}}
   output: {{type: fc, units: 7, activation: softmax}}
 """
@@ -134,8 +134,8 @@ layers:
 class Inverted(nn.Module):
     def __init__(self, inputs, hidden, filters, stride=1):
         super().__init__()
-        self.expand = ConvBn(inputs, hidden, 1, activation=F.silu)
-        self.depthwise = ConvBn(hidden, hidden, 3, stride, groups=hidden, activation=F.silu)
+        self.expand = ConvBn(inputs, hidden, 1, activation=F.relu6)
+        self.depthwise = ConvBn(hidden, hidden, 3, stride, groups=hidden, activation=F.relu6)
         self.project = ConvBn(hidden, filters, 1, activation=None)
 
     def forward(self, x):
@@ -154,10 +154,10 @@ class Again(nn.Module):
 class MobileNet(nn.Module):
     def __init__(self):
         super().__init__()
-        self.stem = ConvBn(3, 8, stride=2, activation=F.silu)
+        self.stem = ConvBn(3, 8, stride=2, activation=F.relu6)
         self.first, self.down = Inverted(8, 16, 6), Inverted(6, 36, 8, 2)
         self.rest = numbered(Again(48, 8), Again(48, 8))
-        self.head = ConvBn(8, 20, 1, activation=F.silu)
+        self.head = ConvBn(8, 20, 1, activation=F.relu6)
         self.output = nn.Linear(20, 7)
 
     def forward(self, x):

@@ -75,6 +75,13 @@ class Reference:
                 top, bottom, left, right = win.pads
                 v = F.pad(v, (left, right, top, bottom))
                 v = F.conv2d(v, w, own.get("b"), win.stride, 0, win.dilation, block.division(row.input)[0])
+            case "conv_transpose":
+                w, win = own["w"].flip(2, 3) if block.flip else own["w"], row.window
+                full = F.conv_transpose2d(v, w, None, win.stride, 0, 0, block.groups, win.dilation)
+                top, _, left, _ = win.pads
+                bottom, right = win.out[0] + top - full.shape[2], win.out[1] + left - full.shape[3]
+                v = F.pad(full, (-left, right, -top, bottom))  # what is below 0 is cut off
+                v = v + own["b"][:, None, None] if block.bias else v
             case "fc":
                 v = F.linear(v, own["w"], own.get("b"))
             case "flatten":

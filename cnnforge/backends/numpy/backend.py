@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from cnnforge.backends.numpy import (
     random,
     sample_norm,
 )
-from cnnforge.backends.numpy.capabilities import CAPABILITIES
+from cnnforge.backends.numpy.capabilities import capabilities
 from cnnforge.backends.numpy.fused import fused
+from cnnforge.errors import BackendError
+from cnnforge.ir.op import added_ops
 from cnnforge.plan.arena import ALIGN
 
 KERNELS: dict[str, Kernel] = {
@@ -35,11 +38,27 @@ KERNELS: dict[str, Kernel] = {
 }  # fmt: skip
 
 
+def _added(op: str) -> Kernel:
+    """The kernel of an installed package's op. Raises BackendError where it cannot be imported."""
+    place = added_ops()[op].numpy
+    module, _, function = place.partition(":")
+    try:
+        kernel: Kernel = getattr(import_module(module), function)
+    except Exception as error:  # whatever a stranger's module does when it is imported
+        raise BackendError(
+            f"the kernel of op {op} cannot be used",
+            where=f"{place}, named by an entry point in [cnnforge.ops]",
+            why=f"{type(error).__name__}: {error}",
+            fix="another version of the package that adds the op",
+        ) from None
+    return kernel
+
+
 class NumpyBackend:
     """NumPy on the host. Buffers are plain bytes, arrays are views of them."""
 
     name = "numpy"
-    capabilities = CAPABILITIES
+    capabilities = capabilities()
 
     def __init__(self, threads: int | None = None) -> None:
         """``threads``: of BLAS while steps run; 1 where not given.
@@ -65,7 +84,9 @@ class NumpyBackend:
 
     def kernel(self, op: str) -> Kernel:
         """The kernel of ``op``; a fused op runs its parts one after another in the same memory."""
-        return fused(KERNELS) if "+" in op else KERNELS[op]
+        if "+" in op:
+            return fused(KERNELS)
+        return KERNELS[op] if op in KERNELS else _added(op)
 
     def run(self, steps: Iterable[Step]) -> None:
         """One after another. BLAS gets its threads back at the end."""

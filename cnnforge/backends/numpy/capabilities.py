@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 from cnnforge.ir.graph import Value
+from cnnforge.ir.op import added_ops
 from cnnforge.ir.vjp import FROM_INPUT, FROM_OUTPUT
 from cnnforge.plan.capabilities import Capabilities, Scratch
 from cnnforge.shapes import Window
@@ -213,7 +214,8 @@ _PLAIN = frozenset(
     (
         "conv2d", "conv2d_dx", "conv2d_dw", "matmul", "matmul_dx", "matmul_dw", "bias", "bias_db", "reshape", "add",
         "multiply", "scale_channels", "scale_channels_dgate", "concat", "slice_channels", "shortcut_pad",
-        "shortcut_pad_dx", "channel_shuffle", "prelu", "prelu_dx", "prelu_dalpha",
+        "shortcut_pad_dx", "channel_shuffle",
+        "prelu", "prelu_dx", "prelu_dalpha",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
         "batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running",
         "group_norm", "group_norm_dx", "group_norm_dgamma", "layer_norm", "layer_norm_dx", "layer_norm_dgamma",
@@ -230,14 +232,19 @@ CAPABILITIES = Capabilities(
     | set(LOSSES)
     | {f"{op}_dz" for op in LOSSES}
     | set(OPTIMIZERS),
-    heads=frozenset({"conv2d", "matmul"}),
+    heads=frozenset({"conv2d", "conv2d_dx", "matmul"}),
     # Only functions that can overwrite their input, and whose derivative does not need it.
     tails=frozenset(FROM_OUTPUT) - {"softmax"},
     scratch=scratch,
     inplace={
-        **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale_channels"), 0),
-        **dict.fromkeys(("dropout", "prelu", "batch_norm_inference"), 0),
+        **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale_channels", "dropout", "prelu"), 0),
+        "batch_norm_inference": 0,
         **{f"{op}_dx": 1 for op in (*FROM_OUTPUT, *FROM_INPUT, "dropout")},
         "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4, "lrn_dx": 2,
     },
 )  # fmt: skip
+
+
+def capabilities() -> Capabilities:
+    """The same with the ops that installed packages add."""
+    return CAPABILITIES.extended(added_ops(CAPABILITIES.ops))

@@ -1,0 +1,35 @@
+"""An op that an installed package adds, for a block, a loss or an optimizer that needs arithmetic of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnforge import plugins
+from cnnforge.ir.graph import Value
+
+if TYPE_CHECKING:
+    from cnnforge.ir.vjp import Rule
+    from cnnforge.plan.capabilities import Scratch
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """An op under the name of its entry point in ``cnnforge.ops``; a gradient's op is one of its own.
+
+    numpy:   the kernel, as ``package.module:function``: text, so that checking a config imports no NumPy
+    rule:    the backward rule (see ``cnnforge.ir.vjp``); None for what no gradient goes through, such as an update
+    scratch: ``(ins, outs, attrs) -> workspace``, in the order in which the kernel takes it
+    inplace: index of the input whose memory the first output may take over
+    """
+
+    numpy: str
+    rule: Rule | None = None
+    scratch: Callable[[tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[Scratch, ...]] | None = None
+    inplace: int | None = None
+
+
+def added_ops(shipped: frozenset[str] = frozenset()) -> dict[str, Op]:
+    """The ops that installed packages add, by name. ``shipped``: names that they may not take."""
+    return plugins.objects(plugins.OPS, Op, shipped)

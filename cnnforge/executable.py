@@ -56,7 +56,11 @@ class Bound:
 
     def run(self, *phases: Phase) -> None:
         """Run every kernel of these phases, in the order given."""
-        self._backend.run(chain.from_iterable(self._steps.get(phase, ()) for phase in phases))
+        self._backend.run(self.steps(*phases))
+
+    def steps(self, *phases: Phase) -> Iterable[Step]:
+        """The bound kernels of these phases, in the order in which they run."""
+        return chain.from_iterable(self._steps.get(phase, ()) for phase in phases)
 
 
 class Executable:

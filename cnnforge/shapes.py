@@ -176,7 +176,7 @@ class ReceptiveField:
 
     size:   (rows, columns) of the input that reach one output, at most
     jump:   input rows/columns between two neighbouring outputs
-    offset: input position of the first output's centre, in half pixels
+    offset: input position of the first output's centre, in half pixels: 1 is the middle of the first pixel
 
     Behind a transposed convolution neighbouring outputs may lie less than one of its inputs apart. What m + 1
     neighbouring outputs see is then ``size + jump * floor((rest + ahead*m) / finer)`` rows: ``jump`` is between those
@@ -189,6 +189,12 @@ class ReceptiveField:
     finer: Pair = (1, 1)
     ahead: Pair = (1, 1)
     rest: Pair = (0, 0)
+
+    @property
+    def spacing(self) -> tuple[Fraction, Fraction]:
+        """Input rows and columns from one output to the next; fractions behind a transposed convolution."""
+        down, right = (Fraction(self.jump[i] * self.ahead[i], self.finer[i]) for i in (0, 1))
+        return down, right
 
     def through(self, w: Window) -> ReceptiveField:
         """The receptive field after one more window.
@@ -204,7 +210,7 @@ class ReceptiveField:
         """
         reach = w.extent[0] - 1, w.extent[1] - 1
         before = w.pads[0], w.pads[2]
-        spacing = [Fraction(self.jump[i] * self.ahead[i], self.finer[i]) for i in (0, 1)]
+        spacing = self.spacing
         if w.transposed:
             moved = [(2 * before[i] - reach[i]) * spacing[i] / w.stride[i] for i in (0, 1)]
             field = self._seen(reach, stride=(1, 1), split=w.stride)
@@ -215,7 +221,9 @@ class ReceptiveField:
 
     def whole(self, size: Pair) -> ReceptiveField:
         """The receptive field of a layer that reads every position of its (H, W) input."""
-        return replace(self, size=self._seen((size[0] - 1, size[1] - 1), (1, 1), (1, 1)).size)
+        field = self._seen((size[0] - 1, size[1] - 1), (1, 1), (1, 1))
+        moved = [(size[i] - 1) * self.spacing[i] for i in (0, 1)]
+        return replace(self, size=field.size, offset=(self.offset[0] + moved[0], self.offset[1] + moved[1]))
 
     def joined(self, others: Sequence[ReceptiveField]) -> ReceptiveField:
         """The smallest field that holds this one and ``others``, which see other parts for the same output position.

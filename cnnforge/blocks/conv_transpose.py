@@ -23,9 +23,9 @@ class ConvTranspose(WeightedBlock):
 
     filters: number of output channels
     kernel: height and width of the window
-    stride: rows and columns between the kernels of neighbouring input positions
-    padding: rows and columns taken away at the sides; ``same`` leaves size * stride
-    output_padding: rows and columns more at the bottom and right, fewer than stride or dilation
+    stride: how far apart the inputs' windows lie in the output
+    padding: rows and columns cut from the output: ``valid`` none; ``same`` gives H*stride; else a width for all sides,
+        or (top, bottom, left, right)
     dilation: distance between the kernel's taps
     groups: parts of the channels that see only themselves
     flip: turn the kernel by 180 degrees
@@ -33,6 +33,7 @@ class ConvTranspose(WeightedBlock):
     activation: what the result goes through
     init: how the weights begin; He's scale before a rectifier, Glorot's otherwise
     bias_init: how the bias begins
+    output_padding: rows and columns more at the bottom and right, fewer than stride or dilation
     """
 
     type: Literal["conv_transpose"]

@@ -17,10 +17,10 @@ class Lrn(Block):
     counts as 0. ``alpha`` is divided by ``size`` as in PyTorch and Caffe; the paper's own formula does not do that, so
     its alpha of 1e-4 over 5 channels is 5e-4 here.
 
-    size: neighbouring channels in the sum
+    size: how many channels a sum goes over
     alpha: weight of the sum
-    beta: power of the divisor
-    k: what is added to the sum, so that nothing is divided by 0
+    beta: exponent
+    k: keeps the base above 0
     """
 
     type: Literal["lrn"]

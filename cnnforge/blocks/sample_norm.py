@@ -18,7 +18,7 @@ class GroupNorm(Norm):
     are of one sample's group, over height, width and the group's channels. ``groups: 1`` is layer normalisation over
     the whole sample, as the paper on pictures has it; ``layer_norm`` is the other form.
 
-    groups: parts of the channels, each with a mean and a variance of its own
+    groups: number of groups
     """
 
     type: Literal["group_norm"]

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnforge.plan import Plan
+    from cnnforge.report.calibration import TimeForecast
+    from cnnforge.report.table import Check
+    from cnnforge.spec import RunSpec
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of this command."""
     parser.add_argument("--json", action="store_true", help="print the numbers (or the errors) as JSON")
     parser.add_argument("--plan", action="store_true", help="also print every kernel call and where its memory lies")
+    parser.add_argument(
+        "--time",
+        action="store_true",
+        help="forecast the time; measures this machine where that has not been done (calibration-*.json in the cache)",
+    )
+    parser.add_argument("--wide", action="store_true", help="also show jump, offset and bytes of each layer's output")
+    parser.add_argument(
+        "--versus-fc", action="store_true", help="also show the parameters of an fc in place of each convolution"
+    )
+    parser.add_argument(
+        "--compare", nargs="+", default=[], metavar="MODEL", help="put these models beside the first, a line each"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -18,28 +37,94 @@ def run(args: argparse.Namespace) -> int:
     Whether the model suits the data is an error only where the data was named; otherwise it is a note, because
     ``check model=mine`` asks about the model alone.
     """
-    from cnnforge.config import compose, validate
+    # ``--compare a b optimizer=sgd``: argparse cannot know where the models end and overrides go on.
+    others = [word for word in args.compare if _is_name(word)]
+    if args.compare and not others:
+        from cnnforge.errors import ConfigError
 
-    composed = compose(args.overrides, config_dir=args.config_dir)
-    data_named = "data" in composed.named
-    spec = validate(composed, match_data=data_named)
+        raise ConfigError(
+            "--compare names no model",
+            where="cnnforge check --compare",
+            why=f"{', '.join(args.compare)} is an override, not a model's name",
+            fix="--compare lenet5, with the names of models as in model=NAME",
+        )
+    overrides = [*args.overrides, *(word for word in args.compare if not _is_name(word))]
+    runs, data_named = _runs(overrides, others, args)
 
-    from cnnforge.report.check import check, plan_of
+    from cnnforge.report.check import plan_of, report
 
-    report = check(spec)
+    plans = [plan_of(spec) for spec in runs]
+    reports = [report(spec, plan) for spec, plan in zip(runs, plans, strict=True)]
+    times = [_time(spec, plan, args) for spec, plan in zip(runs, plans, strict=True)]
     if args.json:
         import json
 
-        print(json.dumps(report.to_json(), indent=2))
+        shown = [_json(one, time, args) for one, time in zip(reports, times, strict=True)]
+        print(json.dumps(shown if others else shown[0], indent=2))
+    elif others:
+        from cnnforge.report.table import comparison
+
+        print(comparison(reports, [time.step if time else None for time in times] if any(times) else ()))
     else:
-        print(report)
+        from cnnforge.report.calibration import NOT_MEASURED
+        from cnnforge.report.table import table
+
+        print(table(reports[0], wide=args.wide, versus_fc=args.versus_fc))
+        print(times[0] or NOT_MEASURED)
     if args.plan:
         from cnnforge.report.plan import plan_text
 
-        print(f"\n{plan_text(plan_of(spec))}")
+        for plan in plans:
+            print(f"\n{plan_text(plan)}")
     if not data_named:
         from cnnforge.spec import data_mismatch
 
-        for mismatch in data_mismatch(spec.model, spec.data):
-            print(f"\nnote: data={spec.data.type} does not suit this model: {mismatch.what}", file=sys.stderr)
+        for spec in runs:
+            for mismatch in data_mismatch(spec.model, spec.data):
+                what = "this model" if len(runs) == 1 else spec.model.name
+                print(f"\nnote: data={spec.data.type} does not suit {what}: {mismatch.what}", file=sys.stderr)
     return 0
+
+
+def _is_name(word: str) -> bool:
+    return not word.startswith(("+", "~")) and "=" not in word
+
+
+def _runs(overrides: list[str], others: list[str], args: argparse.Namespace) -> tuple[list[RunSpec], bool]:
+    """The run as asked for, then the same with each other model; and was the data named?
+
+    What the overrides say of the first model does not hold for the others.
+    """
+    from cnnforge.config import compose, validate
+    from cnnforge.errors import CnnforgeError, ConfigErrors
+
+    general = [word for word in overrides if word.lstrip("+~").partition("=")[0].split(".")[0] != "model"]
+    runs: list[RunSpec] = []
+    errors: list[CnnforgeError] = []
+    data_named = False
+    for words in (overrides, *([*general, f"model={name}"] for name in others)):
+        try:
+            composed = compose(words, config_dir=args.config_dir)
+            data_named = "data" in composed.named
+            runs.append(validate(composed, match_data=data_named))
+        except ConfigErrors as mistakes:
+            errors += (error for error in mistakes.errors if str(error) not in map(str, errors))
+    if errors:
+        raise ConfigErrors(errors)
+    return runs, data_named
+
+
+def _time(spec: RunSpec, plan: Plan, args: argparse.Namespace) -> TimeForecast | None:
+    """The forecast where this machine has been measured, or is to be now. What is wrong with the cache is a note."""
+    if args.json and not args.time:
+        return None
+    from cnnforge.report.calibration import forecast_time
+
+    forecast, notes = forecast_time(spec, plan, measure=args.time)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return forecast
+
+
+def _json(report: Check, time: TimeForecast | None, args: argparse.Namespace) -> dict[str, Any]:
+    return report.to_json(args.versus_fc) | ({"time": time.to_json()} if time else {})

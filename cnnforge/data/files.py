@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnforge.errors import DataError
+from cnnforge.folders import user_cache
 
 #: A wanted file may be stored as it is or compressed; which of the two is told by its first bytes, not by its name.
 PLAIN_OR_GZIP = ("", ".gz")
@@ -32,10 +33,7 @@ def places(name: str, root: str | None) -> list[Place]:
     found = [Place(_expanded(root), "data.root")] if root else []
     if base := os.environ.get("CNNFORGE_DATA"):
         found.append(Place(_expanded(base) / name, f"$CNNFORGE_DATA/{name}"))
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG base directory specification says to ignore a relative path.
-    base_dir = Path(cache) if os.path.isabs(cache) else _expanded("~/.cache")
-    return [*found, Place(base_dir / "cnnforge" / "data" / name, "the user's cache")]
+    return [*found, Place(user_cache() / "data" / name, "the user's cache")]
 
 
 def locate(

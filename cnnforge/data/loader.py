@@ -12,6 +12,7 @@ from cnnforge.data.dataset import Dataset, Split, Stored, no_samples
 from cnnforge.data.preprocess import measure
 from cnnforge.errors import DataError
 from cnnforge.spec import DataSpec, DigitsData, MnistData, NpzData, SyntheticData
+from cnnforge.spec.data import share_of
 
 Rows = NDArray[np.int64]
 
@@ -99,8 +100,8 @@ def _cut(stored: Stored, data: DataSpec, seed: int) -> tuple[Rows, Rows, Rows, l
 
 
 def _share(n: int, share: float, name: str, notes: list[str]) -> int:
-    """``share`` of ``n`` samples, halves rounded up; says so where there are none of them."""
-    size = int(n * share + 0.5)
+    """``share`` of ``n`` samples; says so where there are none of them."""
+    size = share_of(n, share)
     if n and share and not size:
         notes.append(f"no {name} samples: {share:g} of {n} rounds to 0")
     return size

@@ -21,22 +21,27 @@ def check(spec: Mapping[str, Any] | str | Path | ModelSpec | RunSpec) -> Check:
     Raises ConfigErrors with every mistake, BackendError where no backend here computes in the precision asked for.
     """
     run = _run(spec)
+    return report(run, plan_of(run))
+
+
+def report(run: RunSpec, plan: Plan) -> Check:
+    """As ``check``, of a run that has been planned."""
     return Check(
         name=run.model.name,
         input=run.model.input,
         rows=run.model.table,
         loss=run.model.effective_loss.type,
-        memory=memory(plan_of(run)),
+        memory=memory(plan),
         batch_size=run.trainer.batch_size,
         precision=run.trainer.precision,
         optimizer=run.optimizer.type,
     )
 
 
-def plan_of(run: RunSpec) -> Plan:
-    """The plan of one training step."""
+def plan_of(run: RunSpec, batch: int | None = None) -> Plan:
+    """The plan of one training step, of the run's batch size where no other is given."""
     trainer = run.trainer
-    graph = train_graph(run.model, trainer.batch_size, trainer.precision, run.seed, run.optimizer)
+    graph = train_graph(run.model, batch or trainer.batch_size, trainer.precision, run.seed, run.optimizer)
     return make_plan(graph, capabilities_of(trainer.backend))
 
 

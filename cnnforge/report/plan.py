@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cnnforge.errors import dotted
-from cnnforge.report.table import by, bytes_text
+from cnnforge.errors import Path, dotted
+from cnnforge.report.table import aligned, by, bytes_text
 
 if TYPE_CHECKING:
     from cnnforge.ir.graph import Value
-    from cnnforge.plan import Plan
+    from cnnforge.plan import Plan, PlannedNode
+
+HEAD = ("kernel", "layer", "writes", "offset", "shape", "type", "beside it")
+LEFT = frozenset(HEAD) - {"offset"}
 
 
 def plan_text(plan: Plan) -> str:
-    """One line per kernel call: what it runs, for whom, and buffer+offset of its outputs and workspace."""
+    """One line per kernel call under its phase: what it runs, for whom, where its output lies.
+
+    writes, offset: the buffer that the first output lies in and the bytes before it
+    beside it: further outputs, then arena offset and size of each piece of workspace
+    """
     shared = f"{bytes_text(plan.sizes['arena'])} (without sharing memory {bytes_text(plan.unshared)})"
-    lines = [f"plan for backend {plan.backend}, {plan.batch} samples of {plan.dtype}: arena {shared}"]
+    title = f"plan for backend {plan.backend}, {plan.batch} samples of {plan.dtype}: arena {shared}"
+    head, *calls = aligned([HEAD, *(_cells(plan, n) for segment in plan.segments for n in segment.nodes)], LEFT)
+    lines, rest = [title, "", f"  {head}"], iter(calls)
     for segment in plan.segments:
         lines.append(f"{segment.phase} ({segment.kind})")
-        for node in segment.nodes:
-            whose = dotted(node.path).removeprefix("model.layers.")
-            text = f"  {node.op:<28} {whose:<12} -> {_places(plan, node.outs)}"
-            lines.append(text + (f"; workspace {_places(plan, node.scratch)}" if node.scratch else ""))
+        lines += (f"  {next(rest)}" for _ in segment.nodes)
     return "\n".join(lines)
 
 
-def _places(plan: Plan, values: Iterable[Value]) -> str:
-    texts = []
-    for value in values:
-        place = plan.places[value]
-        texts.append(f"{place.buffer}+{place.offset:,} {by(value.shape) or 'scalar'} {value.dtype}")
-    return ", ".join(texts)
+def _cells(plan: Plan, node: PlannedNode) -> tuple[str, ...]:
+    first, *others = node.outs
+    place = plan.places[first]
+    beside = [f"{_place(plan, v)} {by(v.shape) or 'scalar'} {v.dtype}" for v in others]
+    space = [f"{_place(plan, v)} {bytes_text(v.nbytes)}" for v in node.scratch]
+    return (
+        node.op,
+        _layer(node.path),
+        place.buffer,
+        f"{place.offset:,}",
+        by(first.shape) or "scalar",
+        first.dtype,
+        "; ".join([", ".join(beside)] * bool(beside) + ["workspace " + ", ".join(space)] * bool(space)),
+    )
+
+
+def _place(plan: Plan, v: Value) -> str:
+    place = plan.places[v]
+    return f"{place.buffer}+{place.offset:,}"
+
+
+def _layer(path: Path) -> str:
+    """The layer's name as the table of layers has it: without the keys that hold layers."""
+    return dotted(path).removeprefix("model.layers.").replace(".layers.", ".").replace(".branches.", ".")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cnnforge.shapes import Pair, Shape, Window
+from cnnforge.ir.graph import DTYPE_BYTES
+from cnnforge.shapes import Pair, Shape, Window, count
 from cnnforge.spec import Row
 
-HEAD = ("layer", "type", "output", "activations", "f", "s", "p", "parameters", "MACs", "receptive field", "")
-RIGHT = frozenset(HEAD[3:-1])
+HEAD = ("layer", "type", "output", "activations", "f", "s", "p", "parameters", "MACs", "receptive field")
+WIDE = ("jump", "offset", "bytes")
+VERSUS_FC = "vs fc"
+#: Columns of names; numbers stand at the right.
+LEFT = frozenset({"layer", "type", "output", "net", "input", ""})
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,18 @@ class Check:
         """Layers as courses count them: convolutions and fully connected ones."""
         return sum(bool(row.macs) for row in self.rows)
 
-    def to_json(self) -> dict[str, Any]:
+    def activation_bytes(self, row: Row) -> int:
+        """Bytes of the output of one sample."""
+        return row.activation_size * DTYPE_BYTES[self.precision]
+
+    def to_json(self, versus_fc: bool = False) -> dict[str, Any]:
         """The numbers as ``cnnforge check --json`` prints them.
 
-        Its ``workspace`` is everything that has no name of its own there: kernels' workspace, running statistics and
-        the step block.
+        Of a layer, ``stride`` is the distance between neighbouring outputs and ``offset`` the centre of the first one,
+        both [rows, columns] in pixels of the input, whose first pixel has its centre at 0.5; ``activation_bytes`` are
+        those of one sample. With ``versus_fc`` a convolution has ``fc_params``, see ``fc_params``; others have null.
+        ``workspace`` is everything that has no name of its own there: kernels' workspace, running statistics and the
+        step block.
         """
         kept = {name: self.memory[name] for name in ("params", "gradients", "optimizer", "activations")}
         return {
@@ -66,10 +77,14 @@ class Check:
                     "type": row.type,
                     "output": list(row.output),
                     "activation_size": row.activation_size,
+                    "activation_bytes": self.activation_bytes(row),
                     "params": row.param_count,
                     "macs": row.macs,
                     "receptive_field": list(row.field.size),
+                    "stride": [int(n) if n == int(n) else float(n) for n in row.field.spacing],
+                    "offset": [float(half) / 2 for half in row.field.offset],
                 }
+                | ({"fc_params": fc_params(row)} if versus_fc else {})
                 for row in self.rows
             ],
             "params": self.params,
@@ -82,19 +97,59 @@ class Check:
         return table(self)
 
 
-def table(check: Check) -> str:
+def fc_params(row: Row) -> int | None:
+    """Parameters of the fully connected layer from a convolution's input to its output volume; None for other layers.
+
+    It has a weight for each pair of numbers, H*W*C * OH*OW*F, and OH*OW*F biases where the convolution has biases.
+    """
+    if row.type != "conv":
+        return None
+    return row.activation_size * (count(row.input) + ("b" in row.params))
+
+
+def table(check: Check, wide: bool = False, versus_fc: bool = False) -> str:
     """Title, one line per layer, totals, loss and memory.
 
     activations: numbers in the output of one sample;  f, s, p: the window's size, stride and padding;
     receptive field: rows x columns of the input that one output depends on
+    With ``wide`` also jump and offset: pixels of the input from one output to the next, and to the centre of the first
+    (the first pixel's is 0.5); bytes: of the activations. With ``versus_fc`` also what the fully connected layer in
+    place of each convolution would have in parameters, and how many times as many that is.
     """
-    rows = [_cells(row) for row in check.rows]
-    total = ("total", "", "", "", "", "", "", f"{check.params:,}", f"{check.macs:,}", "", "")
-    lines = _aligned([HEAD, *rows, total])
+    head = [*HEAD, *(WIDE if wide else ()), *([VERSUS_FC] if versus_fc else []), ""]
+    rows = []
+    for row in check.rows:
+        *cells, notes = _cells(row)
+        cells += _wide_cells(check, row) if wide else ()
+        cells += [_versus(fc_params(row), row.param_count)] if versus_fc else []
+        rows.append([*cells, notes])
+    total = ["total", "", "", "", "", "", "", f"{check.params:,}", f"{check.macs:,}", *[""] * (len(head) - 9)]
+    lines = aligned([head, *rows, total])
     width = max(map(len, lines))
     lines = [lines[0], "-" * width, *lines[1:-1], "-" * width, lines[-1]]
     title = f"{check.name}: {by(check.input)} input"
     return "\n".join([title, "", *lines, "", *_summary(check)])
+
+
+def comparison(checks: Sequence[Check], steps: Sequence[float | None] = ()) -> str:
+    """Nets side by side, one line each: memory is for training, field and output are the last layer's.
+
+    steps: seconds of a training step of each, where they are to be shown
+    """
+    first = checks[0]
+    timed = ["step"] if steps else []
+    rows = [["net", "input", "layers", "parameters", "MACs", "memory", *timed, "receptive field", "output"]]
+    for i, check in enumerate(checks):
+        last = check.rows[-1]
+        step = [("" if (taken := steps[i]) is None else seconds_text(taken))] if steps else []
+        rows.append([
+            check.name, by(check.input), str(check.weighted_layers), f"{check.params:,}", f"{check.macs:,}",
+            bytes_text(check.memory["total"]), *step, by(last.field.size), by(last.output),
+        ])  # fmt: skip
+    lines = aligned(rows)
+    width = max(map(len, lines))
+    memory = f"memory of training with batch {first.batch_size}, {first.precision}, {first.optimizer}"
+    return "\n".join([lines[0], "-" * width, *lines[1:], "", "layers: those with weights", memory])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -104,6 +159,16 @@ def _cells(row: Row) -> tuple[str, ...]:
     sees = by(row.field.size)
     return (row.name, row.type, by(row.output), f"{row.activation_size:,}", f, s, p, params, macs, sees,
             ", ".join(note for note in notes if note))  # fmt: skip
+
+
+def _wide_cells(check: Check, row: Row) -> tuple[str, ...]:
+    jump = [f"{float(n):g}" for n in row.field.spacing]
+    offset = [f"{float(half) / 2:g}" for half in row.field.offset]
+    return "x".join(dict.fromkeys(jump)), ",".join(dict.fromkeys(offset)), f"{check.activation_bytes(row):,}"
+
+
+def _versus(fc: int | None, own: int) -> str:
+    return "" if fc is None else f"{fc:,} ({fc / own:,.0f}x)"
 
 
 def by(shape: Shape) -> str:
@@ -124,9 +189,10 @@ def _short(size: Pair) -> str:
     return str(size[0]) if size[0] == size[1] else by(size)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]], left: Collection[str] = LEFT) -> list[str]:
+    """Lines with columns of one width each; ``left``: headings, in the first row, of columns that begin alike."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    sides = [">" if name in RIGHT else "<" for name in HEAD]
+    sides = ["<" if name in left else ">" for name in rows[0]]
     return [
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)).rstrip()
         for row in rows
@@ -153,3 +219,12 @@ def bytes_text(n: int) -> str:
             return f"{size:.1f} {unit}" if unit != "B" else f"{n} B"
         size /= 1024
     return f"{size:,.1f} {units[-1]}"
+
+
+def seconds_text(seconds: float) -> str:
+    """``0.0123`` -> ``12.3 ms``; from two minutes on, minutes or hours."""
+    if seconds < 1:
+        return f"{seconds * 1e3:.3g} ms"
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"

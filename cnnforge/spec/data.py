@@ -34,6 +34,24 @@ class DataSpec(Spec):
         """Number of classes, where it is known without reading; else None."""
         return None
 
+    def stored(self) -> tuple[int, float] | None:
+        """(training samples as stored, share of them cut off for the test), where known without reading; else None."""
+        return None
+
+    def training_samples(self) -> int | None:
+        """Samples of an epoch, validation taken away and ``limit`` applied, where known without reading; else None."""
+        stored = self.stored()
+        if stored is None:
+            return None
+        rest = stored[0] - share_of(*stored)
+        rest -= share_of(rest, self.validation)
+        return min(rest, self.limit or rest)
+
+
+def share_of(n: int, share: float) -> int:
+    """``share`` of ``n`` samples, halves rounded up."""
+    return int(n * share + 0.5)
+
 
 class DigitsData(DataSpec):
     """``digits``: 1,797 real handwritten digits, 8x8x1, that come with scikit-learn (UCI Optical Recognition, 1998).
@@ -50,6 +68,9 @@ class DigitsData(DataSpec):
     def class_count(self) -> int:
         return 10
 
+    def stored(self) -> tuple[int, float]:
+        return 1797, self.test
+
 
 class MnistData(DataSpec):
     """``mnist``: 60,000 + 10,000 handwritten digits, 28x28x1, IDX files, plain or gzip (LeCun et al., 1998)."""
@@ -61,6 +82,9 @@ class MnistData(DataSpec):
 
     def class_count(self) -> int:
         return 10
+
+    def stored(self) -> tuple[int, float]:
+        return 60_000, 0.0
 
 
 class NpzData(DataSpec):
@@ -103,6 +127,9 @@ class SyntheticData(DataSpec):
 
     def class_count(self) -> int:
         return self.classes
+
+    def stored(self) -> tuple[int, float]:
+        return self.samples, 0.0
 
 
 DATA = (DigitsData, MnistData, NpzData, SyntheticData)

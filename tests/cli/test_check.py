@@ -1,7 +1,7 @@
 """``cnnforge check``: the table and the numbers as golden files, notes about data, and that no config crashes it.
 
 When the output changes on purpose: ``cnnforge check model=lenet > tests/golden/check_lenet.txt``, likewise with
-``--json`` for ``check_lenet.json``, and look at the difference.
+``--json`` for ``check_lenet.json``, both with XDG_CACHE_HOME at an empty folder, and look at the difference.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ LENET = (ROOT / "configs" / "model" / "lenet.yaml").read_text()
 
 
 @pytest.fixture(autouse=True)
-def _in_the_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """In the checkout, on a machine that has not been measured."""
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def test_lenet_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,6 +83,103 @@ def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\nplan for backend numpy, 64 samples of float32: arena " in out
     assert "\nforward (host)\n  conv2d" in out
     assert " adam " in out
+
+
+def test_the_plan_of_lenet_stays_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "model=lenet", "--plan"])
+    lines = capsys.readouterr().out.split("\nplan for ")[1].split("\n")
+    at = lines[2].index("writes")
+    assert {line[at : at + 6].strip() for line in lines[3:] if line.startswith("  ")} == {"arena", "grads", "params"}
+
+
+def test_time(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["check", "model=lenet", "trainer.batch_size=2"]
+    main(small)
+    assert capsys.readouterr().out.endswith(
+        "\ntraining time: not measured on this machine; cnnforge check --time does it once\n"
+    )
+    main([*small, "--time"])
+    said = capsys.readouterr().out
+    assert "\ntraining time " in said
+    assert said.endswith("s an epoch of 1,294 samples\n  (as measured on this machine; 5% for data included, "
+                         "validation not)\n")  # fmt: skip
+    main(small)
+    assert capsys.readouterr().out == said
+    main([*small, "--json"])
+    assert "time" not in json.loads(capsys.readouterr().out)
+    main([*small, "--json", "--time"])
+    time = json.loads(capsys.readouterr().out)["time"]
+    assert list(time) == [
+        "step_seconds", "batch", "measured_batch", "samples", "epoch_seconds", "seconds_per_1000_samples",
+    ]  # fmt: skip
+    assert (time["batch"], time["measured_batch"], time["samples"]) == (2, 2, 1294)
+    assert time["epoch_seconds"] == pytest.approx(1.05 * 1294 / 2 * time["step_seconds"])
+
+
+def test_a_cache_that_cannot_be_used_is_a_note(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cnnforge").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["check", "model=lenet", "trainer.batch_size=2", "--time"]) == 0
+    out, err = capsys.readouterr()
+    assert "training time " in out
+    assert err.count("\n") == err.count("note: the measured times ") == 2
+
+
+def test_wide(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "model=lenet", "--wide", "--versus-fc"])
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[2].endswith("receptive field  jump  offset   bytes                 vs fc")
+    assert lines[4].endswith("5x5     1     2.5  18,816  14,455,392 (31,700x)  relu")
+    main(["check", "model=lenet", "--versus-fc", "--json"])
+    rows = json.loads(capsys.readouterr().out)["layers"]
+    assert [row["fc_params"] for row in rows[:2]] == [14_455_392, None]
+
+
+def test_models_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    """Overrides may stand behind the models; those of the first model are its own."""
+    words = ["check", "model=lenet", "model.layers.conv1.filters=12", "--compare", "lenet5", "lenet", "optimizer=sgd"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.split("\n")
+    assert [line.split()[0] for line in lines[2:5]] == ["lenet", "lenet5", "lenet"]
+    assert lines[2].split()[3] != lines[4].split()[3] == "62,006"
+    assert lines[-2] == "memory of training with batch 64, float32, sgd"
+    main([*words, "--json"])
+    reports = json.loads(capsys.readouterr().out)
+    assert [report["model"] for report in reports] == ["lenet", "lenet5", "lenet"]
+    assert all(report["memory"]["optimizer"] == 0 for report in reports)
+
+
+def test_mistakes_of_every_model_are_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "check",
+        "model=lenet",
+        "model.layers.pool2.kernel=11",
+        "--compare",
+        "lenet5",
+        "nowhere",
+        "optimizer.lr=-1",
+    ]
+    assert main([*words, "--json"]) == 2
+    whats = [error["what"] for error in json.loads(capsys.readouterr().out)]
+    assert len(whats) == len(set(whats)) == 3, whats
+
+
+def test_a_comparison_with_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--compare", "optimizer=sgd"]) == 2
+    assert capsys.readouterr().err == (
+        "--compare names no model\n"
+        "  where: cnnforge check --compare\n"
+        "  why:   optimizer=sgd is an override, not a model's name\n"
+        "  fix:   --compare lenet5, with the names of models as in model=NAME\n"
+    )
+
+
+def test_the_note_about_data_names_the_model(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["check", "--compare", "cat_detector"])
+    err = capsys.readouterr().err
+    assert err == "\nnote: data=digits does not suit cat_detector: output: 1 sigmoid unit for 10 classes\n"
 
 
 def test_a_backend_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:

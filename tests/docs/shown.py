@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import tempfile
 from pathlib import Path
+from unittest.mock import patch
 
 from cnnforge.cli.main import main
 
@@ -23,11 +25,12 @@ _FILE = re.compile(r"^```yaml\n(# (configs/\S+\.yaml)\n.*?)^```", re.M | re.S)
 def written_anew(document: Path) -> str:
     """The document with every ``$ cnnforge …`` block as it would print now.
 
-    The commands run in a checkout, or beside the page's own files where it shows some that no checkout has.
+    The commands run in a checkout, or beside the page's own files where it shows some that no checkout has,
+    and on a machine that has not been measured.
     """
     text = document.read_text("utf-8")
     own = {name: content for content, name in _FILE.findall(text) if not (ROOT / name).exists()}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, XDG_CACHE_HOME=folder):
         for name, content in own.items():
             file = Path(folder) / name
             file.parent.mkdir(parents=True, exist_ok=True)

@@ -47,9 +47,9 @@ def test_placing_is_a_function(wanted):
     assert place(wanted) == place(list(wanted))
 
 
-def test_lifetimes_overlap_where_they_share_a_node():
-    assert Request.overlaps(Request(1, 0, 2), Request(1, 2, 3))
-    assert not Request.overlaps(Request(1, 0, 1), Request(1, 2, 3))
+def test_two_that_share_a_node_live_at_once():
+    assert place([Request(64, 0, 2), Request(64, 2, 3)])[1] == 128
+    assert place([Request(64, 0, 1), Request(64, 2, 3)])[1] == 64
 
 
 def test_a_chain_takes_two_places_in_turn():

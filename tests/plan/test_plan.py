@@ -1,6 +1,7 @@
 """From a graph to places and segments. What lies where and when is tried in tests/conformance/test_memory.py."""
 
 from dataclasses import replace
+from time import process_time
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from cnnforge.optim.adam import Adam
 from cnnforge.plan import PHASES, make_plan
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import ModelSpec
+from tests.nets import plain_deep, plain_mobilenet, plain_resnet20, plain_vgg
 from tests.strategies import models
 
 ADAM = Adam(type="adam")
@@ -113,3 +115,19 @@ def test_what_a_later_phase_reads_is_not_fused_away():
     g.emit("tanh", biased, out=(3,))
     plan = make_plan(g, CAPABILITIES)
     assert [n.op for s in plan.segments for n in s.nodes] == ["matmul+bias", "relu", "tanh"]
+
+
+def test_a_net_of_a_thousand_nodes_is_planned_at_once():
+    """Process time, which other work on the machine hardly changes; it takes 0.1 to 0.2 s."""
+    graph = train_graph(plain_deep(), 64, "float32", 0, ADAM)
+    assert len(graph.nodes) > 900
+    began = process_time()
+    plan = make_plan(graph, CAPABILITIES)
+    assert process_time() - began < 0.6
+    assert plan.sizes["arena"] == plan.bound
+
+
+@pytest.mark.parametrize("net", [plain_vgg, plain_resnet20, plain_mobilenet])
+def test_little_of_the_arena_is_wasted(net):
+    plan = make_plan(train_graph(net(), 64, "float32", 0, ADAM), CAPABILITIES)
+    assert plan.sizes["arena"] <= 1.03 * plan.bound

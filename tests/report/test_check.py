@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,10 +66,42 @@ def test_json_of_a_layer() -> None:
         "type": "conv",
         "output": [10, 10, 16],
         "activation_size": 1600,
+        "activation_bytes": 6400,
         "params": 2416,
         "macs": 240_000,
         "receptive_field": [14, 14],
+        "stride": [2, 2],
+        "offset": [7.0, 7.0],
     }
+
+
+def test_the_centre_of_the_first_output_in_pixels() -> None:
+    """A first 5x5 window is centred on the third pixel; behind a padded one, on the first. An fc sees the whole."""
+    layers = check(LENET).to_json()["layers"]
+    assert [row["offset"][0] for row in layers] == [2.5, 3.0, 7.0, 8.0, 8.0, 16.0, 16.0, 16.0]
+    tree = {**TREE, "layers": {"c": {"type": "conv", "filters": 2, "kernel": [5, 3], "padding": "same"}}}
+    (row,) = check(tree).to_json()["layers"]
+    assert (row["offset"], row["stride"]) == ([0.5, 0.5], [1, 1])
+
+
+def test_outputs_between_pixels() -> None:
+    """Behind a transposed convolution of stride 2 outputs lie half a pixel apart, the first in a quarter of one."""
+    tree = {**TREE, "layers": {"up": {"type": "conv_transpose", "filters": 2, "kernel": 2, "stride": 2}}}
+    (row,) = json.loads(json.dumps(check(tree).to_json()))["layers"]
+    assert (row["stride"], row["offset"]) == ([0.5, 0.5], [0.25, 0.25])
+
+
+def test_activation_bytes_are_of_the_runs_precision() -> None:
+    run = validate(compose(["model=lenet", "trainer.precision=float64"]))
+    assert check(run).to_json()["layers"][0]["activation_bytes"] == 8 * 4704
+
+
+def test_the_fc_in_place_of_a_convolution() -> None:
+    """The course's example: 32x32x3 -> 28x28x6 takes 456 parameters, or 14 million."""
+    layers = check(LENET).to_json(versus_fc=True)["layers"]
+    assert [row["fc_params"] for row in layers[:3]] == [14_450_688 + 4704, None, 14 * 14 * 6 * 1600 + 1600]
+    tree = {**TREE, "layers": {"c": {"type": "conv", "filters": 2, "kernel": 3, "bias": False}}}
+    assert [row["fc_params"] for row in check(tree).to_json(versus_fc=True)["layers"]] == [6 * 6 * (4 * 4 * 2)]
 
 
 def test_mistakes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cnnforge.report.check import check
-from cnnforge.report.table import bytes_text, table
+from cnnforge.report.table import bytes_text, comparison, seconds_text, table
 
 ODD = """
 name: odd
@@ -57,6 +57,36 @@ def test_columns_are_aligned() -> None:
     ends = {line.rindex("relu") - 2 for line in lines if "relu" in line}
     head = lines[0]
     assert ends == {head.index("receptive field") + len("receptive field")}
+
+
+def test_more_columns_on_request() -> None:
+    lines = table(check(ODD), wide=True, versus_fc=True).split("\n")
+    assert lines[2].split("receptive field")[1].split() == ["jump", "offset", "bytes", "vs", "fc"]
+    rows = {line.split()[0]: line.split() for line in lines[3:] if line}
+    assert rows["conv"][10:] == ["2x1", "1.5,0.5", "1,600", "240,400", "(1,307x)", "relu"]
+    assert rows["hole"][11:16] == ["2x1", "1.5,0.5", "1,600", "160,000", "(2,222x)"]
+    assert rows["drop"][5:] == ["2x1", "2.5,1", "800,000", "rate", "0.25"]
+    assert rows["total"] == ["total", "36,257", "3,227,200"]
+
+
+def test_nets_side_by_side() -> None:
+    one, other = check(ODD), check(ODD.replace("odd", "even").replace("units: 1}", "units: 3, activation: softmax}"))
+    lines = comparison([one, other]).split("\n")
+    assert [line.split() for line in lines[2:4]] == [
+        ["odd", "20x10x3", "4", "36,257", "3,227,200", *bytes_text(one.memory["total"]).split(), "33x17", "1"],
+        ["even", "20x10x3", "4", "40,259", "3,231,200", *bytes_text(other.memory["total"]).split(), "33x17", "3"],
+    ]
+    assert lines[-1] == "memory of training with batch 64, float32, adam"
+    timed = comparison([one, other], [0.25, None]).split("\n")
+    assert (" 250 ms " in timed[2], " ms " in timed[3]) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0001234, "0.123 ms"), (0.5, "500 ms"), (1.25, "1.25 s"), (119, "119 s"), (600, "10 min"), (36_000, "10.0 h")],
+)
+def test_seconds(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ The tree::
 
     CnnforgeError              what, where, why, fix; never shown as a traceback
     ├── ConfigError        2   a mistake in the config or the command
-    │   └── ShapeError     2   the architecture cannot be built from the given input shape
+    │   ├── ShapeError     2   the architecture cannot be built from the given input shape
+    │   └── ConfigWarning  2   it works, and is hardly what was meant; raised by ``check --strict`` only
     ├── ConfigErrors       2   several of them, found in one pass
     ├── BackendError       2   the backend or precision asked for is not available
     ├── DataError          3   data missing or unreadable
@@ -56,9 +57,12 @@ class CnnforgeError(Exception):
     def _where(self) -> str:
         return ", ".join(part for part in (self.where or dotted(self.path), self.context) if part)
 
+    def _headline(self) -> str:
+        return self.what
+
     def __str__(self) -> str:
         rows = (("where", self._where()), ("why", self.why), ("fix", self.fix))
-        return "\n".join([self.what, *(f"  {name + ':':<6} {text}" for name, text in rows if text)])
+        return "\n".join([self._headline(), *(f"  {name + ':':<6} {text}" for name, text in rows if text)])
 
 
 class ConfigError(CnnforgeError):
@@ -69,6 +73,31 @@ class ConfigError(CnnforgeError):
 
 class ShapeError(ConfigError):
     """The architecture cannot be built from the given input shape."""
+
+
+class ConfigWarning(ConfigError):
+    """What can be built and trained, and is hardly what was meant.
+
+    rule: the short name of the rule that it breaks; see ``cnnforge.spec.lint``
+    """
+
+    def __init__(
+        self, what: str, *, rule: str, where: str = "", why: str = "", fix: str = "", path: Path = (), context: str = ""
+    ) -> None:
+        super().__init__(what, where=where, why=why, fix=fix, path=path, context=context)
+        self.rule = rule
+
+    def located(self, where: str) -> ConfigWarning:
+        return ConfigWarning(
+            self.what, rule=self.rule, where=where, why=self.why, fix=self.fix, path=self.path, context=self.context
+        )
+
+    def to_dict(self) -> dict[str, str]:
+        """For ``--json``: the four parts of an error, and the rule."""
+        return super().to_dict() | {"rule": self.rule}
+
+    def _headline(self) -> str:
+        return f"{self.what} [{self.rule}]"
 
 
 class ConfigErrors(CnnforgeError):

@@ -81,11 +81,14 @@ Reference = Annotated[str, StringConstraints(pattern=_REFERENCE)]
 DECLARATION_PATTERN = r"^(int|float|bool|text|size)(?:\s*=\s*(.*\S))?\s*$"
 #: A parameter of a template: ``int``, ``int = 3``, ``text = relu``: a type, and a default where it has one.
 Declaration = Annotated[str, StringConstraints(pattern=DECLARATION_PATTERN)]
-#: What text of a pattern is, in words.
+#: What text of a pattern is, in words: one such text, and several.
 TEXTS = {
-    NAME_PATTERN: "a name: letters, digits, _ and -, no digit first",
-    _REFERENCE: "a layer's name, such as conv1 or stage2.1.conv1",
-    DECLARATION_PATTERN: "a type (int, float, bool, text or size) and a default where it has one, such as int = 3",
+    NAME_PATTERN: ("a name: letters, digits, _ and -, no digit first", "names"),
+    _REFERENCE: ("a layer's name, such as conv1 or stage2.1.conv1", "names of layers, such as conv1, stage2.1.conv1"),
+    DECLARATION_PATTERN: (
+        "a type (int, float, bool, text or size) and a default where it has one, such as int = 3",
+        "types",
+    ),
 }
 Int = Annotated[int, Strict()]
 PositiveInt = Annotated[int, Strict(), Field(gt=0)]
@@ -96,3 +99,18 @@ PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), Bef
 NonNegativeFloat = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
 Fraction = Annotated[float, Strict(), Field(ge=0, lt=1), BeforeValidator(_number)]
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]
+
+
+def as_yaml(value: Any) -> str:
+    """A value as YAML would write it, short."""
+    if isinstance(value, str):
+        text = f"'{value}'"
+    elif value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, Mapping):
+        text = "{" + ", ".join(f"{key}: {as_yaml(inner)}" for key, inner in value.items()) + "}"
+    elif isinstance(value, list | tuple):
+        text = "[" + ", ".join(as_yaml(inner) for inner in value) + "]"
+    else:
+        text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

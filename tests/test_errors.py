@@ -5,7 +5,7 @@ import re
 import pytest
 
 from cnnforge import errors
-from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, ShapeError, dotted, suggest
+from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, ConfigWarning, ShapeError, dotted, suggest
 
 CLASSES = {name: cls for name, cls in vars(errors).items() if isinstance(cls, type) and issubclass(cls, CnnforgeError)}
 
@@ -53,6 +53,14 @@ def test_a_path_stands_in_for_a_place_until_it_is_known():
     assert type(placed) is ShapeError
     assert "where: a.yaml:7:3, input (4)" in str(placed)
     assert (placed.path, placed.why, placed.fix) == (error.path, error.why, error.fix)
+
+
+def test_a_warning_names_its_rule():
+    warning = ConfigWarning("odd", rule="some-rule", path=("model", "layers", "a"), why="w", fix="f").located(
+        "a.yaml:7:3"
+    )
+    assert str(warning) == "odd [some-rule]\n  where: a.yaml:7:3\n  why:   w\n  fix:   f"
+    assert warning.to_dict() == {"what": "odd", "where": "a.yaml:7:3", "why": "w", "fix": "f", "rule": "some-rule"}
 
 
 def test_several_errors_are_shown_one_after_another():

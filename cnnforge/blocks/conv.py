@@ -77,9 +77,14 @@ class Conv(WeightedBlock):
     @model_validator(mode="before")
     @classmethod
     def _depthwise_counts_its_filters(cls, fields: Any) -> Any:
-        """Without depthwise, pydantic says that ``filters`` is missing as it says it of any field."""
-        if isinstance(fields, Mapping) and fields.get("groups") == "depthwise":
-            return {"filters": None, **fields}
+        """Without depthwise, pydantic says that ``filters`` is missing as it says it of any field.
+
+        What is no number under ``groups``, or ``depthwise`` under another key, is a mistake by itself.
+        """
+        if isinstance(fields, Mapping):
+            groups = next((value for key, value in fields.items() if key == "groups" or value == "depthwise"), 1)
+            if not isinstance(groups, int):
+                return {"filters": None, **fields}
         return fields
 
     @model_validator(mode="after")

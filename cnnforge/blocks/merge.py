@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cnnforge.blocks.activation import Ending, apply
 from cnnforge.blocks.base import Block, volume
@@ -77,6 +77,12 @@ class Merge(Block):
     inputs: Annotated[tuple[Reference, ...], Field(min_length=2)]
     mode: Mode = "concat"
     activation: Ending = "none"
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Merge:
+        if self.input is not None:
+            raise ValueError("input and inputs both say what it reads")
+        return self
 
     def reads(self) -> tuple[str | None, ...]:
         return self.inputs

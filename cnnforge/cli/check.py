@@ -1,10 +1,17 @@
-"""``cnnforge check``: every mistake of a config at once, or the table of its layers. Never reads data."""
+"""``cnnforge check``: every mistake of a config at once, or the table of its layers and what is hardly meant in it.
+
+Never reads data. Warnings go to stderr, behind the table.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, ConfigWarning
 
 if TYPE_CHECKING:
     from cnnforge.plan import Plan
@@ -17,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of this command."""
     parser.add_argument("--json", action="store_true", help="print the numbers (or the errors) as JSON")
     parser.add_argument("--plan", action="store_true", help="also print every kernel call and where its memory lies")
+    parser.add_argument("--strict", action="store_true", help="warnings are errors")
     parser.add_argument(
         "--time",
         action="store_true",
@@ -32,16 +40,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compose, validate, print. Raises ConfigErrors with every mistake.
+    """Compose, validate, print. Raises ConfigErrors with every mistake, with ``--strict`` every warning too.
 
-    Whether the model suits the data is an error only where the data was named; otherwise it is a note, because
+    Whether the model suits the data is an error only where the data was named; otherwise it is a warning, because
     ``check model=mine`` asks about the model alone.
     """
     # ``--compare a b optimizer=sgd``: argparse cannot know where the models end and overrides go on.
     others = [word for word in args.compare if _is_name(word)]
     if args.compare and not others:
-        from cnnforge.errors import ConfigError
-
         raise ConfigError(
             "--compare names no model",
             where="cnnforge check --compare",
@@ -49,7 +55,9 @@ def run(args: argparse.Namespace) -> int:
             fix="--compare lenet5, with the names of models as in model=NAME",
         )
     overrides = [*args.overrides, *(word for word in args.compare if not _is_name(word))]
-    runs, data_named = _runs(overrides, others, args)
+    runs, warnings = _runs(overrides, others, args)
+    if args.strict and any(warnings):
+        raise ConfigErrors(list(chain.from_iterable(warnings)))
 
     from cnnforge.report.check import plan_of, report
 
@@ -59,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         import json
 
-        shown = [_json(one, time, args) for one, time in zip(reports, times, strict=True)]
+        shown = [_json(*one, args) for one in zip(reports, times, warnings, strict=True)]
         print(json.dumps(shown if others else shown[0], indent=2))
     elif others:
         from cnnforge.report.table import comparison
@@ -76,13 +84,9 @@ def run(args: argparse.Namespace) -> int:
 
         for plan in plans:
             print(f"\n{plan_text(plan)}")
-    if not data_named:
-        from cnnforge.spec import data_mismatch
-
-        for spec in runs:
-            for mismatch in data_mismatch(spec.model, spec.data):
-                what = "this model" if len(runs) == 1 else spec.model.name
-                print(f"\nnote: data={spec.data.type} does not suit {what}: {mismatch.what}", file=sys.stderr)
+    if not args.json:
+        for text in dict.fromkeys(map(str, chain.from_iterable(warnings))):
+            print(f"\nwarning: {text}", file=sys.stderr)
     return 0
 
 
@@ -90,28 +94,29 @@ def _is_name(word: str) -> bool:
     return not word.startswith(("+", "~")) and "=" not in word
 
 
-def _runs(overrides: list[str], others: list[str], args: argparse.Namespace) -> tuple[list[RunSpec], bool]:
-    """The run as asked for, then the same with each other model; and was the data named?
+def _runs(
+    overrides: list[str], others: list[str], args: argparse.Namespace
+) -> tuple[list[RunSpec], list[list[ConfigWarning]]]:
+    """The run as asked for, then the same with each other model; and the warnings of each.
 
     What the overrides say of the first model does not hold for the others.
     """
-    from cnnforge.config import compose, validate
-    from cnnforge.errors import CnnforgeError, ConfigErrors
+    from cnnforge.config import compose, validate, warnings
 
     general = [word for word in overrides if word.lstrip("+~").partition("=")[0].split(".")[0] != "model"]
     runs: list[RunSpec] = []
     errors: list[CnnforgeError] = []
-    data_named = False
+    found: list[list[ConfigWarning]] = []
     for words in (overrides, *([*general, f"model={name}"] for name in others)):
         try:
             composed = compose(words, config_dir=args.config_dir)
-            data_named = "data" in composed.named
-            runs.append(validate(composed, match_data=data_named))
+            runs.append(validate(composed, match_data="data" in composed.named))
+            found.append(warnings(composed, runs[-1]))
         except ConfigErrors as mistakes:
             errors += (error for error in mistakes.errors if str(error) not in map(str, errors))
     if errors:
         raise ConfigErrors(errors)
-    return runs, data_named
+    return runs, found
 
 
 def _time(spec: RunSpec, plan: Plan, args: argparse.Namespace) -> TimeForecast | None:
@@ -126,5 +131,8 @@ def _time(spec: RunSpec, plan: Plan, args: argparse.Namespace) -> TimeForecast |
     return forecast
 
 
-def _json(report: Check, time: TimeForecast | None, args: argparse.Namespace) -> dict[str, Any]:
-    return report.to_json(args.versus_fc) | ({"time": time.to_json()} if time else {})
+def _json(
+    report: Check, time: TimeForecast | None, warnings: Sequence[ConfigWarning], args: argparse.Namespace
+) -> dict[str, Any]:
+    said = {"warnings": [warning.to_dict() for warning in warnings]} if warnings else {}
+    return report.to_json(args.versus_fc) | ({"time": time.to_json()} if time else {}) | said

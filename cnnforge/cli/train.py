@@ -28,14 +28,18 @@ def run(args: argparse.Namespace) -> int:
             why="one command trains one run",
             fix="a shell loop over the values",
         )
-    from cnnforge.config import compose, validate
+    from cnnforge.config import compose, validate, warnings
 
-    spec = validate(compose(args.overrides, config_dir=args.config_dir))
+    composed = compose(args.overrides, config_dir=args.config_dir)
+    spec = validate(composed)
 
     from cnnforge.cli.console import make_console
     from cnnforge.train.run import run as run_training
 
-    folder, result = run_training(spec, make_console(sys.stderr if args.json else sys.stdout))
+    console = make_console(sys.stderr if args.json else sys.stdout)
+    for warning in warnings(composed, spec):
+        console.note(f"warning: {warning}\n")
+    folder, result = run_training(spec, console)
     if args.json:
         print(json.dumps({"run": str(folder)} | result))
         return 0

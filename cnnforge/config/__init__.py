@@ -14,10 +14,12 @@ from cnnforge.config.composed import Composed
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-    from cnnforge.errors import ConfigError, Path
+    from cnnforge.errors import ConfigError, ConfigWarning, Path
     from cnnforge.spec import ModelSpec, RunSpec
 
-__all__ = ["Composed", "compose", "explain", "read_model", "read_run", "to_yaml", "validate", "validate_model"]
+__all__ = [
+    "Composed", "compose", "explain", "read_model", "read_run", "to_yaml", "validate", "validate_model", "warnings",
+]  # fmt: skip
 
 
 def compose(overrides: Sequence[str], *, config_dir: FilePath | None = None, config_name: str = "train") -> Composed:
@@ -64,6 +66,13 @@ def validate_model(composed: Composed) -> ModelSpec:
     from cnnforge.config import validation
 
     return validation.validate_model(composed)
+
+
+def warnings(composed: Composed, run: RunSpec) -> list[ConfigWarning]:
+    """What is hardly meant in ``run``, which ``validate`` made of ``composed``, each with its place."""
+    from cnnforge.config import linting
+
+    return linting.warnings(composed, run)
 
 
 def explain(error: ValidationError, tree: Mapping[str, Any], prefix: Path = ()) -> list[ConfigError]:

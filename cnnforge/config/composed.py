@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from cnnforge.config.marks import Mark, Marks, changes, nearest
-from cnnforge.errors import CnnforgeError, ConfigErrors, Path, dotted
+from cnnforge.errors import CnnforgeError, ConfigErrors, ConfigWarning, Path, dotted
 from cnnforge.spec import TEMPLATES
+
+AnyError = TypeVar("AnyError", bound=CnnforgeError)
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Composed:
     shown:  how much of a path is left out when it is shown (1 for a model by itself)
     origins: path after templates were expanded -> where it was written, wherever the two differ
     callers: path of an expanded block -> the use of the template that made it
+    workings: path of a value that an expression gave -> how it was worked out
     """
 
     tree: dict[str, Any]
@@ -31,6 +34,7 @@ class Composed:
     shown: int = 0
     origins: Mapping[Path, Path] = field(default_factory=dict)
     callers: Mapping[Path, Path] = field(default_factory=dict)
+    workings: Mapping[Path, str] = field(default_factory=dict)
 
     def source(self, path: Path) -> Path:
         """Where what stands at ``path`` after templates were expanded was written."""
@@ -45,9 +49,9 @@ class Composed:
         What is wrong within a template also says where the template was used.
         """
         source = self.source(path)
-        place = self._written(source)
+        place = ", ".join(part for part in (self._written(source), self.workings.get(path, "")) if part)
         if source[: len(TEMPLATES)] == TEMPLATES and path[: len(TEMPLATES)] != TEMPLATES:
-            used = next((self.callers[path[:n]] for n in range(len(path)) if path[:n] in self.callers), None)
+            used = next((self.callers[path[:n]] for n in range(len(path) + 1) if path[:n] in self.callers), None)
             return f"{place}, used at {self._written(used)}" if used else place
         return place
 
@@ -64,12 +68,23 @@ class Composed:
 
         A mistake in a template is one mistake, however often the template is used.
         """
-        placed: dict[tuple[str, Path], CnnforgeError] = {}
+        return ConfigErrors(self._placed(errors))
+
+    def located_warnings(self, warnings: Iterable[ConfigWarning]) -> list[ConfigWarning]:
+        """As ``located``; what several rules say of one place are several warnings."""
+        by_rule: dict[str, list[ConfigWarning]] = {}
+        for warning in warnings:
+            by_rule.setdefault(warning.rule, []).append(warning)
+        placed = [warning for group in by_rule.values() for warning in self._placed(group)]
+        return sorted(placed, key=lambda warning: self._order(self.source(warning.path)))
+
+    def _placed(self, errors: Iterable[AnyError]) -> list[AnyError]:
+        placed: dict[tuple[str, Path], AnyError] = {}
         for e in errors:
             source = self.source(e.path)
             key = ("" if source != e.path else e.what, source)
-            placed.setdefault(key, e if e.where else e.located(self.where(e.path)))
-        return ConfigErrors(sorted(placed.values(), key=lambda error: self._order(self.source(error.path))))
+            placed.setdefault(key, e if e.where else cast("AnyError", e.located(self.where(e.path))))
+        return sorted(placed.values(), key=lambda error: self._order(self.source(error.path)))
 
     def _order(self, path: Path) -> tuple[bool, str, int, int]:
         mark = nearest(self.marks, path) or Mark("")

@@ -16,8 +16,8 @@ from cnnforge import plugins
 from cnnforge.config import schema
 from cnnforge.config.scalars import misread, read
 from cnnforge.errors import ConfigError, Path, closest, dotted, suggest
-from cnnforge.fields import tag
-from cnnforge.spec import RunSpec, layer_of
+from cnnforge.fields import as_yaml, tag
+from cnnforge.spec import TEMPLATES, RunSpec, Template, layer_of
 
 #: Complaints about a value of the right kind, which say more than those about its kind.
 _LIMITS = frozenset(
@@ -109,10 +109,18 @@ def _inside(value: Any, key: str | int) -> Any:
 
 def _telling(group: Sequence[_Complaint]) -> _Complaint:
     """Of the complaints about one field, the one about the union member that was meant."""
+    # pydantic counts only the values that are right: a list that is long enough is not too short.
+    group = [c for c in group if not _long_enough(c)] or group
     lists = [c for c in group if c.inner and str(c.inner[0]).startswith("tuple[")]
     given_list = any(isinstance(c.error["input"], list | tuple) for c in group)
     about = lists if lists and given_list else [c for c in group if c not in lists] or list(group)
     return next((c for c in about if c.error["type"] in _LIMITS), about[0])
+
+
+def _long_enough(c: _Complaint) -> bool:
+    value = c.error["input"]
+    least = (c.error.get("ctx") or {}).get("min_length", 0)
+    return c.error["type"] == "too_short" and isinstance(value, list | tuple) and len(value) >= least
 
 
 def _explained(c: _Complaint, templates: Sequence[str]) -> ConfigError:
@@ -120,7 +128,7 @@ def _explained(c: _Complaint, templates: Sequence[str]) -> ConfigError:
     subject, field = _subject(path)
     label = _label(c)
     if c.inner[:1] == ("[key]",):
-        text = f"{_shown(path[-1])} is not a name"
+        text = f"{as_yaml(path[-1])} is not a name"
         return ConfigError(text, path=path, why=_NAMES, fix=_as_name(str(path[-1])))
     match details["type"]:
         case "extra_forbidden":
@@ -137,25 +145,35 @@ def _explained(c: _Complaint, templates: Sequence[str]) -> ConfigError:
             return _wrong_type(c, templates)
         case "value_error":
             return _wrong_together(c)
+        case "mistake":  # our own, which says it all
+            said, at = details["ctx"], details["ctx"]["at"]
+            return ConfigError(_say(_place(path), details["msg"]), path=(*path, *at), why=said["why"], fix=said["fix"])
     value = details["input"]
     numbers = [part for part in c.inner if isinstance(part, int) and details["type"] != "missing"]
     subject, place = (subject, dotted((field, *numbers))) if field else ("", dotted((subject, *numbers)))
     return ConfigError(
-        _say(subject, f"{place} cannot be {_shown(value)}"), path=path, why=_rule(c, value), fix=_fix(c, value)
+        _say(subject, f"{place} cannot be {as_yaml(value)}"), path=path, why=_rule(c, value), fix=_fix(c, value)
     )
 
 
 def _subject(path: Path) -> tuple[str, str]:
-    """Whose mistake it is, and the rest of the path: a layer by its name, anything else by its group."""
+    """Whose mistake it is, and the rest of the path: a layer or template by its name, anything else by its group."""
     layer, end = layer_of(path)
     if layer:
         return layer, dotted(path[end:])
+    if path[:2] == TEMPLATES and len(path) > 2:
+        return f"templates.{path[2]}", dotted(path[3:])
     return (str(path[0]), dotted(path[1:])) if path else ("", "")
 
 
 def _owner_subject(path: Path) -> str:
     """As ``_subject``, of the block that a missing or unknown key belongs to."""
-    subject, field = _subject(path[:-1])
+    return _place(path[:-1])
+
+
+def _place(path: Path) -> str:
+    """A block's subject and the rest of its path as one name."""
+    subject, field = _subject(path)
     return f"{subject}.{field}" if field else subject
 
 
@@ -167,6 +185,8 @@ def _label(c: _Complaint) -> str:
     """What the owner of a field is called: ``conv`` by its type, ``trainer`` by its place."""
     if schema.is_spec(c.owner) and "type" in c.owner.model_fields:
         return tag(c.owner)
+    if c.owner is Template:
+        return "a template"
     return dotted(c.path[:-1]) or "the config"
 
 
@@ -179,6 +199,8 @@ def _belongs(c: _Complaint) -> str:
 
 def _elsewhere(path: Path) -> str:
     """The section that knows a key which is unknown here: ``did you mean 'optimizer.lr'?``"""
+    if layer_of(path)[0]:
+        return ""
     key = str(path[-1])
     for section, field in RunSpec.model_fields.items():
         for cls in schema.members(field.annotation):
@@ -190,9 +212,8 @@ def _elsewhere(path: Path) -> str:
 def _wrong_type(c: _Complaint, templates: Sequence[str]) -> ConfigError:
     """No member of a union has that ``type``, or there is none."""
     options, value = schema.tags(c.kind), c.error["input"]
-    options += templates if "conv" in options else []
-    subject, field = _subject(c.path)
-    subject = f"{subject}.{field}" if field else subject
+    options += [name for name in templates if name not in options] if "conv" in options else []
+    subject = _place(c.path)
     why = f"it is one of {', '.join(options)}"
     if c.error["type"] == "union_tag_invalid":
         name = str(c.error["ctx"]["tag"])
@@ -202,22 +223,21 @@ def _wrong_type(c: _Complaint, templates: Sequence[str]) -> ConfigError:
         return ConfigError(_say(subject, f"unknown type '{name}'"), path=path, why=why,
                            fix=suggest(name, options) or f"one of {', '.join(options)}")  # fmt: skip
     if isinstance(value, Mapping) and "type" in value:
-        text = f"type cannot be {_shown(value['type'])}"
+        text = f"type cannot be {as_yaml(value['type'])}"
         return ConfigError(_say(subject, text), path=(*c.path, "type"), why=why, fix=f"type: {options[0]}")
     if isinstance(value, Mapping):
         return ConfigError(_say(subject, "'type' is missing"), path=c.path, why=why, fix=f"type: {options[0]}")
     why = f"{subject} is a mapping with a 'type', {why.removeprefix('it is ')}"
-    return ConfigError(f"{subject} cannot be {_shown(value)}", path=c.path, why=why, fix=f"{{type: {options[0]}, …}}")
+    return ConfigError(f"{subject} cannot be {as_yaml(value)}", path=c.path, why=why, fix=f"{{type: {options[0]}, …}}")
 
 
 def _wrong_together(c: _Complaint) -> ConfigError:
     """A validator's message about several fields of one block."""
     text = str(c.error["msg"]).removeprefix("Value error, ")
-    subject, field = _subject(c.path)
     value = c.error["input"]
     named = [key for key in value if f"{key}" in text.split()] if isinstance(value, Mapping) else []
     fix = f"change or remove {' or '.join(named)}" if named else "change one of them"
-    return ConfigError(_say(f"{subject}.{field}" if field else subject, text), path=(*c.path, *named[:1]),
+    return ConfigError(_say(_place(c.path), text), path=(*c.path, *named[:1]),
                        why="these keys do not go together", fix=fix)  # fmt: skip
 
 
@@ -226,18 +246,18 @@ def _rule(c: _Complaint, value: Any) -> str:
     context = c.error.get("ctx") or {}
     match c.error["type"]:
         case "greater_than":
-            return f"{_shown(value)} is not above {context['gt']:g}"
+            return f"{as_yaml(value)} is not above {context['gt']:g}"
         case "greater_than_equal":
-            return f"{_shown(value)} is below {context['ge']:g}"
+            return f"{as_yaml(value)} is below {context['ge']:g}"
         case "less_than":
-            return f"{_shown(value)} is not below {context['lt']:g}"
+            return f"{as_yaml(value)} is not below {context['lt']:g}"
         case "finite_number":
-            return f"{_shown(value)} is not a finite number"
+            return f"{as_yaml(value)} is not a finite number"
         case "missing" | "too_long" | "too_short":
             return (
                 f"it has {len(value)} value{'s' * (len(value) != 1)}"
                 if isinstance(value, list | tuple)
-                else "it is too short"
+                else "it is empty"
             )
         case "string_pattern_mismatch" if schema.is_name(c.kind):
             return _NAMES
@@ -269,7 +289,7 @@ def _fix(c: _Complaint, value: Any) -> str:
         and field.default not in (None, PydanticUndefined)
         and isinstance(field.default, str | int | float)
     ):
-        return f"{takes}; {_shown(field.default)} where it is left out"
+        return f"{takes}; {as_yaml(field.default)} where it is left out"
     return takes or "remove it"
 
 
@@ -283,18 +303,3 @@ def _kind(value: Any) -> str:
         return "null"
     kinds = {bool: "a truth value", str: "text", int: "a whole number", float: "a number with a point"}
     return kinds.get(type(value), "a list" if isinstance(value, list | tuple) else "a mapping")
-
-
-def _shown(value: Any) -> str:
-    """A value as YAML would write it, short."""
-    if isinstance(value, str):
-        text = f"'{value}'"
-    elif value is None or isinstance(value, bool):
-        text = {None: "null", True: "true", False: "false"}[value]
-    elif isinstance(value, Mapping):
-        text = "{" + ", ".join(f"{key}: {_shown(inner)}" for key, inner in value.items()) + "}"
-    elif isinstance(value, list | tuple):
-        text = "[" + ", ".join(_shown(inner) for inner in value) + "]"
-    else:
-        text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -20,14 +20,18 @@ HARMLESS = frozenset(
      "groups", "init", "mode", "momentum", "rate", "trainable")
 )  # fmt: skip
 
+#: Values that suit every block, for fields without which it cannot be read or whose default may not suit it.
+STAND_INS = {"kernel": 1, "groups": 1}
+
 
 def shape_mistakes(
     tree: Mapping[str, Any], errors: Sequence[ConfigError], unknown: Collection[Path]
 ) -> list[ConfigError]:
     """Mistakes of shape and reference in a model that has ``errors`` as well.
 
-    A wrong key is read as the one that was meant. Of a layer whose size depends on a wrong value only the channels are
-    known, if at all. ``unknown``: layers of which nothing is known to begin with.
+    A wrong key is read as the one that was meant. Of a layer whose size depends on a wrong value, or that has a key
+    which nobody knows, only the channels are known, if at all. ``unknown``: layers of which nothing is known to begin
+    with.
     """
     model = tree.get("model")
     if not isinstance(model, Mapping) or "layers" not in model:
@@ -79,16 +83,26 @@ def _mend(model: dict[str, Any], path: Path, hidden: set[Path]) -> None:
         return
     key = path[len(at)]
     block = BLOCKS.get(str(type_of(layer)))
+    if block is not None and key in STAND_INS and key in block.model_fields:
+        layer[key] = STAND_INS[str(key)]
+        if key not in HARMLESS:
+            hidden.add(at)
+        return
     if block is None or key not in layer:
         if not isinstance(block, type) or not any(closest(str(other), [str(key)]) for other in layer):
             _hide(model, path, hidden)
         return
+    if type_of(layer) == "repeat":  # nothing of it is expanded
+        _hide(model, path, hidden)
+        return
     value = layer.pop(key)
-    if key in block.model_fields and key not in HARMLESS:
-        hidden.add(at)
-    meant = closest(str(key), [f for f in block.model_fields if f not in layer])
-    if key not in block.model_fields and meant:
+    if key in block.model_fields:
+        if key not in HARMLESS:
+            hidden.add(at)
+    elif meant := closest(str(key), [f for f in block.model_fields if f not in layer]):
         layer[meant] = value
+    else:  # whatever it was meant to say, it may have been about sizes
+        hidden.add(at)
 
 
 def _hide(model: dict[str, Any], path: Path, hidden: set[Path]) -> None:

@@ -129,7 +129,8 @@ def _annotated_members(kind: Any) -> list[Any]:
 def _noun(kind: Any, several: bool = False) -> str:
     inner, limits = bare(kind), _limits(kind)
     if get_origin(inner) is tuple:
-        return f"{'lists' if several else 'a list'} of {_length(inner)}{_noun(get_args(inner)[0], several=True)}"
+        length = _length(inner) or (f"{limits['min_length']} or more " if "min_length" in limits else "")
+        return f"{'lists' if several else 'a list'} of {length}{_noun(get_args(inner)[0], several=True)}"
     if get_origin(inner) is dict:
         return _mapping(get_args(inner)[1])
     if get_origin(inner) in (Literal, Union, UnionType):
@@ -137,7 +138,8 @@ def _noun(kind: Any, several: bool = False) -> str:
     if inner is bool:
         return "true or false"
     if inner is str:
-        return TEXTS.get(str(limits.get("pattern")), "text")
+        text, texts = TEXTS.get(str(limits.get("pattern")), ("text", "texts"))
+        return texts if several else text
     noun = {int: "whole number", float: "number"}.get(inner, str(inner))
     noun = f"{noun}s" if several else f"a {noun}"
     if "ge" in limits and "lt" in limits:
@@ -156,16 +158,18 @@ def _mapping(kind: Any) -> str:
         return f"a mapping of names to {inner.__name__.lower()}s"
     if get_origin(inner) is dict:
         return "a mapping of names to mappings of layers"
-    return "a mapping of names to texts" if inner is str else "a mapping of names to layers"
+    if inner is str:
+        return f"a mapping of names, each to {_noun(kind)}"
+    return "a mapping of names to layers"
 
 
 def _limits(kind: Any) -> dict[str, Any]:
-    """The constraints of an ``Annotated`` type by name: gt, ge, lt, pattern."""
+    """The constraints of an ``Annotated`` type by name: gt, ge, lt, pattern, min_length."""
     found: dict[str, Any] = {}
     while get_origin(kind) is Annotated:
         for extra in kind.__metadata__:
             for item in extra.metadata if isinstance(extra, FieldInfo) else (extra,):
-                for name in ("gt", "ge", "lt", "pattern"):
+                for name in ("gt", "ge", "lt", "pattern", "min_length"):
                     if (limit := getattr(item, name, None)) is not None:
                         found[name] = limit
         kind = get_args(kind)[0]

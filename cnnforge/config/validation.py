@@ -17,7 +17,7 @@ def validate(composed: Composed, match_data: bool) -> RunSpec:
     """As ``cnnforge.config.validate``."""
     model = composed.tree.get("model")
     expansion = expand(model) if isinstance(model, Mapping) else Expansion({})
-    composed = replace(composed, origins=expansion.origins, callers=expansion.callers)
+    composed = replace(composed, origins=expansion.origins, callers=expansion.callers, workings=expansion.workings)
     tree = composed.tree | ({"model": expansion.tree} if isinstance(model, Mapping) else {})
     spec, errors = _run(composed, tree, expansion)
     if spec is not None and not errors and match_data:
@@ -35,7 +35,7 @@ def validate_model(composed: Composed) -> ModelSpec:
 
 
 def _run(composed: Composed, tree: dict[str, Any], expansion: Expansion) -> tuple[RunSpec | None, list[CnnforgeError]]:
-    known = [*composed.errors, *expansion.errors]
+    known = [*composed.errors, *_new(composed, expansion.errors, composed.errors)]
     try:
         spec = RunSpec.model_validate(tree)
     except ValidationError as error:

@@ -156,6 +156,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     f, s, p = ("", "", "") if row.window is None else _window(row.window)
     params, macs = (f"{n:,}" if n else "" for n in (row.param_count, row.macs))
     notes = [row.block.outline(row.input)] + (["frozen"] if row.block.frozen and row.params else [])
+    notes += [f"reads {row.block.input}"] if row.block.input else []
     sees = by(row.field.size)
     return (row.name, row.type, by(row.output), f"{row.activation_size:,}", f, s, p, params, macs, sees,
             ", ".join(note for note in notes if note))  # fmt: skip

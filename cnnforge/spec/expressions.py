@@ -102,12 +102,14 @@ class _Parser:
             self._take()
             return result
         if token[0].isdigit() or token[0] == ".":
-            return float(token) if "." in token else int(token)
+            return _bounded(float(token) if "." in token else int(token))
         if token in self._values:
             return self._values[token]
         if token[0].isalpha() or token[0] == "_":
+            if self._next("("):
+                raise ExpressionError(f"'{token}(…)': there are no functions", "numbers, names, + - * // % and ( )")
             known = ", ".join(self._values)
-            raise ExpressionError(f"there is no '{token}' here; " + (f"there are {known}" if known else "no names are"))
+            raise ExpressionError(f"nothing is called '{token}' here" + (f"; names are {known}" if known else ""))
         raise ExpressionError(f"'{token}' does not belong there", "a number or a name before it")
 
     def _next(self, *signs: str) -> bool:
@@ -128,6 +130,10 @@ def _calculate(sign: str, a: Any, b: Any) -> Any:
         result = a // b if sign == "//" else a % b
     else:
         result = a + b if sign == "+" else a - b if sign == "-" else a * b
-    if abs(result) > MAX_RESULT:
-        raise ExpressionError(f"its result is beyond {MAX_RESULT:,}", "a smaller number")
-    return result
+    return _bounded(result)
+
+
+def _bounded(number: float) -> float:
+    if abs(number) > MAX_RESULT:
+        raise ExpressionError(f"there is a number beyond {MAX_RESULT:,} in it", "smaller numbers")
+    return number

@@ -159,6 +159,7 @@ class _Walk:
     """Rows under construction.
 
     outputs: what every layer gives, by its whole name;  taken: the names that are or will be used
+    hidden: the names of layers of which too little is known to say what is inside
     """
 
     unknown: frozenset[Path]
@@ -166,6 +167,7 @@ class _Walk:
     errors: list[ConfigError] = field(default_factory=list)
     outputs: dict[str, _Output] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    hidden: set[str] = field(default_factory=set)
 
     def layers(self, layers: Mapping[str, Block], x: _Output, prefix: str, path: Path) -> _Output:
         """Lay out ``layers`` behind ``x``. ``prefix``: what their names begin with, its dot included."""
@@ -193,12 +195,19 @@ class _Walk:
         while True:
             if (found := self.outputs.get(around + reference)) is not None:
                 return found
+            if any((around + reference).startswith(f"{name}.") for name in self.hidden):
+                return _unknown(x)
             if not around:
                 raise _NoSuchLayer(reference)
             around = around[: around.rstrip(".").rfind(".") + 1]
 
     def _block(self, block: Block, name: str, path: Path, xs: tuple[_Output, ...]) -> _Output:
         if path in self.unknown:
+            self.hidden.add(name)
+            if isinstance(block, Composite):  # its layers are known, though not how it joins them
+                known = len(self.errors)
+                self._composite(block, name, path, xs[0])
+                self.errors[known:] = [error for error in self.errors[known:] if error.path != path]
             return _unknown(xs[0], getattr(block, "filters", None) or UNKNOWN_SIZE)
         if isinstance(block, Composite):
             return self._composite(block, name, path, xs[0])

@@ -24,16 +24,19 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from cnnforge.blocks import BLOCKS
 from cnnforge.errors import ConfigError, Path, suggest
-from cnnforge.fields import DECLARATION_PATTERN, Declaration, Name, Spec
+from cnnforge.fields import DECLARATION_PATTERN, Declaration, Name, Spec, as_yaml
 from cnnforge.spec.expressions import ExpressionError, evaluate, is_expression, names
 from cnnforge.spec.layers import LAYERS
 
 TEMPLATES: Path = ("model", "templates")
 #: Blocks that all templates together may become.
 MAX_BLOCKS = 20_000
+#: How deep blocks may lie within one another once templates are replaced.
+MAX_DEPTH = 32
 #: The number of a repetition, in expressions within ``repeat``.
 INDEX = "index"
 #: Keys that every use of a template may have beside its parameters.
@@ -62,11 +65,23 @@ class Template(Spec):
 
     @model_validator(mode="after")
     def _one_body(self) -> Template:
-        if (self.layers is None) == (self.block is None):
-            raise ValueError("a template has either layers or a block")
-        if taken := [name for name in self.parameters if name in (*OF_EVERY_BLOCK, INDEX)]:
-            raise ValueError(f"parameters cannot be called {' or '.join(taken)}")
+        both = self.layers is not None and self.block is not None
+        if both or (self.layers is None and self.block is None):
+            what = "it has layers and a block" if both else "it has neither layers nor a block"
+            raise _mistake(
+                what, "a template stands for layers or for one block", f"{'keep' if both else 'add'} one of them"
+            )
+        for name in self.parameters:
+            if name in (*OF_EVERY_BLOCK, INDEX):
+                what = f"a parameter cannot be called '{name}'"
+                why = f"{', '.join(OF_EVERY_BLOCK)} and {INDEX} mean something everywhere"
+                raise _mistake(what, why, "another name", "parameters", name)
         return self
+
+
+def _mistake(what: str, why: str, fix: str, *at: str) -> PydanticCustomError:
+    """What ``config`` turns into an error of these words. at: keys that lead to the place, from the template."""
+    return PydanticCustomError("mistake", what, {"why": why, "fix": fix, "at": at})
 
 
 @dataclass
@@ -76,12 +91,14 @@ class Expansion:
     tree:    what ``model:`` says, with plain blocks in ``layers``
     origins: path in the whole run's config after expansion -> where it was written, wherever the two differ
     callers: path of an expanded block -> the use of the template that made it
+    workings: path of a value that was worked out -> how: ``=n // 2 with n = 3``
     unknown: layers that could not be expanded, with others standing in for them
     """
 
     tree: dict[str, Any]
     origins: dict[Path, Path] = field(default_factory=dict)
     callers: dict[Path, Path] = field(default_factory=dict)
+    workings: dict[Path, str] = field(default_factory=dict)
     unknown: set[Path] = field(default_factory=set)
     errors: list[ConfigError] = field(default_factory=list)
 
@@ -114,7 +131,7 @@ class _Expander:
         self.templates: dict[str, Template] = {}
         for name, body in self.written.items():
             if name in BLOCKS:
-                what, why = f"{name}: a block has this name already", "a template's name is a new type of block"
+                what, why = f"templates.{name}: a block has this name already", "a template's name is a new type"
                 self._error((*TEMPLATES, name), what, why, "another name")
                 continue
             try:
@@ -122,6 +139,7 @@ class _Expander:
             except ValidationError:
                 continue  # said by the validation of ``templates``
         self.blocks = 0
+        self.circles: set[frozenset[str]] = set()
 
     def _error(self, path: Path, what: str, why: str, fix: str) -> None:
         """Once for each place, however often it is used."""
@@ -149,7 +167,7 @@ class _Expander:
     ) -> Any:
         """``raw`` as plain blocks. ``elsewhere``: the keys that were not written at ``source``, with their places."""
         if not isinstance(raw, Mapping):
-            return self._value(raw, path, source, scope)
+            return raw
         if path != source:
             self.result.origins[path] = source
         self.blocks += 1
@@ -157,6 +175,10 @@ class _Expander:
             if self.blocks == MAX_BLOCKS + 1:
                 why = "each use of a template makes all of its blocks anew"
                 self._error(source, f"templates make more than {MAX_BLOCKS:,} blocks", why, "fewer repetitions")
+            return self._unknown(path)
+        if len(within) > MAX_DEPTH or len(path) > len(LAYERS) + 2 * MAX_DEPTH:
+            what, why = "templates are nested too deeply", f"more than {MAX_DEPTH} blocks lie within one another"
+            self._error(source, f"{_subject(source)}: {what}", why, "templates that use fewer others")
             return self._unknown(path)
         kind = self._value(raw.get("type"), (*path, "type"), (*source, "type"), scope)
         if kind == "repeat":
@@ -191,6 +213,9 @@ class _Expander:
             return value
         result, given = self._evaluated(value, source, scope)
         self.result.origins[path] = given
+        if (used := dict.fromkeys(names(value))) and value[1:].strip() not in used:
+            values = (f"{name} = {as_yaml(scope[name].value)}" for name in used if name in scope)
+            self.result.workings[path] = f"{value} with {', '.join(values)}"
         return result
 
     def _evaluated(self, text: str, source: Path, scope: _Scope) -> tuple[Any, Path]:
@@ -201,25 +226,40 @@ class _Expander:
             result = evaluate(text, {name: bound.value for name, bound in scope.items()})
         except ExpressionError as error:
             near = suggest(next((n for n in names(text) if n not in scope), ""), scope)
-            fix = error.fix or near or ("a parameter of the template" if scope else "expressions belong into templates")
-            self._error(source, f"'{text}' cannot be worked out", error.why, fix)
+            fix = error.fix or near or self._names_fix(source)
+            self._error(source, f"{_subject(source)}: '{text}' cannot be worked out", error.why, fix)
             return None, source
         return result, next((scope[name].source for name in names(text) if name != INDEX), source)
+
+    def _names_fix(self, source: Path) -> str:
+        """What to do about a name in an expression that nothing is called by."""
+        if source[: len(TEMPLATES)] == TEMPLATES:
+            return f"name it under templates.{source[len(TEMPLATES)]}.parameters"
+        return "a number; names belong into templates, whose parameters they are"
 
     def _repeated(
         self, raw: Mapping[str, Any], path: Path, source: Path, scope: _Scope, within: tuple[str, ...]
     ) -> Any:
         times = self._value(raw.get("times"), (*path, "times"), (*source, "times"), scope)
         block, first = raw.get("block"), raw.get("first", {})
+        if type(times) is int and times > MAX_BLOCKS:
+            what, why = f"times cannot be {times}", f"a network has at most {MAX_BLOCKS:,} blocks"
+            self._error(
+                self.result.origins.get((*path, "times"), (*source, "times")),
+                f"{_subject(source)}: {what}",
+                why,
+                "fewer repetitions",
+            )
+            return self._unknown(path)
         well_formed = (
             type(times) is int
-            and 0 <= times <= MAX_BLOCKS
+            and times >= 0
             and isinstance(block, Mapping)
             and isinstance(first, Mapping)
             and not raw.keys() - {*OF_EVERY_BLOCK, "times", "block", "first"}
         )
         if not well_formed:
-            return dict(raw) | {"times": times}
+            return dict(raw) | ({"times": times} if "times" in raw else {})
         assert isinstance(block, Mapping)
         layers = {}
         for i in range(1, times + 1):
@@ -245,8 +285,16 @@ class _Expander:
         if template is None:
             return self._unknown(path)
         if name in within:
-            why = " -> ".join((*within[within.index(name) :], name))
-            self._error((*TEMPLATES, name), f"template {name} uses itself", why, "a template that ends somewhere")
+            circle = within[within.index(name) :]
+            if frozenset(circle) not in self.circles:
+                self.circles.add(frozenset(circle))
+                why = " -> ".join((*circle, name))
+                self._error(
+                    (*source, "type"),
+                    f"templates.{name}: it uses itself",
+                    why,
+                    "another type here: what uses itself never ends",
+                )
             return self._unknown(path)
         arguments = self._arguments(name, template, raw, path, source, scope, elsewhere)
         if arguments is None:
@@ -313,7 +361,7 @@ class _Expander:
             return _Bound(value, giver)
         if not is_expression(written) or value is not None:  # else it has been said
             why = f"the template says {key}: {template.parameters[key]}"
-            self._error(giver, f"{layer}{key} cannot be {value!r}", why, _KINDS[kind])
+            self._error(giver, f"{layer}{key} cannot be {as_yaml(value)}", why, _KINDS[kind])
         return None
 
     def _default(self, template: str, key: str, kind: str, default: str) -> _Bound | None:
@@ -334,6 +382,11 @@ class _Expander:
     def _unknown(self, path: Path) -> dict[str, Any]:
         self.result.unknown.add(path)
         return dict(PLACEHOLDER)
+
+
+def _subject(source: Path) -> str:
+    """Whose mistake it is that stands at ``source``: a template's or a layer's."""
+    return f"templates.{source[2]}" if source[: len(TEMPLATES)] == TEMPLATES else layer_of(source)[0]
 
 
 def layer_of(path: Path) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""``cnnforge check``: the table and the numbers as golden files, notes about data, and that no config crashes it.
+"""``cnnforge check``: the table and the numbers as golden files, warnings, and that no config crashes it.
 
 When the output changes on purpose: ``cnnforge check model=lenet > tests/golden/check_lenet.txt``, likewise with
 ``--json`` for ``check_lenet.json``, both with XDG_CACHE_HOME at an empty folder, and look at the difference.
@@ -66,15 +66,60 @@ def test_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_data_that_was_not_named_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_that_was_not_named_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "model=cat_detector"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith("cat_detector: 64x64x3 input\n")
-    assert err == "\nnote: data=digits does not suit this model: output: 1 sigmoid unit for 10 classes\n"
+    assert err == (
+        "\nwarning: data=digits does not suit cat_detector: output: 1 sigmoid unit for 10 classes [class-count]\n"
+        "  where: configs/model/cat_detector.yaml:11:3 (model.layers.output)\n"
+        "  why:   one sigmoid unit answers one yes-or-no question: 2 classes\n"
+        "  fix:   name the data that is meant (data=…); for digits: units: 10 with activation: softmax, or data of 2 "
+        "classes\n"
+    )
     assert main(["check", "model=cat_detector", "data=digits"]) == 2
     assert main(["check", "model=cat_detector", "data.test=0.5"]) == 2
     assert main(["check", "experiment=lenet_mnist", "model=cat_detector"]) == 2
-    assert main(["check", "model=cat_detector", "data=synthetic", "data.classes=2"]) == 0
+    assert main(["check", "model=cat_detector", "data=synthetic", "data.classes=2", "--strict"]) == 0
+
+
+PAIR = (
+    "fc3: nothing but linear layers up to fc4 [linear-pair]\n"
+    "  where: configs/model/lenet.yaml:10:3 with <override 'model.layers.fc3.activation=none'> (model.layers.fc3)\n"
+    "  why:   two linear layers in a row compute no more than one does\n"
+    "  fix:   activation: relu in fc3\n"
+)
+
+
+def test_warnings_stand_behind_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model.layers.fc3.activation=none"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("lenet: 32x32x3 input\n")
+    assert err == f"\nwarning: {PAIR}"
+
+
+def test_warnings_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model.layers.fc3.activation=none", "--json"]) == 0
+    out, err = capsys.readouterr()
+    (warning,) = json.loads(out)["warnings"]
+    assert list(warning) == ["what", "where", "why", "fix", "rule"]
+    assert (warning["what"], warning["rule"]) == ("fc3: nothing but linear layers up to fc4", "linear-pair")
+    assert err == ""
+
+
+def test_strict_makes_warnings_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model.layers.fc3.activation=none", "--strict"]) == 2
+    assert capsys.readouterr() == ("", PAIR)
+    assert main(["check", "model.layers.fc3.activation=none", "--strict", "--json"]) == 2
+    (error,) = json.loads(capsys.readouterr().out)
+    assert error["rule"] == "linear-pair"
+    assert main(["check", "--strict"]) == 0
+
+
+def test_train_says_warnings_first_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["data=synthetic", "data.samples=64", "data.test_samples=16", "trainer.max_steps=1", "tracking=none"]
+    assert main(["train", *small, f"run.dir={tmp_path}", "model.layers.fc3.activation=none"]) == 0
+    assert capsys.readouterr().out.startswith(f"warning: {PAIR}\n")
 
 
 def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,7 +224,10 @@ def test_a_comparison_with_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_note_about_data_names_the_model(capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", "--compare", "cat_detector"])
     err = capsys.readouterr().err
-    assert err == "\nnote: data=digits does not suit cat_detector: output: 1 sigmoid unit for 10 classes\n"
+    assert err.startswith(
+        "\nwarning: data=digits does not suit cat_detector: output: 1 sigmoid unit for 10 classes [class-count]\n"
+    )
+    assert err.count("warning: ") == 1
 
 
 def test_a_backend_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:

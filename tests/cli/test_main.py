@@ -75,14 +75,14 @@ def test_python_dash_m() -> None:
         (
             ["check", "--jsn", "model=lenet"],
             "--jsn is not a flag of cnnforge check\n  where: cnnforge check --jsn\n"
-            "  why:   its flags are --help, --config-dir, --json, --plan, --time, --wide, --versus-fc, --compare\n"
-            "  fix:   did you mean '--json'?\n",
+            "  why:   its flags are --help, --config-dir, --json, --plan, --strict, --time, --wide, --versus-fc, "
+            "--compare\n  fix:   did you mean '--json'?\n",
         ),
         (
             ["check", "--js"],
             "--js is not a flag of cnnforge check\n  where: cnnforge check --js\n"
-            "  why:   its flags are --help, --config-dir, --json, --plan, --time, --wide, --versus-fc, --compare\n"
-            "  fix:   did you mean '--json'?\n",
+            "  why:   its flags are --help, --config-dir, --json, --plan, --strict, --time, --wide, --versus-fc, "
+            "--compare\n  fix:   did you mean '--json'?\n",
         ),
         (
             ["check", "--config-dir"],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cnnforge.cli.console import PlainConsole
-from cnnforge.config import compose, validate
+from cnnforge.config import compose, validate, warnings
 from cnnforge.report.check import plan_of
 from cnnforge.spec import RunSpec, TrainerSpec
 from cnnforge.train.run import run as train
@@ -17,6 +17,11 @@ from cnnforge.train.run import run as train
 CONFIGS = Path(__file__).parents[2] / "configs"
 OPTIONS = sorted((file.parent.name, file.stem) for file in CONFIGS.glob("*/*.yaml"))
 NEEDS = {("data", "npz"): ["data.path=x.npz"]}
+#: Warnings that a shipped config keeps, by rule, with the reason.
+KEEPS = {
+    ("model", "edge_detector"): {"nothing-to-learn": "shows what a filter does before anything is learned"},
+    **{("model", f"vgg{n}_bn"): {"bias-before-norm": "as published, weights and all"} for n in (11, 16, 19)},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +39,14 @@ def test_option_composes_validates_and_plans(group: str, option: str) -> None:
     text = (CONFIGS / group / f"{option}.yaml").read_text()
     assert text.startswith("#"), "the first line says what it is"
     assert group == "model" or len(text.splitlines()) <= 20  # test_zoo.py has the models' limits
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option_says_what_is_meant(group: str, option: str) -> None:
+    """No warnings but the known ones. Whether a model suits the default data is no matter of the model's."""
+    composed = compose([f"{group}={option}", *NEEDS.get((group, option), [])])
+    found = warnings(composed, validate(composed, match_data=False))
+    assert {w.rule for w in found} - {"class-count"} == set(KEEPS.get((group, option), {})), "\n".join(map(str, found))
 
 
 def test_the_shapes_that_comments_and_courses_promise() -> None:

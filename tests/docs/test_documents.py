@@ -12,6 +12,7 @@ import pytest
 
 from cnnforge.cli.main import main
 from cnnforge.config import compose, validate
+from cnnforge.report.rules import rules_table
 from tests.docs.shown import DOCUMENTS, ROOT, written_anew
 
 
@@ -59,6 +60,10 @@ def test_shown_commands_are_valid(line):
 def test_links_lead_somewhere(document):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text("utf-8")):
         assert (document.parent / target).exists(), target
+
+
+def test_the_rules_of_lint_are_the_codes():
+    assert (ROOT / "docs" / "lint.md").read_text("utf-8").endswith(f"\n\n{rules_table()}\n")
 
 
 def test_the_example_of_add_a_block_works(tmp_path):

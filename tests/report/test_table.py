@@ -20,6 +20,12 @@ layers:
 """
 
 
+def test_a_layer_says_what_it_reads_where_that_is_not_the_one_before() -> None:
+    layers = "  a: {type: conv, filters: 2, kernel: 1}\n  b: {type: pool, kernel: 2, input: input}\n"
+    text = table(check(f"name: net\ninput: [8, 8, 1]\nlayers:\n{layers}"))
+    assert [line.split("  ")[-1].strip() for line in text.split("\n")[4:6]] == ["1x1", "max, reads input"]
+
+
 def test_an_odd_network() -> None:
     text = table(check(ODD))
     lines = [line.rstrip() for line in text.split("\n")]

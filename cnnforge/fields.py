@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args
+from typing import Annotated, Any, ClassVar, Union, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from pydantic.types import Strict
@@ -23,6 +23,8 @@ class Spec(BaseModel):
     """Base of every config class: frozen, no extra keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    #: Required fields that may be left out where another has a value: ``{"filters": ("groups", "depthwise")}``.
+    excused: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
 
 def _number(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import gcd
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import model_validator
 
@@ -60,6 +60,7 @@ class Conv(WeightedBlock):
     bias_init: how the bias begins
     """
 
+    excused: ClassVar[Mapping[str, tuple[str, str]]] = {"filters": ("groups", "depthwise")}
     type: Literal["conv"]
     filters: PositiveInt | None
     kernel: Size

@@ -241,14 +241,20 @@ class _Generator:
             properties[name] = {**about, **schema}
         if "type" in properties:
             properties["type"] = {"const": tag(cls)}
-        required = [name for name, field in cls.model_fields.items() if field.is_required()]
+        required = [] if variant.partial else [name for name in _required(cls) if name not in cls.excused]
+        excuses = [
+            {"if": {"properties": {other: {"const": value}}, "required": [other]}, "else": {"required": [name]}}
+            for name, (other, value) in cls.excused.items()
+            if not variant.partial
+        ]
         return {
             "description": _prose(summary(cls)),
             "type": ["object", "string"],
             "pattern": self._stand_in(variant),
             "properties": {**({"defaults": _DEFAULTS} if variant.root else {}), **properties},
             "additionalProperties": False,
-            **({"required": required} if required and not variant.partial else {}),
+            **({"required": required} if required else {}),
+            **({"allOf": excuses} if excuses else {}),
         }
 
     def _union(self, kind: Any, extras: Sequence[Any], variant: _Variant) -> Schema:

@@ -19,6 +19,8 @@ from cnnforge.config.sources import Repository, is_name
 from cnnforge.errors import ConfigError, Path, dotted, suggest
 
 MAX_LENGTH = 10_000
+#: Options that an error names; of more, those most like what was asked for.
+MOST_NAMED = 12
 
 
 def place(text: str) -> Mark:
@@ -117,7 +119,8 @@ def check_choices(overrides: Sequence[Override], repository: Repository) -> list
             fix = suggest(group, known) or "a value is changed with a dot: group.key=…"
             errors.append(_error(text, f"there is no group '{group}'", f"the groups are {', '.join(known)}", fix))
         elif is_choice(override, repository) and override.kind != "remove":
-            options = f"one of {', '.join(repository.options(group))}"
+            known = repository.options(group)
+            options = f"one of {', '.join(known)}" if len(known) <= MOST_NAMED else f"one of its {len(known)} configs"
             if not isinstance(value, str):
                 why = f"{group} is a group of configs"
                 errors.append(_error(text, f"{group}: {value} is not the name of a config", why, options, (group,)))
@@ -138,7 +141,13 @@ def is_choice(override: Override, repository: Repository) -> bool:
 def unknown_option(repository: Repository, group: str, option: str, where: str) -> ConfigError:
     """``model: there is no 'lenett'``, with what there is."""
     options = repository.options(group)
-    why = f"the configs of {group} are {', '.join(options)}" if options else f"there is no group '{group}'"
+    if len(options) > MOST_NAMED:
+        from difflib import get_close_matches
+
+        alike = get_close_matches(option, options, MOST_NAMED // 2, cutoff=0)
+        why = f"{group} has {len(options)} configs; most like it are {', '.join(alike)}"
+    else:
+        why = f"the configs of {group} are {', '.join(options)}" if options else f"there is no group '{group}'"
     fix = suggest(option, options) or f"one of them, or write {group}/{option}.yaml into your --config-dir"
     return ConfigError(f"{group}: there is no '{option}'", where=f"{where} ({group})", why=why, fix=fix, path=(group,))
 

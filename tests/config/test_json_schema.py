@@ -86,6 +86,8 @@ MODELS = {
     "a key misspelt": (layer("type: conv, filter: 2, kernel: 3"), False),
     "a key of another block": (layer(CONV + ", units: 3"), False),
     "a key that is missing": (layer("type: conv, kernel: 3"), False),
+    "a key that depthwise does without": (layer("type: conv, kernel: 3, groups: depthwise"), True),
+    "a key that other groups need": (layer("type: conv, kernel: 3, groups: 1"), False),
     "a type misspelt": (layer("type: cov, filters: 2, kernel: 3"), False),
     "no type": (layer("filters: 2, kernel: 3"), False),
     "a reference": (layer("type: conv, filters: '${model.input.0}', kernel: 3"), True),

@@ -18,7 +18,10 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 OPTIONS = sorted((file.parent.name, file.stem) for file in CONFIGS.glob("*/*.yaml"))
 NEEDS = {("data", "npz"): ["data.path=x.npz"]}
 #: Warnings that a shipped config keeps, by rule, with the reason.
-KEEPS = {("model", "edge_detector"): {"nothing-to-learn": "shows what a filter does before anything is learned"}}
+KEEPS = {
+    ("model", "edge_detector"): {"nothing-to-learn": "shows what a filter does before anything is learned"},
+    **{("model", f"vgg{n}_bn"): {"bias-before-norm": "as published, weights and all"} for n in (11, 16, 19)},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +38,7 @@ def test_option_composes_validates_and_plans(group: str, option: str) -> None:
     assert plan_of(run(f"{group}={option}", *NEEDS.get((group, option), []))).segments
     text = (CONFIGS / group / f"{option}.yaml").read_text()
     assert text.startswith("#"), "the first line says what it is"
-    assert len(text.splitlines()) <= 20
+    assert group == "model" or len(text.splitlines()) <= 20  # test_zoo.py has the models' limits
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -46,16 +49,9 @@ def test_option_says_what_is_meant(group: str, option: str) -> None:
     assert {w.rule for w in found} - {"class-count"} == set(KEEPS.get((group, option), {})), "\n".join(map(str, found))
 
 
-def test_the_table_of_models() -> None:
-    sizes = {
-        name: (sum(row.param_count for row in rows), sum(row.macs for row in rows), rows[-1].output)
-        for name in ("lenet", "lenet5", "simple_convnet", "cat_detector", "edge_detector")
-        for rows in [run(f"model={name}").model.table]
-    }
-    assert sizes["lenet"] == (62_006, 651_720, (10,))
-    assert sizes["lenet5"] == (61_706, 416_520, (10,))
-    assert sizes["cat_detector"][2] == (1,)
-    assert sizes["edge_detector"] == (9, 144, (4, 4, 1))
+def test_the_shapes_that_comments_and_courses_promise() -> None:
+    assert run("model=cat_detector").model.output == (1,)
+    assert run("model=edge_detector").model.output == (4, 4, 1)
     simple = run("model=simple_convnet").model.table
     assert [row.output for row in simple] == [(37, 37, 10), (17, 17, 20), (7, 7, 40), (1960,), (10,)]
     assert simple[0].param_count == 280

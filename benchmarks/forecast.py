@@ -5,8 +5,8 @@ what a sweep meets), and the median of real steps: forward, loss, backward, Adam
 
     python -m benchmarks.forecast [--net lenet plain_vgg …] [--batch 64] [--rounds 5] [--steps 5]
 
-NET is a model config, or a function of tests.nets. Forecast and steps take turns: other work on the machine then
-disturbs both alike.
+NET is a model config, with @SIZE for pictures of that many rows and columns, or a function of tests.nets. Forecast and
+steps take turns: other work on the machine then disturbs both alike.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from cnnforge.report.check import plan_of
 from cnnforge.spec import ModelSpec, RunSpec, TrainerSpec
 from tests import nets
 
-NETS = ("lenet", "simple_convnet", "plain_vgg", "plain_resnet20", "plain_mobilenet", "plain_deep")
+NETS = ("lenet", "simple_convnet", "plain_vgg", "resnet20", "mobilenet_v2@32", "densenet121@32", "plain_deep")
 
 
 def main() -> None:
@@ -75,7 +75,9 @@ def _known(seconds: float | None) -> float:
 
 def _model(name: str) -> ModelSpec:
     make = getattr(nets, name, None)
-    return make() if make else validate(compose([f"model={name}"]), match_data=False).model
+    name, _, size = name.partition("@")
+    words = [f"model={name}"] + ([f"model.input=[{size},{size},3]"] if size else [])
+    return make() if make else validate(compose(words), match_data=False).model
 
 
 def _step(run: RunSpec):

@@ -1,8 +1,8 @@
 """How much a training step's resident memory grows: run as a process of its own by test_forecast.py.
 
-    python -m tests.conformance.resident NET BATCH
+    python -m tests.conformance.resident BATCH MODEL [OVERRIDE …]
 
-NET is a function of tests.nets, or else the name of a model config. Prints as JSON the forecast's ``total`` and the
+Prints as JSON the forecast's ``total`` and the
 growth, in bytes, of this process's resident memory from before the weights and the executable are made until three
 steps have run. The interpreter, NumPy and BLAS are loaded and warm before the first reading.
 """
@@ -22,7 +22,6 @@ from cnnforge.lower import train_graph
 from cnnforge.optim import Adam
 from cnnforge.plan import make_plan
 from cnnforge.plan.forecast import memory
-from tests import nets
 from tests.building import build, labels
 
 
@@ -32,9 +31,8 @@ def resident() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
-def main(name: str, batch: int) -> None:
-    make = getattr(nets, name, None)
-    spec = make() if make else validate(compose([f"model={name}"]), match_data=False).model
+def main(batch: int, *overrides: str) -> None:
+    spec = validate(compose(overrides), match_data=False).model
     build(spec, batch=2, dtype="float32", optimizer=Adam(type="adam")).run("forward", "loss", "backward", "update")
     backend, rng = create("auto"), np.random.default_rng(0)
     plan = make_plan(train_graph(spec, batch, "float32", 0, Adam(type="adam")), backend.capabilities)
@@ -53,4 +51,4 @@ def main(name: str, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(int(sys.argv[1]), *sys.argv[2:])

@@ -13,11 +13,7 @@ from collections.abc import Callable
 from cnnforge import plugins
 from cnnforge.errors import ConfigError
 from cnnforge.ir.graph import Graph, Node, Value
-from cnnforge.ir.op import added_ops
-
-Wants = Callable[[Value], bool]
-Grads = tuple[Value | None, ...]
-Rule = Callable[[Graph, Node, Grads, Wants], Grads]
+from cnnforge.ir.op import Grads, Rule, Wants, added_ops
 
 RULES: dict[str, Rule] = {}
 

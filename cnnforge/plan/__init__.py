@@ -1,6 +1,7 @@
 """Planning: which kernels run in which order, and where every byte lies. No arrays, no devices."""
 
-from cnnforge.plan.capabilities import Capabilities, Scratch
+from cnnforge.ir.op import Scratch
+from cnnforge.plan.capabilities import Capabilities
 from cnnforge.plan.plan import PHASES, Place, Plan, PlannedNode, Segment, make_plan, require_precision
 
 __all__ = [

@@ -7,16 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cnnforge.ir.graph import Value
-from cnnforge.ir.op import Op
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """Workspace that a kernel needs while it runs. ``shape`` has the batch axis first where ``batched``."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    batched: bool = True
+from cnnforge.ir.op import Op, Scratch
 
 
 #: ``(op, ins, outs, attrs) -> workspace``, in the order in which the kernel takes it.

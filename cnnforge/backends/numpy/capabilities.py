@@ -7,9 +7,9 @@ from math import prod
 from typing import Any
 
 from cnnforge.ir.graph import Value
-from cnnforge.ir.op import added_ops
+from cnnforge.ir.op import Scratch, added_ops
 from cnnforge.ir.vjp import FROM_INPUT, FROM_OUTPUT
-from cnnforge.plan.capabilities import Capabilities, Scratch
+from cnnforge.plan.capabilities import Capabilities
 from cnnforge.shapes import Window
 
 #: Elements that an optimizer works on at a time: its workspace stays in the cache, whatever the model's size.

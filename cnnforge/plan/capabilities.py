@@ -9,7 +9,6 @@ from typing import Any
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Op, Scratch
 
-
 #: ``(op, ins, outs, attrs) -> workspace``, in the order in which the kernel takes it.
 ScratchRule = Callable[[str, tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[Scratch, ...]]
 

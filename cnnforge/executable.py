@@ -51,12 +51,16 @@ class Bound:
         outputs: Mapping[str, Array],
     ) -> None:
         self._backend, self._steps = backend, steps
+        self._linked: dict[Phase, list[Step]] = {}
         self.x, self.labels = inputs["x"], inputs["labels"]
         self.outputs = outputs
 
     def run(self, *phases: Phase) -> None:
         """Run every kernel of these phases, in the order given."""
-        self._backend.run(self.steps(*phases))
+        for phase in phases:
+            if phase not in self._linked:
+                self._linked[phase] = self._backend.link(self._steps.get(phase, ()))
+        self._backend.run(chain.from_iterable(self._linked[phase] for phase in phases))
 
     def steps(self, *phases: Phase) -> Iterable[Step]:
         """The bound kernels of these phases, in the order in which they run."""

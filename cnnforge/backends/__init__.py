@@ -6,8 +6,8 @@ from cnnforge.backends.base import Backend
 from cnnforge.errors import BackendError
 from cnnforge.plan.capabilities import Capabilities
 
-#: What works in this version, the fastest first: ``auto`` takes the first.
-NAMES = ("numpy",)
+#: What works in this version; ``auto`` takes the first. ``numba`` is still being built: most ops run by NumPy there.
+NAMES = ("numpy", "numba")
 
 
 def resolve(name: str) -> str:
@@ -26,7 +26,10 @@ def resolve(name: str) -> str:
 
 def capabilities_of(name: str) -> Capabilities:
     """What a backend can do, without importing NumPy or touching a device."""
-    resolve(name)
+    if resolve(name) == "numba":
+        from cnnforge.backends.numba.capabilities import capabilities as of_numba
+
+        return of_numba()
     from cnnforge.backends.numpy.capabilities import capabilities
 
     return capabilities()
@@ -34,7 +37,10 @@ def capabilities_of(name: str) -> Capabilities:
 
 def create(name: str, threads: int | None = None) -> Backend:
     """A backend, ready to bind. ``threads``: how many it may use; its own choice where not given."""
-    resolve(name)
+    if resolve(name) == "numba":
+        from cnnforge.backends.numba.backend import NumbaBackend
+
+        return NumbaBackend(threads)
     from cnnforge.backends.numpy.backend import NumpyBackend
 
     return NumpyBackend(threads)

@@ -30,6 +30,9 @@ class Backend(Protocol):
     def kernel(self, op: str) -> Kernel:
         """The kernel that runs ``op``, a fused one included."""
 
+    def link(self, steps: Iterable[Step]) -> list[Step]:
+        """Steps that always run in this order, with neighbours joined into one where the device can."""
+
     def run(self, steps: Iterable[Step]) -> None:
         """Run bound steps in order. Overflow gives inf or nan without a word: the loop looks at the loss."""
 

@@ -30,6 +30,9 @@ class NullBackend:
 
         return bind
 
+    def link(self, steps: Iterable[Step]) -> list[Step]:
+        return list(steps)
+
     def run(self, steps: Iterable[Step]) -> None:
         for step in steps:
             step()

@@ -17,7 +17,7 @@ from tests.oracles import max_pool2d
 from tests.strategies import models
 
 #: A later backend joins here, by name.
-BACKENDS = ["numpy"]
+BACKENDS = ["numpy", "numba"]
 
 #: What rounding may do, relative to the size of what was added up: some hundred units in the last place.
 TOLERANCE = {"float32": 2e-5, "float64": 4e-14}

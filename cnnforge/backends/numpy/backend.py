@@ -88,6 +88,10 @@ class NumpyBackend:
             return fused(KERNELS)
         return KERNELS[op] if op in KERNELS else _added(op)
 
+    def link(self, steps: Iterable[Step]) -> list[Step]:
+        """Every step by itself."""
+        return list(steps)
+
     def run(self, steps: Iterable[Step]) -> None:
         """One after another. BLAS gets its threads back at the end."""
         with np.errstate(all="ignore"), self._blas.limit(limits=self.threads, user_api="blas"):

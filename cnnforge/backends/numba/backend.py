@@ -1,0 +1,98 @@
+"""The compiled backend: the numpy backend's memory, kernels by op, and neighbouring native kernels as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numba
+
+from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.numba import elementwise
+from cnnforge.backends.numba.capabilities import THREADS, capabilities, is_native, scratch
+from cnnforge.backends.numba.driver import Call, Run
+from cnnforge.backends.numpy.backend import NumpyBackend
+from cnnforge.backends.numpy.types import Arrays
+from cnnforge.ir.graph import Value
+
+#: ``bind(ins, outs, scratch, threads, **attrs)`` -> a call, or several in order.
+Native = Callable[..., Call | tuple[Call, ...]]
+
+NATIVE: dict[str, Native] = {**elementwise.NATIVE}
+
+
+class Chain:
+    """Steps in order: a node that takes several."""
+
+    def __init__(self, steps: Iterable[Step]) -> None:
+        self.steps = tuple(steps)
+
+    def __call__(self) -> None:
+        for step in self.steps:
+            step()
+
+
+class NumbaBackend(NumpyBackend):
+    """Compiled kernels on the host's cores, the numpy backend's where there is none."""
+
+    name = "numba"
+    capabilities = capabilities()
+
+    def __init__(self, threads: int | None = None) -> None:
+        """``threads``: that native kernels are spread over; one for each core where not given."""
+        super().__init__(1)
+        self.native_threads = min(threads or THREADS, THREADS, int(numba.config.NUMBA_NUM_THREADS))
+
+    def kernel(self, op: str) -> Kernel:
+        """The kernel of ``op``: native where its shapes allow, else NumPy's."""
+        if "+" in op:
+            return self._chain
+
+        def bind(ins: Arrays, outs: Arrays, space: Arrays, **attrs: Any) -> Step:
+            if is_native(op, ins, outs, attrs):
+                made = NATIVE[op](ins, outs, space, self.native_threads, **attrs)
+                return made if isinstance(made, Call) else Chain(made)
+            step: Step = super(NumbaBackend, self).kernel(op)(ins, outs, space, **attrs)
+            return step
+
+        return bind
+
+    def _chain(
+        self, ins: Arrays, outs: Arrays, space: Arrays, *, parts: tuple[tuple[str, int, Mapping[str, Any]], ...]
+    ) -> Step:
+        """The first part writes the output, the others overwrite it where it lies."""
+        steps: list[Step] = []
+        at = taken = 0
+        for i, (op, extra, attrs) in enumerate(parts):
+            read = ins[:extra] if i == 0 else (outs[0], *ins[taken : taken + extra])
+            needs = len(scratch(op, _values(read), _values(outs), attrs))
+            steps.append(self.kernel(op)(read, outs, space[at : at + needs], **attrs))
+            at, taken = at + needs, taken + extra
+        return Chain(steps)
+
+    def link(self, steps: Iterable[Step]) -> list[Step]:
+        """Neighbouring native calls as one."""
+        linked: list[Step] = []
+        waiting: list[Call] = []
+        for step in _flat(steps):
+            if isinstance(step, Call):
+                waiting.append(step)
+                continue
+            if waiting:
+                linked.append(Run(waiting))
+                waiting = []
+            linked.append(step)
+        return [*linked, Run(waiting)] if waiting else linked
+
+
+def _values(arrays: Arrays) -> tuple[Value, ...]:
+    """Arrays as planning saw them."""
+    return tuple(Value(0, "", a.shape, "act", str(a.dtype), True) for a in arrays)
+
+
+def _flat(steps: Iterable[Step]) -> Iterable[Step]:
+    for step in steps:
+        if isinstance(step, Chain):
+            yield from _flat(step.steps)
+        else:
+            yield step

@@ -1,0 +1,37 @@
+"""Where compiled kernels are kept: one folder for each state of their source, of the libraries and of the CPU.
+
+Numba keeps what it compiled as pickles and looks only at the file of the kernel itself for changes. So the folder's
+name is a hash of every kernel file, and the folder must be the user's own: a stranger's would run a stranger's code.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
+
+from cnnforge.folders import user_cache
+
+
+def folder() -> Path | None:
+    """The folder for kernels as they are now, made with access for the user alone; None where that cannot be."""
+    path = user_cache() / f"kernels-{_key()}"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = path.stat()
+    except OSError:
+        return None
+    return path if status.st_uid == os.getuid() and not status.st_mode & 0o022 and os.access(path, os.W_OK) else None
+
+
+def _key() -> str:
+    from llvmlite import binding
+
+    digest = blake2b(digest_size=12)
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.name.encode() + file.read_bytes())
+    features = binding.get_host_cpu_features().flatten()
+    for text in (version("numba"), version("llvmlite"), version("numpy"), binding.get_host_cpu_name(), features):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()

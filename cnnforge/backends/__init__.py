@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 from cnnforge.backends.base import Backend
 from cnnforge.errors import BackendError
 from cnnforge.plan.capabilities import Capabilities
@@ -20,6 +22,13 @@ def resolve(name: str) -> str:
             where="trainer.backend",
             why=f"this version of cnnforge has {', '.join(NAMES)}",
             fix="trainer.backend=auto",
+        )
+    if name == "numba" and importlib.util.find_spec("numba") is None:
+        raise BackendError(
+            "backend numba is not available",
+            where="trainer.backend",
+            why="numba is not installed",
+            fix="pip install numba, or trainer.backend=auto",
         )
     return name
 

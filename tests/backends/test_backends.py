@@ -20,13 +20,24 @@ def test_auto_is_one_of_them():
     assert capabilities_of("auto").name == resolve("auto")
 
 
-@pytest.mark.parametrize("name", ["numba", "cupy", "abacus"])
+@pytest.mark.parametrize("name", ["cupy", "abacus"])
 def test_a_backend_that_is_not_here(name):
     for ask in (resolve, create, capabilities_of):
         with pytest.raises(BackendError) as caught:
             ask(name)
     assert caught.value.what == f"backend {name} is not available"
     assert caught.value.fix == "trainer.backend=auto"
+
+
+def test_numba_is_there_where_it_is_installed(monkeypatch):
+    assert create("numba", threads=1).name == capabilities_of("numba").name == "numba"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(BackendError) as caught:
+        resolve("numba")
+    assert str(caught.value) == (
+        "backend numba is not available\n  where: trainer.backend\n  why:   numba is not installed\n"
+        "  fix:   pip install numba, or trainer.backend=auto"
+    )
 
 
 class TestMemory:

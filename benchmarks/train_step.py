@@ -4,6 +4,7 @@ Same net, same starting weights, same batch, forward + loss + backward + Adam, i
 ours, then some of PyTorch's, then of PyTorch's channels_last. Medians over the rounds, and the ratio round by round.
 
     python benchmarks/train_step.py [--model lenet] [--batch 64 128] [--rounds 9] [--steps 10] [--threads 2]
+        [--backend numba numpy]
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--backend", nargs="+", default=["auto"], help="ours; ratios are to the first")
     args = parser.parse_args()
     # Read by BLAS when NumPy is imported, so before anything else.
     os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(args.threads)
@@ -29,14 +31,15 @@ def main() -> None:
 
     spec = validate(compose([f"model={args.model}"]), match_data=False).model
     print(f"{args.model}, float32, Adam, {args.threads} threads, {args.rounds} rounds of {args.steps} steps")
-    print(f"{'batch':>5}  {'engine':<24}{'ms/step':>9}{'samples/s':>11}   time of PyTorch / ours: median (min..max)")
+    print(f"{'batch':>5}  {'engine':<24}{'ms/step':>9}{'samples/s':>11}   time of this / the first: median (min..max)")
     for batch in args.batch:
         measure(spec, batch, args)
 
 
 def measure(spec, batch: int, args) -> None:
-    engines = {"cnnforge numpy": Ours(spec, batch)}
-    engines |= theirs(spec, batch, args.threads, engines["cnnforge numpy"].params)
+    engines = {f"cnnforge {name}": Ours(spec, batch, name, args.threads) for name in args.backend}
+    first, ours = next(iter(engines.items()))
+    engines |= theirs(spec, batch, args.threads, ours.params)
     times: dict[str, list[float]] = {name: [] for name in engines}
     for run in engines.values():
         for _ in range(3):
@@ -47,14 +50,14 @@ def measure(spec, batch: int, args) -> None:
             for _ in range(args.steps):
                 run()
             times[name].append((perf_counter() - start) / args.steps)
-    mine = times["cnnforge numpy"]
+    mine = times[first]
     for name, seconds in times.items():
         line = f"{batch:>5}  {name:<24}{median(seconds) * 1e3:>9.2f}{batch / median(seconds):>11,.0f}"
-        if name != "cnnforge numpy":
+        if name != first:
             ratios = [theirs / own for theirs, own in zip(seconds, mine, strict=True)]
             line += f"   {median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
         print(line, flush=True)
-    plan = engines["cnnforge numpy"].plan
+    plan = ours.plan
     shared, unshared = plan.sizes["arena"], plan.unshared
     print(
         f"{'':>5}  arena {shared / 2**20:.1f} MiB, unshared {unshared / 2**20:.1f} MiB: "
@@ -65,7 +68,7 @@ def measure(spec, batch: int, args) -> None:
 class Ours:
     """One bound training step."""
 
-    def __init__(self, spec, batch: int) -> None:
+    def __init__(self, spec, batch: int, backend_name: str, threads: int) -> None:
         import numpy as np
 
         from cnnforge.backends import create
@@ -74,7 +77,7 @@ class Ours:
         from cnnforge.optim import Adam
         from cnnforge.plan import make_plan
 
-        backend = create("auto")
+        backend = create(backend_name, None if backend_name == "numpy" else threads)
         self.optimizer = Adam(type="adam")
         self.plan = make_plan(train_graph(spec, batch, "float32", 0, self.optimizer), backend.capabilities)
         weights = Weights(self.plan, backend)

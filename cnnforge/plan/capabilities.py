@@ -13,6 +13,13 @@ from cnnforge.ir.op import Op, Scratch
 ScratchRule = Callable[[str, tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[Scratch, ...]]
 
 
+NativeRule = Callable[[str, tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], bool]
+
+
+def _never(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Capabilities:
     """What a backend can do.
@@ -22,6 +29,7 @@ class Capabilities:
     heads, tails: a chain ``head, bias[, tail]`` becomes one kernel call
     inplace:    op -> index of the input whose memory its first output may take over
     scratch:    workspace formulas
+    native:     does a compiled kernel run this node? By its op, inputs, outputs and attributes
     """
 
     name: str
@@ -30,6 +38,7 @@ class Capabilities:
     heads: frozenset[str]
     tails: frozenset[str]
     scratch: ScratchRule
+    native: NativeRule = _never
     inplace: Mapping[str, int] = field(default_factory=dict)
 
     def extended(self, added: Mapping[str, Op]) -> Capabilities:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from cnnforge import plugins
@@ -91,11 +92,10 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0) -> Plan:
     sizes["arena"] = arena.size
     segments = []
     for phase in PHASES:
-        planned = tuple(
-            PlannedNode(n.op, n.ins, n.outs, scratch[n], n.attrs, n.path) for n in nodes if n.phase == phase
-        )
-        if planned:
-            segments.append(Segment(phase, "host", planned))
+        here = (n for n in nodes if n.phase == phase)
+        for native, group in groupby(here, lambda n: capabilities.native(n.op, n.ins, n.outs, n.attrs)):
+            planned = tuple(PlannedNode(n.op, n.ins, n.outs, scratch[n], n.attrs, n.path) for n in group)
+            segments.append(Segment(phase, "native" if native else "host", planned))
     return Plan(
         capabilities.name, g.batch, g.dtype, tuple(segments), places, sizes, g.params, g.state, g.grads, slots,
         g.inputs, g.outputs, arena.unshared, arena.bound, arena.activations,

@@ -62,6 +62,18 @@ def test_segments_follow_the_phases_and_every_node_is_in_one(made):
     assert sorted(planned) == sorted(n.op for n in graph.nodes)
 
 
+def test_neighbours_that_are_compiled_are_one_segment():
+    can = replace(CAPABILITIES, native=lambda op, ins, outs, attrs: op in ("batch_norm", "dropout", "relu_dx"))
+    plan = make_plan(train_graph(SPEC, 2, "float32", 0, ADAM), can)
+    kinds = [(s.phase, s.kind, [n.op for n in s.nodes]) for s in plan.segments]
+    assert kinds[:3] == [
+        ("forward", "host", ["conv2d+bias+relu"]),
+        ("forward", "native", ["batch_norm", "dropout"]),
+        ("forward", "host", ["reshape", "matmul+bias"]),
+    ]
+    assert ("backward", "native", ["relu_dx"]) in kinds
+
+
 @settings(max_examples=40)
 @given(models())
 def test_planning_is_a_function(made):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numba
 
 from cnnforge.backends.base import Kernel, Step
 from cnnforge.backends.numba import elementwise
-from cnnforge.backends.numba.capabilities import THREADS, capabilities, is_native, scratch
+from cnnforge.backends.numba.capabilities import THREADS, capabilities, is_native, parts_of, scratch
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
@@ -57,17 +57,14 @@ class NumbaBackend(NumpyBackend):
 
         return bind
 
-    def _chain(
-        self, ins: Arrays, outs: Arrays, space: Arrays, *, parts: tuple[tuple[str, int, Mapping[str, Any]], ...]
-    ) -> Step:
-        """The first part writes the output, the others overwrite it where it lies."""
+    def _chain(self, ins: Arrays, outs: Arrays, space: Arrays, **attrs: Any) -> Step:
+        """A fused node: its parts one after another in the same memory."""
         steps: list[Step] = []
-        at = taken = 0
-        for i, (op, extra, attrs) in enumerate(parts):
-            read = ins[:extra] if i == 0 else (outs[0], *ins[taken : taken + extra])
-            needs = len(scratch(op, _values(read), _values(outs), attrs))
-            steps.append(self.kernel(op)(read, outs, space[at : at + needs], **attrs))
-            at, taken = at + needs, taken + extra
+        at = 0
+        for op, (read, written), part_attrs in parts_of(ins, outs, attrs):
+            needs = len(scratch(op, _values(read), _values(written), part_attrs))
+            steps.append(self.kernel(op)(read, written, space[at : at + needs], **part_attrs))
+            at += needs
         return Chain(steps)
 
     def link(self, steps: Iterable[Step]) -> list[Step]:

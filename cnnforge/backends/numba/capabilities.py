@@ -6,7 +6,7 @@ A node runs natively where ``is_native`` says so, else by the numpy backend's ke
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ def _always(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any
 
 #: Ops with native kernels -> for which shapes and attributes. Of a shape only what is the same for every batch counts.
 CHOICES: dict[str, Choice] = {
-    "relu": _always, "relu_dx": _always, "add": _always,
+    "reshape": _always, "relu": _always, "relu_dx": _always, "add": _always,
 }  # fmt: skip
 
 #: Workspace of native kernels, where they need any.
@@ -36,7 +36,9 @@ SCRATCH: dict[str, Rule] = {}
 
 
 def is_native(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
-    """Does a compiled kernel run this node? ``ins`` and ``outs``: values or arrays; float32 alone is compiled."""
+    """Does a compiled kernel run this node, all parts of a chain? ``ins`` and ``outs``: values or arrays."""
+    if "+" in op:
+        return all(is_native(part, *read, attrs) for part, read, attrs in parts_of(ins, outs, attrs))
     return op in CHOICES and str(outs[0].dtype) == "float32" and CHOICES[op](ins, outs, attrs)
 
 
@@ -47,14 +49,22 @@ def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Map
             rule = SCRATCH.get(op)
             return rule(ins, outs, attrs) if rule else ()
         return numpy.scratch(op, ins, outs, attrs)
-    (head, taken, head_attrs), *rest = attrs["parts"]
-    wanted = scratch(head, ins[:taken], outs, head_attrs)
-    for part, extra, part_attrs in rest:
-        wanted += scratch(part, (outs[0], *ins[taken : taken + extra]), outs, part_attrs)
+    return sum((scratch(part, *read, part_attrs) for part, read, part_attrs in parts_of(ins, outs, attrs)), ())
+
+
+def parts_of(
+    ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
+) -> Iterator[tuple[str, tuple[tuple[Any, ...], tuple[Any, ...]], Mapping[str, Any]]]:
+    """Each part of a chain with what it reads and writes: the first writes the output, the others overwrite it."""
+    taken = 0
+    for op, extra, part_attrs in attrs["parts"]:
+        first = ins[:extra] if not taken else (outs[0], *ins[taken : taken + extra])
+        yield op, (first, outs), part_attrs
         taken += extra
-    return wanted
 
 
 def capabilities() -> Capabilities:
     """The numpy backend's, with our own workspace."""
-    return replace(numpy.capabilities(), name="numba", precisions=("float32", "float64"), scratch=scratch)
+    return replace(
+        numpy.capabilities(), name="numba", precisions=("float32", "float64"), scratch=scratch, native=is_native
+    )

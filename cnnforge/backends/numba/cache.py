@@ -22,7 +22,8 @@ def folder() -> Path | None:
         status = path.stat()
     except OSError:
         return None
-    return path if status.st_uid == os.getuid() and not status.st_mode & 0o022 and os.access(path, os.W_OK) else None
+    ours = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o022)
+    return path if ours and os.access(path, os.W_OK) else None
 
 
 def _key() -> str:

@@ -7,11 +7,36 @@ name is a hash of every kernel file, and the folder must be the user's own: a st
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+from collections.abc import Callable
+from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
+
+import numba
 
 from cnnforge.folders import user_cache
+
+T = TypeVar("T")
+
+
+def compiled(make: Callable[[bool], T]) -> T:
+    """What ``make(cache)`` compiles, from the cache where it is kept. A damaged cache is thrown away, with one line."""
+    kept = folder()
+    if kept is None:
+        return make(False)
+    numba.config.CACHE_DIR = str(kept)
+    try:
+        return make(True)
+    except Exception as error:  # whatever unpickling rubbish may raise
+        made = make(False)  # raises where the kernel itself is wrong
+        shutil.rmtree(kept, ignore_errors=True)
+        text = f"the cache of compiled kernels was damaged ({type(error).__name__}) and is made anew: {kept}"
+        print(f"note: {text}", file=sys.stderr)
+        return made
 
 
 def folder() -> Path | None:
@@ -26,6 +51,7 @@ def folder() -> Path | None:
     return path if ours and os.access(path, os.W_OK) else None
 
 
+@cache
 def _key() -> str:
     from llvmlite import binding
 

@@ -17,16 +17,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from cnnforge.backends.numba.cache import folder
+from cnnforge.backends.numba.cache import compiled
 
 _SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
 #: Sums may be taken in another order and products contracted; nan and inf stay what they are, because a loss that is
 #: not finite has to be seen.
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
-
-_CACHE = folder()
-if _CACHE is not None:
-    numba.config.CACHE_DIR = str(_CACHE)
 
 
 class Kernel:
@@ -37,9 +33,10 @@ class Kernel:
 
     @cached_property
     def _compiled(self) -> Any:
-        return numba.cfunc(_SIGNATURE, cache=_CACHE is not None, fastmath=FAST_MATH, error_model="numpy")(
-            self._function
-        )
+        def make(cache: bool) -> Any:
+            return numba.cfunc(_SIGNATURE, cache=cache, fastmath=FAST_MATH, error_model="numpy")(self._function)
+
+        return compiled(make)
 
     @property
     def address(self) -> int:

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -39,12 +41,35 @@ def test_where_no_folder_can_be_made_nothing_is_kept(own_cache):
     assert cache.folder() is None
 
 
+def test_a_damaged_cache_is_made_anew_with_one_line(own_cache):
+    """Two processes compile and keep; a third meets rubbish, computes all the same, and the fourth has it again."""
+    code = (
+        "import numpy as np\nfrom cnnforge.backends import create\nx = np.array([-1, 2], np.float32)\n"
+        "create('numba').kernel('relu')((x,), (x,), ())()\nassert list(x) == [0, 2]"
+    )
+
+    def run() -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return done.stderr
+
+    assert run() == run() == ""
+    files = [file for file in own_cache.rglob("*.nb?") if file.is_file()]
+    assert files
+    for file in files:
+        file.write_text("rubbish")
+    (line,) = run().splitlines()
+    assert line.startswith("note: the cache of compiled kernels was damaged (")
+    assert run() == run() == ""
+
+
 @pytest.mark.parametrize("changed", ["version", "source"])
 def test_another_library_or_source_is_another_folder(own_cache, monkeypatch, changed):
     before = cache.folder()
+    cache._key.cache_clear()
     if changed == "version":
         monkeypatch.setattr(cache, "version", lambda name: "0")
     else:
         read = cache.Path.read_bytes
         monkeypatch.setattr(cache.Path, "read_bytes", lambda self: read(self) + b" ")
     assert cache.folder() != before
+    cache._key.cache_clear()

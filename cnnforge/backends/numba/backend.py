@@ -8,8 +8,16 @@ from typing import Any
 import numba
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numba import elementwise
-from cnnforge.backends.numba.capabilities import THREADS, capabilities, is_native, parts_of, scratch
+from cnnforge.backends.numba import conv, elementwise, linear, winograd
+from cnnforge.backends.numba.capabilities import (
+    CONVOLUTIONS,
+    THREADS,
+    capabilities,
+    convolution,
+    is_native,
+    parts_of,
+    scratch,
+)
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
@@ -18,7 +26,20 @@ from cnnforge.ir.graph import Value
 #: ``bind(ins, outs, scratch, threads, **attrs)`` -> a call, or several in order.
 Native = Callable[..., Call | tuple[Call, ...]]
 
-NATIVE: dict[str, Native] = {**elementwise.NATIVE}
+
+def _convolution(op: str) -> Native:
+    def bind(ins: Arrays, outs: Arrays, space: Arrays, threads: int, **attrs: Any) -> Call | tuple[Call, ...]:
+        family: dict[str, Native] = (winograd if convolution(op, ins, outs, attrs) == "winograd" else conv).NATIVE
+        return family[op](ins, outs, space, threads, **attrs)
+
+    return bind
+
+
+NATIVE: dict[str, Native] = {
+    **elementwise.NATIVE,
+    **linear.NATIVE,
+    **{op: _convolution(op) for op in CONVOLUTIONS},
+}
 
 
 class Chain:

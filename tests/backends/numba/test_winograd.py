@@ -1,0 +1,73 @@
+"""Winograd convolution on shapes larger than the shared cases: full tiles, cut ones, several groups and shards."""
+
+import numpy as np
+import pytest
+
+from cnnforge.backends.numba.backend import NumbaBackend
+from cnnforge.backends.numba.capabilities import convolution
+from cnnforge.shapes import window
+from tests import one_node
+
+#: (N, H, W, C), F, padding, flip
+SHAPES = {
+    "whole tiles": ((2, 8, 8, 16), 16, "valid", False),
+    "padded": ((3, 16, 16, 32), 64, 1, False),
+    "cut tiles, overlapping vectors, flipped": ((3, 9, 7, 20), 37, (0, 1, 2, 3), True),
+    "padding beyond the kernel": ((2, 6, 6, 17), 16, 4, False),
+    "one tile smaller than four": ((5, 3, 3, 16), 18, 1, True),
+    "fewer tiles than shards": ((1, 4, 4, 48), 16, 1, False),
+    "many groups of tiles": ((9, 13, 21, 64), 24, 1, False),
+}
+OPS = ["conv2d", "conv2d_dx", "conv2d_dw"]
+#: Of float32 against float64, in units of the largest result; the module states what was measured.
+TOLERANCE = 2e-5
+
+
+def _node(op, shape, f, padding, flip, dtype="float32"):
+    rng = np.random.default_rng(0)
+    win = window(shape[1:3], (3, 3), (1, 1), padding, (1, 1))
+    x, w = rng.normal(size=shape), rng.normal(size=(3, 3, shape[3], f))
+    dy = rng.normal(size=(shape[0], *win.out, f))
+    ins, out = {"conv2d": ([x, w], dy), "conv2d_dx": ([dy, w], x), "conv2d_dw": ([x, dy], w)}[op]
+    return [a.astype(dtype) for a in ins], [(out.shape, dtype)], {"window": win, "groups": 1, "flip": flip}
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_it_gives_what_numpy_gives_in_float64(shape, op):
+    ins, outs, attrs = _node(op, *shape)
+    assert convolution(op, ins, [np.empty(*outs[0])], attrs)
+    (found,) = one_node.run(op, ins, outs, attrs, "numba")
+    ins, outs, attrs = _node(op, *shape, dtype="float64")
+    (expected,) = one_node.run(op, [a.astype("float32").astype("float64") for a in ins], outs, attrs)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * abs(expected).max())
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_the_number_of_threads_changes_no_bit(op, monkeypatch):
+    ins, outs, attrs = _node(op, *SHAPES["many groups of tiles"])
+    found = []
+    for threads in (1, 2):
+        monkeypatch.setattr(one_node, "_device", lambda name, threads=threads: NumbaBackend(threads))
+        found.append(one_node.run(op, ins, outs, attrs)[0])
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation", "groups", "c"),
+    [(5, 1, 1, 1, 16), (3, 2, 1, 1, 16), (3, 1, 2, 1, 16), (3, 1, 1, 2, 32), (3, 1, 1, 1, 15)],
+)
+def test_other_convolutions_take_another_way(kernel, stride, dilation, groups, c):
+    win = window((16, 16), (kernel, kernel), (stride, stride), 1, (dilation, dilation))
+    x, w = np.empty((1, 16, 16, c), np.float32), np.empty((kernel, kernel, c // groups, 16), np.float32)
+    y = np.empty((1, *win.out, 16), np.float32)
+    attrs = {"window": win, "groups": groups, "flip": False}
+    assert convolution("conv2d", (x, w), (y,), attrs) != "winograd"
+    assert convolution("conv2d_dx", (y, w), (x,), attrs) != "winograd"
+    assert convolution("conv2d_dw", (x, y), (w,), attrs) != "winograd"
+
+
+def test_maps_of_which_a_tile_wastes_too_much_take_another_way():
+    win = window((2, 2), (3, 3), (1, 1), 1, (1, 1))
+    x, w = np.empty((1, 2, 2, 16), np.float32), np.empty((3, 3, 16, 16), np.float32)
+    assert convolution("conv2d", (x, w), (x,), {"window": win, "groups": 1, "flip": False}) != "winograd"

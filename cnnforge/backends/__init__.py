@@ -8,7 +8,7 @@ from cnnforge.backends.base import Backend
 from cnnforge.errors import BackendError
 from cnnforge.plan.capabilities import Capabilities
 
-#: What works in this version; ``auto`` takes the first. ``numba`` is still being built: most ops run by NumPy there.
+#: What works in this version; ``auto`` takes the first. ``numba`` is still being built: many ops run by NumPy there.
 NAMES = ("numpy", "numba")
 
 

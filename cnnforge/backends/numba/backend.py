@@ -8,7 +8,7 @@ from typing import Any
 import numba
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numba import conv, elementwise, linear, winograd
+from cnnforge.backends.numba import conv, elementwise, linear, norm, winograd
 from cnnforge.backends.numba.capabilities import (
     CONVOLUTIONS,
     THREADS,
@@ -38,6 +38,7 @@ def _convolution(op: str) -> Native:
 NATIVE: dict[str, Native] = {
     **elementwise.NATIVE,
     **linear.NATIVE,
+    **norm.NATIVE,
     **{op: _convolution(op) for op in CONVOLUTIONS},
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 from typing import Any
 
 from cnnforge.backends.numpy import capabilities as numpy
@@ -19,6 +19,9 @@ from cnnforge.shapes import Window
 
 #: Threads that kernels may be spread over: workspace that each needs for itself is planned for so many.
 THREADS = os.cpu_count() or 1
+
+#: Parts that a norm's sums over the batch are cut into, whatever the threads: the results are then the same to the bit.
+NORM_SHARDS = 32
 
 #: Winograd convolution: partial sums of a weight's gradient, and its channels summed side by side.
 WINOGRAD_SHARDS, WINOGRAD_ROWS = 8, 4
@@ -120,17 +123,38 @@ def _convolution_space(
 
 CONVOLUTIONS = ("conv2d", "conv2d_dx", "conv2d_dw")
 
+
+def row_width(channels: int) -> int:
+    """Elements of a row for loops over channels: of few channels as many copies as make up whole vectors."""
+    return channels if channels >= 64 else channels * 32 // gcd(channels, 32)
+
+
+def _shard_sums(count: int, x: Any) -> Scratch:
+    """``count`` rows per shard; the first C of each row are the sums, the rest is room for the loops."""
+    return Scratch((NORM_SHARDS, count, row_width(x.shape[-1])), x.dtype, False)
+
+
+def _rows(count: int, x: Any) -> Scratch:
+    return Scratch((count, row_width(x.shape[-1])), x.dtype, False)
+
+
 #: Ops with native kernels -> for which shapes and attributes. Of a shape only what is the same for every batch counts.
 CHOICES: dict[str, Choice] = {
     "reshape": _always, "relu": _always, "relu_dx": _always, "add": _always,
     "matmul": _always, "matmul_dx": _always, "matmul_dw": _always,
+    **dict.fromkeys(
+        ("batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running"), _always
+    ),
     **{op: lambda i, o, a, op=op: bool(convolution(op, i, o, a)) for op in CONVOLUTIONS},  # type: ignore[misc]
 }  # fmt: skip
 
 #: Workspace of native kernels, where they need any.
 SCRATCH: dict[str, Rule] = {
-    op: lambda i, o, a, op=op: _convolution_space(op, i, o, a)  # type: ignore[misc]
-    for op in CONVOLUTIONS
+    "batch_norm": lambda i, o, a: (_shard_sums(4, i[0]), _rows(3, i[0])),
+    "batch_norm_inference": lambda i, o, a: (_rows(3, i[0]),),
+    "batch_norm_dparams": lambda i, o, a: (_shard_sums(3, i[0]),),
+    "batch_norm_dx": lambda i, o, a: (_rows(4, i[0]),),
+    **{op: lambda i, o, a, op=op: _convolution_space(op, i, o, a) for op in CONVOLUTIONS},  # type: ignore[misc]
 }
 
 

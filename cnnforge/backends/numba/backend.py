@@ -9,16 +9,10 @@ import numba
 
 from cnnforge.backends.base import Kernel, Step
 from cnnforge.backends.numba import conv, elementwise, linear, norm, winograd
-from cnnforge.backends.numba.capabilities import (
-    CONVOLUTIONS,
-    THREADS,
-    capabilities,
-    convolution,
-    is_native,
-    parts_of,
-    scratch,
-)
+from cnnforge.backends.numba.capabilities import capabilities, is_native, parts_of, scratch
 from cnnforge.backends.numba.driver import Call, Run
+from cnnforge.backends.numba.rules.base import THREADS
+from cnnforge.backends.numba.rules.conv import CONVOLUTIONS, convolution
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.ir.graph import Value

@@ -56,7 +56,7 @@ def _key() -> str:
     from llvmlite import binding
 
     digest = blake2b(digest_size=12)
-    for file in sorted(Path(__file__).parent.glob("*.py")):
+    for file in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(file.name.encode() + file.read_bytes())
     features = binding.get_host_cpu_features().flatten()
     for text in (version("numba"), version("llvmlite"), version("numpy"), binding.get_host_cpu_name(), features):

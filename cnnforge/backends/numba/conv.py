@@ -16,9 +16,9 @@ from numba import carray, float32, njit
 
 from cnnforge.backends.numba import depthwise
 from cnnforge.backends.numba.blas import sgemm, sgemm_address
-from cnnforge.backends.numba.capabilities import column_rows
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.linear import product
+from cnnforge.backends.numba.rules.conv import column_rows
 from cnnforge.backends.numba.signature import FAST_MATH, Kernel, floats, longs
 from cnnforge.backends.numpy.capabilities import is_depthwise, is_pointwise
 from cnnforge.backends.numpy.types import Array, Arrays

@@ -25,10 +25,11 @@ from typing import Any
 import numba
 from numba import carray, float32
 
-from cnnforge.backends.numba.capabilities import WINOGRAD_ROWS, WINOGRAD_SHARDS, winograd_tiles
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.rules.conv import WINOGRAD_ROWS, WINOGRAD_SHARDS, winograd_tiles
 from cnnforge.backends.numba.signature import FAST_MATH, Kernel, floats, longs
-from cnnforge.backends.numba.vectors import LANES, Matrix, product, transform
+from cnnforge.backends.numba.tiles import Matrix, product, transform
+from cnnforge.backends.numba.vectors import LANES
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.shapes import Window
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnforge.backends.numba.backend import NumbaBackend
-from cnnforge.backends.numba.capabilities import convolution
+from cnnforge.backends.numba.rules.conv import convolution
 from cnnforge.shapes import window
 from tests import one_node
 

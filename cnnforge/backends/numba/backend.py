@@ -8,7 +8,7 @@ from typing import Any
 import numba
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numba import conv, elementwise, linear, norm, winograd
+from cnnforge.backends.numba import activation, bias, conv, elementwise, linear, loss, norm, optimizer, winograd
 from cnnforge.backends.numba.capabilities import capabilities, is_native, parts_of, scratch
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numba.rules.base import THREADS
@@ -30,9 +30,13 @@ def _convolution(op: str) -> Native:
 
 
 NATIVE: dict[str, Native] = {
+    **activation.NATIVE,
+    **bias.NATIVE,
     **elementwise.NATIVE,
     **linear.NATIVE,
+    **loss.NATIVE,
     **norm.NATIVE,
+    **optimizer.NATIVE,
     **{op: _convolution(op) for op in CONVOLUTIONS},
 }
 
@@ -61,7 +65,7 @@ class NumbaBackend(NumpyBackend):
 
     def kernel(self, op: str) -> Kernel:
         """The kernel of ``op``: native where its shapes allow, else NumPy's."""
-        if "+" in op:
+        if "+" in op and op not in NATIVE:
             return self._chain
 
         def bind(ins: Arrays, outs: Arrays, space: Arrays, **attrs: Any) -> Step:

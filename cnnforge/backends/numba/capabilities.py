@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cnnforge.backends.numba.rules import conv, elementwise, linear, norm
+from cnnforge.backends.numba.rules import activation, bias, conv, elementwise, linear, loss, norm, optimizer
 from cnnforge.backends.numba.rules.base import Rule
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.graph import Value
@@ -17,19 +17,28 @@ from cnnforge.ir.op import Scratch
 from cnnforge.plan.capabilities import Capabilities
 
 #: Ops with native kernels.
-RULES: dict[str, Rule] = {**conv.RULES, **elementwise.RULES, **linear.RULES, **norm.RULES}
+RULES: dict[str, Rule] = {
+    **activation.RULES,
+    **bias.RULES,
+    **conv.RULES,
+    **elementwise.RULES,
+    **linear.RULES,
+    **loss.RULES,
+    **norm.RULES,
+    **optimizer.RULES,
+}
 
 
 def is_native(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
     """Does a compiled kernel run this node, all parts of a chain? ``ins`` and ``outs``: values or arrays."""
-    if "+" in op:
+    if "+" in op and op not in RULES:
         return all(is_native(part, *read, attrs) for part, read, attrs in parts_of(ins, outs, attrs))
     return op in RULES and str(outs[0].dtype) == "float32" and RULES[op].native(ins, outs, attrs)
 
 
 def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
     """Workspace of a node; a fused node needs what its parts need in the order of the chain."""
-    if "+" not in op:
+    if "+" not in op or op in RULES:
         if is_native(op, ins, outs, attrs):
             return RULES[op].scratch(ins, outs, attrs)
         return numpy.scratch(op, ins, outs, attrs)
@@ -39,9 +48,15 @@ def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Map
 def parts_of(
     ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
 ) -> Iterator[tuple[str, tuple[tuple[Any, ...], tuple[Any, ...]], Mapping[str, Any]]]:
-    """Each part of a chain with what it reads and writes: the first writes the output, the others overwrite it."""
-    taken = 0
-    for op, extra, part_attrs in attrs["parts"]:
+    """Each part of a chain with what it reads and writes: the first writes the output, the others overwrite it.
+
+    Neighbours for which there is one kernel are one part.
+    """
+    taken, parts = 0, list(attrs["parts"])
+    while parts:
+        op, extra, part_attrs = parts.pop(0)
+        if parts and f"{op}+{parts[0][0]}" in RULES and str(outs[0].dtype) == "float32":
+            op = f"{op}+{parts.pop(0)[0]}"
         first = ins[:extra] if not taken else (outs[0], *ins[taken : taken + extra])
         yield op, (first, outs), part_attrs
         taken += extra

@@ -137,7 +137,7 @@ class Ownership:
 @settings(max_examples=150)
 @given(spec=models(), training=st.booleans(), guard=st.sampled_from([0, 1, 64]), fuse=st.booleans())
 def test_nothing_is_overwritten_while_it_is_wanted(spec, training, guard, fuse):
-    can = CAN if fuse else replace(CAN, heads=frozenset())
+    can = CAN if fuse else replace(CAN, chains=frozenset())
     graph = train_graph(spec, 2, "float32", 0, ADAM) if training else eval_graph(spec, 2, "float32")
     plan = make_plan(graph, can, guard)
     ways = [(("forward", "output"), ("output", "prediction"))]

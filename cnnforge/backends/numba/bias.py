@@ -9,9 +9,10 @@ from __future__ import annotations
 from math import inf, nan
 from typing import Any
 
-from cnnforge.backends.numba.channels import clear, fill_band, fold, gather, shard_of, summed
+from cnnforge.backends.numba.channels import clear, fill_band, fold, gather, row_of, shard_of, summed
 from cnnforge.backends.numba.driver import Call
 from cnnforge.backends.numba.elementwise import PIECE, streamed
+from cnnforge.backends.numba.rules.base import Parts
 from cnnforge.backends.numba.rules.bias import GROUP
 from cnnforge.backends.numba.signature import Kernel, doubles, longs, part
 from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, larger, put_upto, smaller, splat, upto, where
@@ -27,12 +28,11 @@ def _bias(block: int, lo: int, hi: int, thread: int) -> None:
     band = a[3] + 4 * (c + LANES) * thread
     fill_band(band, a[1], c)
     at, step = lo * PIECE % c, LANES % c
+    turn, back = c - step, step - c
     for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
         v = larger(low, upto(x + 4 * i, n - i) + lanes(band + 4 * at))
         put_upto(y + 4 * i, smaller(top, v), n - i)
-        at += step
-        if at >= c:
-            at -= c
+        at += back if at >= turn else step
 
 
 @Kernel
@@ -40,7 +40,7 @@ def _bias_db(block: int, lo: int, hi: int, thread: int) -> None:
     """dy -> each shard's sum per channel. Range: shards."""
     a = longs(block)
     dy, rows, c, width, shards = a[0], a[3], a[4], a[5], a[6]
-    total = a[1] + 4 * width * thread
+    total = row_of(a[1], width, thread)
     size = max(1, PIECE // width) * width
     for shard in range(lo, hi):
         begin, end = shard_of(shard, rows, c, shards)
@@ -55,7 +55,7 @@ def _bias_db(block: int, lo: int, hi: int, thread: int) -> None:
                     s1 += upto(at + WIDTH, left - LANES)
                     s2 += upto(at + 2 * WIDTH, left - 2 * LANES)
                     s3 += upto(at + 3 * WIDTH, left - 3 * LANES)
-                gather(total + 4 * j, width - j, s0, s1, s2, s3)
+                gather(total + 4 * j, s0, s1, s2, s3)
         fold(total, width, a[2] + 4 * c * shard, c)
 
 
@@ -74,7 +74,7 @@ def _ramp_dx_db(block: int, lo: int, hi: int, thread: int) -> None:
     a = longs(block)
     y, dy, g, rows, c, width, shards = a[0], a[1], a[2], a[6], a[7], a[8], a[9]
     top = splat(doubles(a[3])[0])
-    total = a[4] + 4 * width * thread
+    total = row_of(a[4], width, thread)
     size = max(1, PIECE // width) * width
     for shard in range(lo, hi):
         begin, end = shard_of(shard, rows, c, shards)
@@ -92,12 +92,12 @@ def _ramp_dx_db(block: int, lo: int, hi: int, thread: int) -> None:
                     s2 += _masked(y + at, dy + at, g + at, left - 2 * LANES, top)
                     at += WIDTH
                     s3 += _masked(y + at, dy + at, g + at, left - 3 * LANES, top)
-                gather(total + 4 * j, width - j, s0, s1, s2, s3)
+                gather(total + 4 * j, s0, s1, s2, s3)
         fold(total, width, a[5] + 4 * c * shard, c)
 
 
 def _bias_bound(low: float, top: float) -> Any:
-    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Parts = ()) -> Call:
         (x, b), (y,), (band,) = ins, outs, scratch
         return streamed(_bias, threads, x, b, y, band, b.size, low, top, n=y.size)
 
@@ -111,7 +111,7 @@ def bias_db(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> tuple[C
 
 
 def _ramp_dx_db_bound(top: float) -> Any:
-    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> tuple[Call, ...]:
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Parts = ()) -> tuple[Call, ...]:
         (y, dy), (g, db), (space, sums) = ins, outs, scratch
         return summed(_ramp_dx_db, threads, y, dy, g, top, of=dy, space=space, sums=sums, out=db)
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.rules.bias import SUM_SHARDS, sum_width
-from cnnforge.backends.numba.signature import Kernel, longs, part
-from cnnforge.backends.numba.vectors import LANES, put_upto, splat, upto
+from cnnforge.backends.numba.reduce import reduced
+from cnnforge.backends.numba.rules.bias import GROUP, SUM_SHARDS, sum_width
+from cnnforge.backends.numba.signature import Kernel, part
+from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put, put_upto, splat, upto
 from cnnforge.backends.numpy.types import Array
 
 #: Elements of a shard at least: of less, another costs more than it gains.
@@ -36,19 +37,25 @@ def shard_of(shard: int, rows: int, c: int, shards: int) -> tuple[int, int]:
 
 
 @part
-def clear(total: int, width: int) -> None:
-    """total (width,) = 0."""
-    for k in range(0, width, LANES):
-        put_upto(total + 4 * k, splat(0), width - k)
+def row_of(space: int, width: int, thread: int) -> Any:
+    """The row that a thread sums in, of whole groups."""
+    return space + 4 * ((width + GROUP - 1) // GROUP * GROUP) * thread
 
 
 @part
-def gather(total: int, left: int, s0: Any, s1: Any, s2: Any, s3: Any) -> None:
-    """Add a group's sums to the first ``left`` of total."""
-    put_upto(total, upto(total, left) + s0, left)
-    put_upto(total + 4 * LANES, upto(total + 4 * LANES, left - LANES) + s1, left - LANES)
-    put_upto(total + 8 * LANES, upto(total + 8 * LANES, left - 2 * LANES) + s2, left - 2 * LANES)
-    put_upto(total + 12 * LANES, upto(total + 12 * LANES, left - 3 * LANES) + s3, left - 3 * LANES)
+def clear(total: int, width: int) -> None:
+    """total = 0."""
+    for k in range(0, width, LANES):
+        put(total + 4 * k, splat(0))
+
+
+@part
+def gather(total: int, s0: Any, s1: Any, s2: Any, s3: Any) -> None:
+    """Add a group's sums to total."""
+    put(total, lanes(total) + s0)
+    put(total + WIDTH, lanes(total + WIDTH) + s1)
+    put(total + 2 * WIDTH, lanes(total + 2 * WIDTH) + s2)
+    put(total + 3 * WIDTH, lanes(total + 3 * WIDTH) + s3)
 
 
 @part
@@ -59,18 +66,6 @@ def fold(total: int, width: int, sums: int, c: int) -> None:
         for j in range(k, width, c):
             v += upto(total + 4 * j, c - k)
         put_upto(sums + 4 * k, v, c - k)
-
-
-@Kernel
-def _merge(block: int, lo: int, hi: int, thread: int) -> None:
-    """Sums of shards (shards, C) -> (C,), in order. Range: vectors of channels."""
-    a = longs(block)
-    sums, out, c, shards = a[0], a[1], a[2], a[3]
-    for k in range(lo * LANES, min(hi * LANES, c), LANES):
-        v = upto(sums + 4 * k, c - k)
-        for shard in range(1, shards):
-            v += upto(sums + 4 * (shard * c + k), c - k)
-        put_upto(out + 4 * k, v, c - k)
 
 
 def summed(
@@ -86,4 +81,4 @@ def summed(
     shards = max(1, min(SUM_SHARDS, of.size // SMALLEST, rows))
     into = out if shards == 1 else sums
     first = bound(kernel, shards, threads, *arguments, space, into, rows, c, sum_width(c), shards)
-    return (first,) if shards == 1 else (first, bound(_merge, -(-c // LANES), threads, sums, out, c, shards))
+    return (first,) if shards == 1 else (first, reduced(sums[:shards], out, threads))

@@ -269,6 +269,12 @@ def smaller(typing_context: Any, x: Any, y: Any) -> Any:
 
 
 @intrinsic
+def unordered(typing_context: Any, x: Any) -> Any:
+    """A mask of the lanes that are nan."""
+    return _function(Mask, (Lanes,), lambda b, v: b.fcmp_unordered("uno", v, v))
+
+
+@intrinsic
 def where(typing_context: Any, mask: Any, x: Any, y: Any) -> Any:
     """x where the mask is set, else y: both Lanes or both Ints."""
     return _function(x, (Mask, x, x), lambda b, m, x, y: b.select(m, x, y))

@@ -209,6 +209,11 @@ def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Map
     return wanted
 
 
+#: Chains run as one kernel: ``head, bias[, tail]``. Tails are only functions that can overwrite their input, and whose
+#: derivative does not need it.
+HEADS = ("conv2d", "conv2d_dx", "matmul")
+TAILS = tuple(op for op in FROM_OUTPUT if op != "softmax")
+
 _ELEMENTWISE = frozenset((*FROM_OUTPUT, *FROM_INPUT))
 _PLAIN = frozenset(
     (
@@ -232,9 +237,7 @@ CAPABILITIES = Capabilities(
     | set(LOSSES)
     | {f"{op}_dz" for op in LOSSES}
     | set(OPTIMIZERS),
-    heads=frozenset({"conv2d", "conv2d_dx", "matmul"}),
-    # Only functions that can overwrite their input, and whose derivative does not need it.
-    tails=frozenset(FROM_OUTPUT) - {"softmax"},
+    chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),
     scratch=scratch,
     inplace={
         **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale_channels", "dropout", "prelu"), 0),

@@ -27,7 +27,8 @@ def band(x: Any) -> tuple[Scratch, ...]:
 def sums(x: Any) -> tuple[Scratch, ...]:
     """A row to sum in for each thread; the sums of each shard."""
     c = x.shape[-1]
-    return Scratch((THREADS, sum_width(c)), x.dtype, False), Scratch((SUM_SHARDS, c), x.dtype, False)
+    groups = -(-sum_width(c) // GROUP)
+    return Scratch((THREADS, groups, GROUP), x.dtype, False), Scratch((SUM_SHARDS, c), x.dtype, False)
 
 
 RULES = {

@@ -13,11 +13,13 @@ from cnnforge.backends.numba import (
     bias,
     conv,
     conv_samples,
+    dropout,
     elementwise,
     linear,
     loss,
     norm,
     optimizer,
+    prelu,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.driver import Call, Run
@@ -36,11 +38,13 @@ NATIVE: dict[str, Native] = {
     **activation.NATIVE,
     **bias.NATIVE,
     **conv_samples.NATIVE,
+    **dropout.NATIVE,
     **elementwise.NATIVE,
     **linear.NATIVE,
     **loss.NATIVE,
     **norm.NATIVE,
     **optimizer.NATIVE,
+    **prelu.NATIVE,
 }
 
 

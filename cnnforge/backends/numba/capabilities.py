@@ -9,7 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cnnforge.backends.numba.rules import activation, bias, conv, elementwise, linear, loss, norm, optimizer, samples
+from cnnforge.backends.numba.rules import (
+    activation,
+    bias,
+    conv,
+    dropout,
+    elementwise,
+    linear,
+    loss,
+    norm,
+    optimizer,
+    samples,
+)
 from cnnforge.backends.numba.rules.base import Rule
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.graph import Value
@@ -21,6 +32,7 @@ RULES: dict[str, Rule] = {
     **activation.RULES,
     **bias.RULES,
     **conv.RULES,
+    **dropout.RULES,
     **elementwise.RULES,
     **linear.RULES,
     **loss.RULES,

@@ -8,7 +8,17 @@ from typing import Any
 import numba
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numba import conv, conv_samples, elementwise, linear, norm
+from cnnforge.backends.numba import (
+    activation,
+    bias,
+    conv,
+    conv_samples,
+    elementwise,
+    linear,
+    loss,
+    norm,
+    optimizer,
+)
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numba.rules.base import THREADS
@@ -22,7 +32,16 @@ Native = Callable[..., Call | tuple[Call, ...]]
 
 #: Of an op with several ways: those that take ``way`` among their attributes.
 SEVERAL: dict[str, Native] = {**conv.SEVERAL}
-NATIVE: dict[str, Native] = {**elementwise.NATIVE, **linear.NATIVE, **norm.NATIVE, **conv_samples.NATIVE}
+NATIVE: dict[str, Native] = {
+    **activation.NATIVE,
+    **bias.NATIVE,
+    **conv_samples.NATIVE,
+    **elementwise.NATIVE,
+    **linear.NATIVE,
+    **loss.NATIVE,
+    **norm.NATIVE,
+    **optimizer.NATIVE,
+}
 
 
 class Chain:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cnnforge.backends.numba.rules import conv, elementwise, linear, norm, samples
+from cnnforge.backends.numba.rules import activation, bias, conv, elementwise, linear, loss, norm, optimizer, samples
 from cnnforge.backends.numba.rules.base import Rule
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.graph import Value
@@ -17,7 +17,17 @@ from cnnforge.ir.op import Scratch
 from cnnforge.plan.capabilities import HOST, Capabilities
 
 #: Ops with native kernels.
-RULES: dict[str, Rule] = {**conv.RULES, **elementwise.RULES, **linear.RULES, **norm.RULES, **samples.RULES}
+RULES: dict[str, Rule] = {
+    **activation.RULES,
+    **bias.RULES,
+    **conv.RULES,
+    **elementwise.RULES,
+    **linear.RULES,
+    **loss.RULES,
+    **norm.RULES,
+    **optimizer.RULES,
+    **samples.RULES,
+}
 
 
 def ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
@@ -46,10 +56,13 @@ def parts_of(
 ) -> Iterator[tuple[str, tuple[tuple[Any, ...], tuple[Any, ...]], Mapping[str, Any]]]:
     """Each part of a chain with what it reads and writes: the first writes the output, the others overwrite it.
 
-    The first goes the chain's way, the others their own.
+    The first goes the chain's way, the others their own. Neighbours behind it that have one kernel are one part.
     """
-    taken = 0
-    for op, extra, part_attrs in attrs["parts"]:
+    taken, parts = 0, list(attrs["parts"])
+    while parts:
+        op, extra, part_attrs = parts.pop(0)
+        if taken and parts and f"{op}+{parts[0][0]}" in RULES and str(outs[0].dtype) == "float32":
+            op = f"{op}+{parts.pop(0)[0]}"
         first = ins[:extra] if not taken else (outs[0], *ins[taken : taken + extra])
         way = attrs.get("way", "") if not taken else ways(op, first, outs, part_attrs)[0]
         yield op, (first, outs), {**part_attrs, "way": way}

@@ -15,7 +15,6 @@ dx, each a convolution of stride 1 with those weights that meet it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numba
@@ -24,6 +23,7 @@ from numba import float32
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.reduce import reduced
+from cnnforge.backends.numba.rules.base import Parts
 from cnnforge.backends.numba.rules.samples import (
     POOLED,
     ROOM,
@@ -56,9 +56,6 @@ from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
 
 assert SAMPLES == LANES
-
-#: What a fused node says of its parts.
-Parts = tuple[tuple[str, int, Mapping[str, Any]], ...]
 
 # Where the sizes lie in an argument block: eight addresses first.
 (

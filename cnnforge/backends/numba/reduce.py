@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from numba import carray
-
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.signature import Kernel, floats, longs
+from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.vectors import LANES, put_upto, upto
 from cnnforge.backends.numpy.types import Array
 
 #: Elements of a weight gradient that one part of the reduction adds up.
@@ -15,16 +14,13 @@ REDUCED = 1024
 @Kernel
 def _reduce(block: int, lo: int, hi: int, thread: int) -> None:
     """sums (shards, n) -> their sum (n,), always in the same order; range: pieces of ``REDUCED``. Bound by reading."""
-    a = carray(longs(block), (4,))
-    n, shards = a[2], a[3]
-    sums, out = carray(floats(a[0]), (shards, n)), carray(floats(a[1]), (n,))
-    for piece in range(lo, hi):
-        start, stop = piece * REDUCED, min((piece + 1) * REDUCED, n)
-        for i in range(start, stop):
-            out[i] = sums[0, i]
+    a = longs(block)
+    sums, out, n, shards = a[0], a[1], a[2], a[3]
+    for i in range(lo * REDUCED, min(hi * REDUCED, n), LANES):
+        total = upto(sums + 4 * i, n - i)
         for s in range(1, shards):
-            for i in range(start, stop):
-                out[i] += sums[s, i]
+            total += upto(sums + 4 * (s * n + i), n - i)
+        put_upto(out + 4 * i, total, n - i)
 
 
 def reduced(sums: Array, out: Array, threads: int) -> Call:

@@ -9,7 +9,8 @@ CPU has. A kernel is then ordinary arithmetic:
 
 ``Lanes`` are float32, ``Ints`` int32, ``Mask`` what a comparison gives. All addresses count bytes; what lies there need
 not be aligned. ``some…(address, …, n)`` touch the first n lanes only (none where n < 1, all where n >= LANES), and the
-others are 0. Products and sums may be contracted to multiply-adds, nothing else: what is not finite stays so.
+others are 0; ``upto`` and ``put_upto`` do the same behind a branch, for loops that are whole vectors but for the last.
+Products and sums may be contracted to multiply-adds, nothing else: what is not finite stays so.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, register_model
 
-#: Numbers of a vector: a cache line of floats.
-LANES = 16
+from cnnforge.backends.numba.rules import base
+
+LANES = base.LANES
 #: Bytes of a vector of floats.
 WIDTH = 4 * LANES
 
@@ -118,8 +120,12 @@ _COMPARISONS = (
 for _which, _sign in _COMPARISONS:
     _operator(_which, Mask, (Lanes, Lanes), lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y))
     _operator(_which, Mask, (Ints, Ints), lambda b, x, y, sign=_sign: b.icmp_signed(sign, x, y))
-_operator(operator.and_, Mask, (Mask, Mask), lambda b, x, y: b.and_(x, y))
-_operator(operator.or_, Mask, (Mask, Mask), lambda b, x, y: b.or_(x, y))
+for _kind in (Mask, Ints):
+    _operator(operator.and_, _kind, (_kind, _kind), lambda b, x, y: b.and_(x, y))
+    _operator(operator.or_, _kind, (_kind, _kind), lambda b, x, y: b.or_(x, y))
+_operator(operator.xor, Ints, (Ints, Ints), lambda b, x, y: b.xor(x, y))
+_operator(operator.lshift, Ints, (Ints, Ints), lambda b, x, y: b.shl(x, y))
+_operator(operator.rshift, Ints, (Ints, Ints), lambda b, x, y: b.ashr(x, y))
 _operator(operator.neg, Lanes, (Lanes,), lambda b, x: b.fneg(x))
 
 
@@ -174,6 +180,50 @@ def put_some_floats(builder: ir.IRBuilder, at: ir.Value, value: ir.Value, n: ir.
     name = f"llvm.masked.store.v{LANES}f32.p0"
     where = pointer(builder, at, VECTOR)
     called(builder, name, ir.VoidType(), [value, where, ir.Constant(INT, 4), first(builder, n)])
+
+
+@intrinsic
+def upto(typing_context: Any, address: Any, left: Any) -> Any:
+    """The first ``left`` floats at ``address``, whole vectors without a mask."""
+
+    def generate(b: ir.IRBuilder, at: ir.Value, left: ir.Value) -> ir.Value:
+        with b.if_else(_whole_vector(b, left), likely=True) as (whole, part):
+            with whole:
+                all_of = b.load(pointer(b, at, VECTOR), align=4)
+                from_whole = b.block
+            with part:
+                some_of = some_floats(b, at, left)
+                from_part = b.block
+        found = b.phi(VECTOR)
+        found.add_incoming(all_of, from_whole)
+        found.add_incoming(some_of, from_part)
+        return found
+
+    return _function(Lanes, (types.intp, types.intp), generate)
+
+
+@intrinsic
+def put_upto(typing_context: Any, address: Any, value: Any, left: Any) -> Any:
+    """Write the first ``left`` of ``value`` to ``address``, whole vectors without a mask."""
+
+    def generate(b: ir.IRBuilder, at: ir.Value, value: ir.Value, left: ir.Value) -> None:
+        with b.if_else(_whole_vector(b, left), likely=True) as (whole, part):
+            with whole:
+                _stored(b, value, at, VECTOR, 4)
+            with part:
+                put_some_floats(b, at, value, left)
+
+    return _function(types.void, (types.intp, Lanes, types.intp), generate)
+
+
+def _whole_vector(builder: ir.IRBuilder, left: ir.Value) -> ir.Value:
+    return builder.icmp_signed(">=", left, ir.Constant(WORD, LANES))
+
+
+@intrinsic
+def leading(typing_context: Any, n: Any) -> Any:
+    """A mask of the first ``n`` lanes."""
+    return _function(Mask, (types.intp,), first)
 
 
 @intrinsic

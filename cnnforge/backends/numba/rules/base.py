@@ -11,6 +11,11 @@ from cnnforge.ir.op import Scratch
 
 #: Threads that kernels may be spread over: workspace that each needs for itself is planned for so many.
 THREADS = os.cpu_count() or 1
+#: Numbers of a vector: a cache line of floats.
+LANES = 16
+
+#: Of a fused node: each part's op, how many inputs are its own, and its attributes.
+Parts = tuple[tuple[str, int, Mapping[str, Any]], ...]
 
 Choice = Callable[[tuple[Any, ...], tuple[Any, ...], Mapping[str, Any]], bool]
 Space = Callable[[tuple[Any, ...], tuple[Any, ...], Mapping[str, Any]], tuple[Scratch, ...]]

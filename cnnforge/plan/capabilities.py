@@ -43,6 +43,7 @@ class Capabilities:
                 reader has a's work in its own kernel
     pairs:      ``a+b``: b reads what a wrote, which stays, a's outputs first
     fuses:      does that hold for these shapes and attributes?
+    inexact:    ways that round more than the definition does
     inplace:    op -> index of the input whose memory its first output may take over
     """
 
@@ -55,6 +56,7 @@ class Capabilities:
     joins: frozenset[str] = frozenset()
     pairs: frozenset[str] = frozenset()
     fuses: FuseRule = _always
+    inexact: frozenset[str] = frozenset()
     inplace: Mapping[str, int] = field(default_factory=dict)
 
     def extended(self, added: Mapping[str, Op]) -> Capabilities:

@@ -41,6 +41,12 @@ class PlannedNode:
     path: Path
 
 
+def named(node: PlannedNode) -> str:
+    """A kernel call's name: its op, and the way where the backend has several."""
+    way = node.attrs.get("way", "compiled")
+    return node.op if way in ("compiled", HOST) else f"{node.op} ({way})"
+
+
 @dataclass(frozen=True, slots=True)
 class Segment:
     """Nodes of one phase, in order. ``kind``: ``host`` runs as Python calls, ``native`` as one table of kernels."""

@@ -48,12 +48,22 @@ def channels_last(tensor):
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
+def _doubled(arrays):
+    return {name: np.asarray(array, "float64") for name, array in arrays.items()}
+
+
 def compare(spec: ModelSpec, dtype: str, batch: int = 3, seed: int = 0) -> None:
     """One training step without the update, the running statistics, then inference."""
     built = build(spec, batch=batch, dtype=dtype, seed=seed)
     reference = Reference(spec, built.exe.weights.params, built.exe.weights.state)
     x, labels = built.bound.x.copy(), built.bound.labels.copy()
     loss, gradients = reference.loss_and_gradients(x, labels)
+    # A saturated softmax cancels nearly all. Where PyTorch is further from the truth than the tolerance, two that are
+    # equally right may be twice as far from each other.
+    exact = Reference(spec, *(_doubled(m) for m in (built.exe.weights.params, built.exe.weights.state)))
+    _, truth = exact.loss_and_gradients(
+        x.astype("float64"), labels.astype("float64") if labels.dtype == "float32" else labels
+    )
 
     built.run("forward", "loss", "backward", "update")
     assert_close(built.bound.outputs["loss"].mean(), loss, dtype, "loss")
@@ -63,7 +73,8 @@ def compare(spec: ModelSpec, dtype: str, batch: int = 3, seed: int = 0) -> None:
     for name, grad in gradients.items():
         room = max(abs(grad).max(), 1e-2 * largest, 1e-6)
         worst = abs(built.exe.grads[name] / batch - grad).max() / room
-        assert worst <= TOLERANCE[dtype], f"gradient of {name} differs by {worst:.2g}"
+        allowed = max(TOLERANCE[dtype], 2 * abs(truth[name] - grad).max() / room)
+        assert worst <= allowed, f"gradient of {name} differs by {worst:.2g}"
     for name, statistic in reference.state.items():
         assert_close(built.exe.weights.state[name], reference.to_ours(name, statistic), dtype, name)
 

@@ -81,6 +81,9 @@ def parts_of(
         taken += extra
 
 
+#: Ways that round more than the definition does.
+INEXACT = frozenset({"winograd"})
+
 #: What a compiled kernel does in one pass where it lies in this memory.
 _INPLACE = {
     "bias+relu": 0, "bias+relu6": 0, "relu_dx+bias_db": 1, "relu6_dx+bias_db": 1, "relu_dx+batch_norm_dparams": 1,
@@ -111,6 +114,7 @@ def capabilities() -> Capabilities:
         return sum((scratch(part, *read, own) for part, read, own in parts_of(ins, outs, attrs)), ())
 
     return replace(
-        theirs, name="numba", scratch=scratch, ways=ways, fuses=fuses, pairs=_PAIRS & fused, joins=_JOINS & fused,
-        chains=theirs.chains | (fused - _PAIRS - _JOINS), inplace={**theirs.inplace, **_INPLACE},
+        theirs, name="numba", scratch=scratch, ways=ways, fuses=fuses, inexact=INEXACT, pairs=_PAIRS & fused,
+        joins=_JOINS & fused, chains=theirs.chains | (fused - _PAIRS - _JOINS),
+        inplace={**theirs.inplace, **_INPLACE},
     )  # fmt: skip

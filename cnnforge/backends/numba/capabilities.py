@@ -9,7 +9,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cnnforge.backends.numba.rules import activation, bias, conv, elementwise, linear, loss, norm, optimizer, samples
+from cnnforge.backends.numba.rules import (
+    activation,
+    bias,
+    conv,
+    elementwise,
+    fold,
+    linear,
+    loss,
+    norm,
+    optimizer,
+    samples,
+)
 from cnnforge.backends.numba.rules.base import Rule
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.graph import Value
@@ -22,6 +33,7 @@ RULES: dict[str, Rule] = {
     **bias.RULES,
     **conv.RULES,
     **elementwise.RULES,
+    **fold.RULES,
     **linear.RULES,
     **loss.RULES,
     **norm.RULES,

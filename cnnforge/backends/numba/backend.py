@@ -13,12 +13,14 @@ from cnnforge.backends.numba import (
     bias,
     conv,
     conv_samples,
+    dropout,
     elementwise,
     fold,
     linear,
     loss,
     norm,
     optimizer,
+    prelu,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.driver import Call, Run
@@ -37,12 +39,14 @@ NATIVE: dict[str, Native] = {
     **activation.NATIVE,
     **bias.NATIVE,
     **conv_samples.NATIVE,
+    **dropout.NATIVE,
     **elementwise.NATIVE,
     **fold.NATIVE,
     **linear.NATIVE,
     **loss.NATIVE,
     **norm.NATIVE,
     **optimizer.NATIVE,
+    **prelu.NATIVE,
 }
 
 

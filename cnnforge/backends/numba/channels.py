@@ -12,7 +12,7 @@ from typing import Any
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.reduce import reduced
 from cnnforge.backends.numba.rules.bias import GROUP, SUM_SHARDS, sum_width
-from cnnforge.backends.numba.signature import Kernel, part
+from cnnforge.backends.numba.signature import Kernel, floats, part
 from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put, put_upto, splat, upto
 from cnnforge.backends.numpy.types import Array
 
@@ -21,13 +21,19 @@ SMALLEST = 8192
 
 
 @part
+def extend_band(band: int, c: int) -> None:
+    """Repeat the beginning of a band behind its first C numbers, one by one: of few, what was just written."""
+    numbers = floats(band)
+    for k in range(LANES):
+        numbers[c + k] = numbers[k]
+
+
+@part
 def fill_band(band: int, numbers: int, c: int) -> None:
     """numbers (C,) -> band (C + LANES,)."""
     for k in range(0, c, LANES):
         put_upto(band + 4 * k, upto(numbers + 4 * k, c - k), c - k)
-    # Each vector reads what those before it have written.
-    for k in range(c, c + LANES):
-        put_upto(band + 4 * k, upto(band + 4 * (k - c), 1), 1)
+    extend_band(band, c)
 
 
 @part

@@ -360,6 +360,24 @@ def splat_int(typing_context: Any, value: Any) -> Any:
 
 
 @intrinsic
+def lane_numbers(typing_context: Any) -> Any:
+    """0, 1, 2, …"""
+    return _function(Ints, (), lambda b: ir.Constant(INTS, list(range(LANES))))
+
+
+@intrinsic
+def high(typing_context: Any, x: Any, y: Any) -> Any:
+    """The upper halves of the products of 32-bit words without a sign."""
+
+    def generate(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+        wide = ir.VectorType(WORD, LANES)
+        product = b.mul(b.zext(x, wide), b.zext(y, wide))
+        return b.trunc(b.lshr(product, spread(b, ir.Constant(WORD, 32))), INTS)
+
+    return _function(Ints, (Ints, Ints), generate)
+
+
+@intrinsic
 def whole(typing_context: Any, x: Any) -> Any:
     """Lanes cut to Ints, towards 0."""
     return _function(Ints, (Lanes,), lambda b, v: b.fptosi(v, INTS))

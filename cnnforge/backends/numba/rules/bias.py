@@ -1,4 +1,4 @@
-"""Numbers per channel, and sums per channel."""
+"""Numbers per channel, and sums per channel: biases, slopes of prelu."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def sums(x: Any) -> tuple[Scratch, ...]:
 
 
 RULES = {
-    **dict.fromkeys(("bias", "bias+relu", "bias+relu6"), Rule(scratch=lambda i, o, a: band(i[0]))),
-    **dict.fromkeys(("bias_db", "relu_dx+bias_db", "relu6_dx+bias_db"), Rule(scratch=lambda i, o, a: sums(i[0]))),
+    **dict.fromkeys(("bias", "bias+relu", "bias+relu6", "prelu", "prelu_dx"), Rule(scratch=lambda i, o, a: band(i[0]))),
+    **dict.fromkeys(
+        ("bias_db", "relu_dx+bias_db", "relu6_dx+bias_db", "prelu_dalpha"), Rule(scratch=lambda i, o, a: sums(i[0]))
+    ),
 }

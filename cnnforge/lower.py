@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cnnforge.ir.graph import Graph, Node, Value
-from cnnforge.ir.rewrite import pool_first
+from cnnforge.ir.rewrite import fold_norms, pool_first
 from cnnforge.ir.verify import verify
 from cnnforge.ir.vjp import backward
 from cnnforge.losses import Loss
@@ -32,9 +32,10 @@ def train_graph(
 
 
 def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None) -> Graph:
-    """Forward in inference mode, prediction and loss."""
+    """Forward in inference mode, norms folded into the weights before them, prediction and loss."""
     g = Graph(batch, dtype, training=False)
     _model_and_loss(g, model, loss or model.effective_loss)
+    fold_norms(g)
     pool_first(g)
     verify(g)
     return g

@@ -20,10 +20,7 @@ def pool_first(g: Graph) -> None:
     moved = True
     while moved:
         moved = False
-        readers: dict[Value, int] = {}
-        for n in g.nodes:
-            for v in n.ins:
-                readers[v] = readers.get(v, 0) + 1
+        readers = count_readers(g)
         makers = {n.out: n for n in g.nodes}
         for i, pool in enumerate(g.nodes):
             before = makers.get(pool.ins[0]) if pool.op == "max_pool2d" else None
@@ -33,6 +30,49 @@ def pool_first(g: Graph) -> None:
                 _swap(g, g.nodes.index(before), i)
                 moved = True
                 break
+
+
+#: Ops whose weights' last axis is that of their outputs' channels.
+_LINEAR = ("conv2d", "matmul")
+
+
+def fold_norms(g: Graph) -> None:
+    """Take the batch_norm behind a convolution or fc into its weights, in inference (Jacob et al., CVPR 2018).
+
+    conv(x, w) + b, then gamma (. - mean) / sqrt(var + epsilon) + beta, is conv(x, w s) + (b - mean) s + beta with
+    s = gamma / sqrt(var + epsilon). ``fold_batch_norm`` computes those weights at each run, because they learn between
+    runs; it costs as much as there are weights, the norm as much as there are activations. Only where the norm alone
+    reads what it norms.
+    """
+    readers = count_readers(g)
+    makers = {n.out: n for n in g.nodes}
+    for norm in [n for n in g.nodes if n.op == "batch_norm_inference"]:
+        x, gamma, beta, mean, var = norm.ins
+        last = makers.get(x)
+        bias = last if last is not None and last.op == "bias" and readers[x] == 1 else None
+        linear = makers.get(bias.ins[0]) if bias is not None else last
+        if linear is None or linear.op not in _LINEAR or readers[linear.out] > 1 or linear.out in g.outputs.values():
+            continue
+        if readers[x] > 1 or x in g.outputs.values() or linear.ins[1].kind != "param":
+            continue
+        w = linear.ins[1]
+        folded = g.value(f"{w.name}.folded", w.shape, "act"), g.value(f"{beta.name}.folded", beta.shape, "act")
+        ins = (w, gamma, beta, mean, var, *((bias.ins[1],) if bias else ()))
+        fold = Node("fold_batch_norm", ins, folded, norm.attrs, norm.phase, norm.path)
+        at = g.nodes.index(linear)
+        g.nodes[at : at + 1] = [fold, replace(linear, ins=(linear.ins[0], folded[0]))]
+        g.nodes[g.nodes.index(norm)] = Node("bias", (linear.out, folded[1]), norm.outs, {}, norm.phase, norm.path)
+        if bias is not None:
+            g.nodes.remove(bias)
+
+
+def count_readers(g: Graph) -> dict[Value, int]:
+    """How many places read each value."""
+    readers: dict[Value, int] = {}
+    for n in g.nodes:
+        for v in n.ins:
+            readers[v] = readers.get(v, 0) + 1
+    return readers
 
 
 def _swap(g: Graph, at: int, pool_at: int) -> None:

@@ -48,22 +48,13 @@ def channels_last(tensor):
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
-def _doubled(arrays):
-    return {name: np.asarray(array, "float64") for name, array in arrays.items()}
-
-
-def compare(spec: ModelSpec, dtype: str, batch: int = 3, seed: int = 0) -> None:
-    """One training step without the update, the running statistics, then inference."""
+def compare(spec: ModelSpec, dtype: str, batch: int = 3, seed: int = 0, scale: float = 1.0) -> None:
+    """One training step without the update, the running statistics, then inference. ``scale``: of the pictures."""
     built = build(spec, batch=batch, dtype=dtype, seed=seed)
+    built.bound.x[...] *= scale
     reference = Reference(spec, built.exe.weights.params, built.exe.weights.state)
     x, labels = built.bound.x.copy(), built.bound.labels.copy()
     loss, gradients = reference.loss_and_gradients(x, labels)
-    # A saturated softmax cancels nearly all. Where PyTorch is further from the truth than the tolerance, two that are
-    # equally right may be twice as far from each other.
-    exact = Reference(spec, *(_doubled(m) for m in (built.exe.weights.params, built.exe.weights.state)))
-    _, truth = exact.loss_and_gradients(
-        x.astype("float64"), labels.astype("float64") if labels.dtype == "float32" else labels
-    )
 
     built.run("forward", "loss", "backward", "update")
     assert_close(built.bound.outputs["loss"].mean(), loss, dtype, "loss")
@@ -73,8 +64,7 @@ def compare(spec: ModelSpec, dtype: str, batch: int = 3, seed: int = 0) -> None:
     for name, grad in gradients.items():
         room = max(abs(grad).max(), 1e-2 * largest, 1e-6)
         worst = abs(built.exe.grads[name] / batch - grad).max() / room
-        allowed = max(TOLERANCE[dtype], 2 * abs(truth[name] - grad).max() / room)
-        assert worst <= allowed, f"gradient of {name} differs by {worst:.2g}"
+        assert worst <= TOLERANCE[dtype], f"gradient of {name} differs by {worst:.2g}"
     for name, statistic in reference.state.items():
         assert_close(built.exe.weights.state[name], reference.to_ours(name, statistic), dtype, name)
 
@@ -227,7 +217,8 @@ def test_norms_of_features(tail, dtype):
 def test_a_loss(tail, loss, ending, dtype):
     """The mean over the batch, of vectors and of pictures of outputs."""
     block = {"type": "conv", "filters": 2, "kernel": 3}
-    compare(one_block(block, tail=tail | {"activation": ending}, loss=loss), dtype, batch=4)
+    # Of faint pictures: a saturated softmax amplifies the rounding of what it is given, ours and PyTorch's alike.
+    compare(one_block(block, tail=tail | {"activation": ending}, loss=loss), dtype, batch=4, scale=0.1)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])

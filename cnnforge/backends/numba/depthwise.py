@@ -14,6 +14,9 @@ from cnnforge.backends.numba.signature import Kernel, floats, longs
 from cnnforge.backends.numpy.types import Array
 from cnnforge.shapes import Window
 
+#: Elements of a weight gradient that one part of the reduction adds up.
+REDUCED = 1024
+
 # Where the sizes lie in an argument block: three addresses first, then these.
 _H, _W, _C, _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _OH, _OW, _FLIP = range(3, 17)
 _SIZES = 17
@@ -104,6 +107,26 @@ def _dw(block: int, lo: int, hi: int, thread: int) -> None:
                             wi, wj = (kh - 1 - i, kw - 1 - j) if a[_FLIP] else (i, j)
                             for k in range(c):
                                 sums[wi, wj, k] += x[p, q, k] * dy[r, o, k]
+
+
+@Kernel
+def _reduce(block: int, lo: int, hi: int, thread: int) -> None:
+    """sums (shards, n) -> their sum (n,), always in the same order; range: pieces of ``REDUCED``. Bound by reading."""
+    a = carray(longs(block), (4,))
+    n, shards = a[2], a[3]
+    sums, out = carray(floats(a[0]), (shards, n)), carray(floats(a[1]), (n,))
+    for piece in range(lo, hi):
+        start, stop = piece * REDUCED, min((piece + 1) * REDUCED, n)
+        for i in range(start, stop):
+            out[i] = sums[0, i]
+        for s in range(1, shards):
+            for i in range(start, stop):
+                out[i] += sums[s, i]
+
+
+def reduced(sums: Array, out: Array, threads: int) -> Call:
+    """``sums`` (shards, …) added up over the shards."""
+    return bound(_reduce, -(-out.size // REDUCED), threads, sums, out, out.size, len(sums))
 
 
 def forward(x: Array, w: Array, y: Array, threads: int, window: Window, flip: bool) -> Call:

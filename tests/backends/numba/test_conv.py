@@ -1,14 +1,10 @@
-"""Products and convolutions at sizes with many pieces, shards and edges, against the numpy backend."""
-
-import ctypes
+"""Convolutions at sizes with many pieces, shards and edges, against the numpy backend."""
 
 import numpy as np
 import pytest
 
-from cnnforge.backends.numba import blas
 from cnnforge.backends.numba.backend import NumbaBackend
 from cnnforge.backends.numba.capabilities import scratch
-from cnnforge.backends.numba.driver import Call
 from cnnforge.ir.graph import Value
 from cnnforge.shapes import window
 from tests import one_node
@@ -26,6 +22,12 @@ CONVOLUTIONS = {
     "pointwise": (17, (14, 14), 48, 200, (1, 1), (1, 1), "valid", (1, 1), 1, False),
     "pointwise, strided": (4, (15, 14), 70, 30, (1, 1), (2, 2), "valid", (1, 1), 1, False),
     "large weights": (2, (9, 9), 96, 96, (3, 3), (2, 2), "same", (1, 1), 1, False),
+    "groups": (5, (9, 9), 48, 96, (3, 3), (1, 1), "same", (1, 1), 3, False),
+    "groups, strided, flipped": (3, (14, 15), 6, 40, (3, 3), (2, 2), "same", (1, 1), 2, True),
+    "several filters for each channel": (2, (9, 9), 6, 18, (3, 3), (1, 1), "same", (1, 1), 6, False),
+    "samples together": (70, (2, 2), 40, 70, (3, 3), (1, 1), "same", (1, 1), 1, False),
+    "bands": (1, (60, 60), 16, 20, (3, 3), (1, 1), "same", (1, 1), 1, False),
+    "strides beyond the kernel": (2, (10, 11), 16, 16, (1, 2), (3, 3), "valid", (1, 1), 1, False),
     "depthwise": (5, (28, 28), 37, 37, (3, 3), (1, 1), "same", (1, 1), 37, False),
     "depthwise, strided": (20, (15, 14), 24, 24, (5, 5), (2, 2), "same", (1, 1), 24, True),
 }
@@ -41,16 +43,6 @@ def test_convolutions_of_real_sizes(op, name):
     ins, out = {"conv2d": ("xw", "y"), "conv2d_dx": ("yw", "x"), "conv2d_dw": ("xy", "w")}[op]
     arrays = [rng.normal(size=shapes[i]).astype(np.float32) for i in ins]
     _same(op, arrays, shapes[out], {"window": win, "groups": groups, "flip": flip})
-
-
-@pytest.mark.parametrize("op", ["matmul", "matmul_dx", "matmul_dw"])
-@pytest.mark.parametrize("shape", [(64, 400, 120), (200, 33, 70), (3, 2100, 1100), (1, 5, 300)], ids=str)
-def test_products_of_real_sizes(op, shape):
-    n, i, u = shape
-    rng = np.random.default_rng(0)
-    x, w, dy = (rng.normal(size=s).astype(np.float32) for s in ((n, i), (i, u), (n, u)))
-    arrays, out = {"matmul": ([x, w], dy), "matmul_dx": ([dy, w], x), "matmul_dw": ([x, dy], w)}[op]
-    _same(op, arrays, out.shape, {})
 
 
 def _same(op, arrays, shape, attrs):
@@ -77,26 +69,3 @@ def test_weight_gradients_do_not_depend_on_the_number_of_threads(name):
         backend.run(backend.link([backend.kernel("conv2d_dw")((x, dy), (dw,), space, **attrs)]))
         found.append(dw)
     np.testing.assert_array_equal(*found)
-
-
-def test_grouped_convolutions_stay_with_numpy():
-    win = window((4, 4), (1, 1), (1, 1), "valid")
-    x, w, y = (np.ones(s, np.float32) for s in ((1, 4, 4, 4), (1, 1, 2, 4), (1, 4, 4, 4)))
-    space = (np.empty_like(y),)
-    step = NumbaBackend().kernel("conv2d")((x, w), (y,), space, window=win, groups=2, flip=False)
-    assert not isinstance(step, Call)
-
-
-def test_where_numpy_brings_no_sgemm_scipys_is_taken(monkeypatch):
-    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.arange(12, dtype=np.float32).reshape(3, 4)]
-    own = blas.sgemm_address()
-    assert own != blas._scipy_address()
-    monkeypatch.setattr("cnnforge.backends.numba.linear.sgemm_address", blas._scipy_address)
-    (y,) = one_node.run("matmul", arrays, [((2, 4), "float32")], {}, "numba")
-    np.testing.assert_array_equal(y, arrays[0] @ arrays[1])
-
-
-def test_the_address_is_a_function_of_numpys_library(monkeypatch):
-    monkeypatch.setattr(blas, "_NAMES", ("no_such_function",))
-    assert blas.sgemm_address.__wrapped__() == blas._scipy_address()
-    assert ctypes.c_void_p(blas.sgemm_address()).value

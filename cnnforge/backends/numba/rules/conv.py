@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from typing import Any
 
+from cnnforge.backends.numba.rules import direct
 from cnnforge.backends.numba.rules.base import THREADS, Rule
 from cnnforge.backends.numpy import capabilities as numpy
-from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
-from cnnforge.shapes import Window
 
-#: Winograd convolution: partial sums of a weight's gradient, and its channels summed side by side.
-WINOGRAD_SHARDS, WINOGRAD_ROWS = 8, 4
+#: Winograd convolution: partial sums of a weight's gradient.
+WINOGRAD_SHARDS = 8
 
-#: Into how many parts a batch is cut for weight gradients: few for large kernels, whose sums take memory.
+#: Into how many parts a batch is cut for a weight gradient, and floats that all their sums may take together.
 #: Fixed numbers, so that the order of adding up, and with it the result, is the same for any number of threads.
-SHARDS, SHARDS_OF_LARGE, LARGE = 16, 8, 1 << 16
+SHARDS, SUMS = 16, 1 << 19
 
 
-def column_rows(w: Window) -> int:
-    """Rows of the padded sample in each remainder modulo the stride, as a convolution unrolls them."""
-    return -(-((w.out[0] - 1) * w.stride[0] + w.extent[0]) // w.stride[0])
+def shards(floats: int) -> int:
+    """Parts of a batch for a gradient of so many floats."""
+    return max(1, min(SHARDS, SUMS // floats))
 
 
-def _conv_choice(w: tuple[int, ...], attrs: Mapping[str, Any]) -> bool:
-    """One group, or as many as channels and filters.  w: (KH, KW, C/groups, F)."""
-    groups = attrs["groups"]
-    return bool(groups == 1 or (numpy.is_depthwise(w, groups) and w[3] == groups))
+def is_depthwise(w: tuple[int, ...], groups: int) -> bool:
+    """One channel and one filter in each group.  w: (KH, KW, C/groups, F)."""
+    return numpy.is_depthwise(w, groups) and w[3] == groups
 
 
-def _columns(c: int, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    """Each thread's unrolled sample of ``c`` channels, where the input as it lies will not do."""
-    w = attrs["window"]
-    if attrs["groups"] > 1 or numpy.is_pointwise(w):
-        return ()
-    return (Scratch((THREADS, w.stride[0] * column_rows(w), w.out[1], w.kernel[1] * c), "float32", False),)
-
-
-def _conv_dw(dw: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    """A sum for each shard; then the columns."""
-    shards = SHARDS if prod(dw.shape) <= LARGE else SHARDS_OF_LARGE
-    return Scratch((shards, *dw.shape), dw.dtype, False), *_columns(dw.shape[2], attrs)
+def _direct(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """Packed weights, or sums for each shard; then each thread's own: a padded copy of a piece's input, where there is
+    one, and for the weights' gradient its dy in panels."""
+    win, groups, f = attrs["window"], attrs["groups"], w.shape[3]
+    if is_depthwise(w.shape, groups):
+        return (Scratch((SHARDS, *w.shape), "float32", False),) if op == "conv2d_dw" else ()
+    back = op == "conv2d_dx"
+    at = direct.walk(tuple(x.shape[1:3]), f if back else x.shape[3], win, attrs["flip"], back)
+    copies = (Scratch((THREADS, at.copy), "float32", False),) if at.copied else ()
+    if op != "conv2d_dw":
+        return Scratch((direct.packed(w.shape, groups, back),), "float32", False), *copies
+    size = direct.sums(w.shape, groups)
+    panels = at.positions * groups * direct.padded(f // groups)
+    return (
+        Scratch((shards(size), size), "float32", False), *copies, Scratch((THREADS, panels), "float32", False),
+    )  # fmt: skip
 
 
 def winograd_tiles(c: int) -> int:
@@ -63,51 +64,44 @@ def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
 
 
 def _winograd_space(c: int) -> Scratch:
-    """Of each thread: a patch; the products of a group of tiles with 16 filters; the group's transformed patches."""
+    """Of each thread: patches; the products of a group of tiles with 32 filters; the group's transformed patches."""
     tiles = winograd_tiles(c)
-    return Scratch((THREADS, 36, 16 + (tiles * 16 + 16) + (tiles * c + 16)), "float32", False)
+    return Scratch((THREADS, 36, 16 * 16 + (tiles * 32 + 16) + (tiles * c + 16)), "float32", False)
 
 
 def _winograd(c: int, f: int) -> tuple[Scratch, ...]:
     """Transformed weights; then each thread's own."""
-    return Scratch((36, -(-f // 16), c, 16), "float32", False), _winograd_space(c)
+    return Scratch((36, c, direct.padded(f)), "float32", False), _winograd_space(c)
 
 
 def _winograd_dw(c: int, f: int) -> tuple[Scratch, ...]:
     """Partial sums of the transformed weights' gradient; then each thread's own."""
-    rows = -(-c // WINOGRAD_ROWS)
-    sums = (WINOGRAD_SHARDS, 36, -(-f // 16), rows, WINOGRAD_ROWS, 16)
-    return Scratch(sums, "float32", False), _winograd_space(c)
+    return Scratch((WINOGRAD_SHARDS, 36, c, direct.padded(f)), "float32", False), _winograd_space(c)
+
+
+def _shapes(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """x, w and y of a convolution, or what has their shapes."""
+    if op == "conv2d":
+        return ins[0], ins[1], outs[0]
+    return (outs[0], ins[1], ins[0]) if op == "conv2d_dx" else (ins[0], outs[0], ins[1])
 
 
 def convolution(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> str:
-    """The way a convolution or one of its gradients is computed: ``winograd``, ``gemm``, or "" for NumPy's."""
-    x, w, y = {
-        "conv2d": lambda: (ins[0], ins[1], outs[0]),
-        "conv2d_dx": lambda: (outs[0], ins[1], ins[0]),
-        "conv2d_dw": lambda: (ins[0], outs[0], ins[1]),
-    }[op]()
-    if _is_winograd(x, w, y, attrs):
-        return "winograd"
-    return "gemm" if _conv_choice(w.shape, attrs) else ""
+    """The way a convolution or one of its gradients is computed: ``winograd`` or ``direct``."""
+    return "winograd" if _is_winograd(*_shapes(op, ins, outs), attrs) else "direct"
 
 
-def _convolution_space(
-    op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
-) -> tuple[Scratch, ...]:
-    w = outs[0] if op == "conv2d_dw" else ins[1]
+def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    x, w, _ = _shapes(op, ins, outs)
     c, f = w.shape[2:]
     if convolution(op, ins, outs, attrs) == "winograd":
         return _winograd_dw(c, f) if op == "conv2d_dw" else _winograd(c, f) if op == "conv2d" else _winograd(f, c)
-    return _conv_dw(w, attrs) if op == "conv2d_dw" else _columns(c, attrs)
+    return _direct(op, x, w, attrs)
 
 
 CONVOLUTIONS = ("conv2d", "conv2d_dx", "conv2d_dw")
 
 RULES = {
-    op: Rule(
-        lambda i, o, a, op=op: bool(convolution(op, i, o, a)),  # type: ignore[misc]
-        lambda i, o, a, op=op: _convolution_space(op, i, o, a),  # type: ignore[misc]
-    )
+    op: Rule(scratch=lambda i, o, a, op=op: _space(op, i, o, a))  # type: ignore[misc]
     for op in CONVOLUTIONS
 }

@@ -10,12 +10,10 @@ from __future__ import annotations
 from numba import carray, float32
 
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.reduce import reduced
 from cnnforge.backends.numba.signature import Kernel, floats, longs
-from cnnforge.backends.numpy.types import Array
+from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
-
-#: Elements of a weight gradient that one part of the reduction adds up.
-REDUCED = 1024
 
 # Where the sizes lie in an argument block: three addresses first, then these.
 _H, _W, _C, _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _OH, _OW, _FLIP = range(3, 17)
@@ -109,36 +107,29 @@ def _dw(block: int, lo: int, hi: int, thread: int) -> None:
                                 sums[wi, wj, k] += x[p, q, k] * dy[r, o, k]
 
 
-@Kernel
-def _reduce(block: int, lo: int, hi: int, thread: int) -> None:
-    """sums (shards, n) -> their sum (n,), always in the same order; range: pieces of ``REDUCED``. Bound by reading."""
-    a = carray(longs(block), (4,))
-    n, shards = a[2], a[3]
-    sums, out = carray(floats(a[0]), (shards, n)), carray(floats(a[1]), (n,))
-    for piece in range(lo, hi):
-        start, stop = piece * REDUCED, min((piece + 1) * REDUCED, n)
-        for i in range(start, stop):
-            out[i] = sums[0, i]
-        for s in range(1, shards):
-            for i in range(start, stop):
-                out[i] += sums[s, i]
-
-
-def reduced(sums: Array, out: Array, threads: int) -> Call:
-    """``sums`` (shards, …) added up over the shards."""
-    return bound(_reduce, -(-out.size // REDUCED), threads, sums, out, out.size, len(sums))
-
-
-def forward(x: Array, w: Array, y: Array, threads: int, window: Window, flip: bool) -> Call:
+def conv2d(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+) -> Call:
     """x, w -> y."""
+    (x, w), (y,) = ins, outs
     return bound(_forward, len(x) * window.out[0], threads, x, w, y, *_sizes(x, window, flip))
 
 
-def dx(dy: Array, w: Array, dx: Array, threads: int, window: Window, flip: bool) -> Call:
+def conv2d_dx(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+) -> Call:
     """dy, w -> dx."""
+    (dy, w), (dx,) = ins, outs
     return bound(_dx, len(dx) * dx.shape[1], threads, dy, w, dx, *_sizes(dx, window, flip))
 
 
-def dw(x: Array, dy: Array, sums: Array, threads: int, window: Window, flip: bool) -> Call:
-    """x, dy -> the sum over each shard of the batch."""
-    return bound(_dw, len(sums), threads, x, dy, sums, *_sizes(x, window, flip), len(x), len(sums))
+def conv2d_dw(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+) -> tuple[Call, ...]:
+    """x, dy -> dw: the sum over each shard of the batch, then over the shards."""
+    (x, dy), (dw,), (sums,) = ins, outs, scratch
+    call = bound(_dw, len(sums), threads, x, dy, sums, *_sizes(x, window, flip), len(x), len(sums))
+    return call, reduced(sums, dw, threads)
+
+
+NATIVE = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}

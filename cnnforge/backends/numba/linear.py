@@ -6,12 +6,15 @@ of them where it is needed, and uses it while the cache still holds it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import carray
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.pack import pack, pack_turned
-from cnnforge.backends.numba.rules.linear import DEPTH
+from cnnforge.backends.numba.rules.base import Parts
+from cnnforge.backends.numba.rules.linear import BOUNDS, DEPTH
 from cnnforge.backends.numba.signature import Kernel, longs
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, ROWS, UNBOUNDED, across, along
 from cnnforge.backends.numba.vectors import LANES
@@ -85,7 +88,8 @@ def _rows(n: int, blocks: int, threads: int) -> int:
     pieces = -(-n // BLOCK)
     while blocks * pieces < 4 * threads and n > 4 * ROWS * pieces:
         pieces += 1
-    return -(-(-(-n // pieces)) // ROWS) * ROWS
+    rows = -(-n // pieces)
+    return -(-rows // ROWS) * ROWS
 
 
 def product(
@@ -99,19 +103,16 @@ def product(
     rows, places = (np.arange(size) * 4 * step for step in (k, m))
     limits, free = (np.array(b, np.float32) for b in (bounds, UNBOUNDED))
     return bound(
-        _product, blocks * -(-n // size), threads, a, b, c, space[0], ALONG.address, rows, places, np.zeros(1, np.int64),
-        0 if added is None else added, limits, free, n, k, m, size, int(turned), int(not turned and n <= ROWS),
-        4 * b.shape[1],
+        _product, blocks * -(-n // size), threads, a, b, c, space[0], ALONG.address, rows, places,
+        np.zeros(1, np.int64), 0 if added is None else added, limits, free, n, k, m, size, int(turned),
+        int(not turned and n <= ROWS), 4 * b.shape[1],
     )  # fmt: skip
 
 
-def matmul(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *,
-    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
-) -> Call:  # fmt: skip
+def matmul(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
     """x, w -> y = x w."""
     (x, w), (y,) = ins, outs
-    return product(x, w, y, scratch, threads, False, added, bounds)
+    return product(x, w, y, scratch, threads, False)
 
 
 def matmul_dx(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
@@ -133,4 +134,17 @@ def matmul_dw(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
     )  # fmt: skip
 
 
-NATIVE = {"matmul": matmul, "matmul_dx": matmul_dx, "matmul_dw": matmul_dw}
+def _biased(tail: str) -> Any:
+    """x, w, b -> y, with the bias and the activation function while y is in registers."""
+
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Parts) -> Call:
+        x, w, b = ins
+        return product(x, w, outs[0], scratch, threads, False, b, BOUNDS[tail])
+
+    return bind
+
+
+NATIVE: dict[str, Any] = {
+    "matmul": matmul, "matmul_dx": matmul_dx, "matmul_dw": matmul_dw,
+    **{f"matmul{tail}": _biased(tail) for tail in BOUNDS},
+}  # fmt: skip

@@ -16,11 +16,12 @@ from functools import cached_property
 from typing import Any
 
 import numba
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from cnnforge.backends.numba.cache import compiled
+from cnnforge.backends.numba.cpu import WIDE
 from cnnforge.backends.numba.vectors import (
     FLAGS,
     FLOAT,
@@ -38,14 +39,8 @@ from cnnforge.backends.numba.vectors import (
 Values = list[ir.Value]
 
 
-def _has_512_bits() -> bool:
-    """Has the CPU that kernels are compiled for 32 registers of 16 floats?"""
-    asked = numba.config.CPU_FEATURES
-    return "+avx512f" in (binding.get_host_cpu_features().flatten() if asked is None else asked).split(",")
-
-
 #: Rows and panels of a block: 24 of AVX-512's 32 registers, 12 of AVX2's 16, 24 of the 32 of NEON.
-ROWS, PANELS = (12, 2) if _has_512_bits() else (6, 1)
+ROWS, PANELS = (12, 2) if WIDE else (6, 1)
 #: Columns of a block.
 COLUMNS = PANELS * LANES
 #: Bounds that change nothing.

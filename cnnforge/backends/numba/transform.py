@@ -1,4 +1,4 @@
-"""Small transforms of matrices whose entries are vectors, written as LLVM code. Addresses count bytes, strides floats."""
+"""Small transforms of matrices of vectors, written as LLVM code. Addresses count bytes, strides floats."""
 
 from __future__ import annotations
 

@@ -196,9 +196,11 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
 
     A group's transformed patches v and one block's products m stay in the second cache.
     """
-    a = carray(longs(block), (_SHARED + 5,))
+    a = carray(longs(block), (_SHARED + 6,))
     h, w, c, oh, ow, f, size = a[_H], a[_W], a[_C], a[_OH], a[_OW], a[_F], a[_SIZE]
-    places, tap, added, added_step, bounds = a[_SHARED], a[_SHARED + 1], a[_SHARED + 2], a[_SHARED + 3], a[_SHARED + 4]
+    places, tap, added, added_step, bounds, free = (
+        a[_SHARED], a[_SHARED + 1], a[_SHARED + 2], a[_SHARED + 3], a[_SHARED + 4], a[_SHARED + 5],
+    )  # fmt: skip
     down, across = (oh + _TILE - 1) // _TILE, (ow + _TILE - 1) // _TILE
     panels = (f + LANES - 1) // LANES
     v_between, m_between = size * c + _GAP, size * COLUMNS + _GAP
@@ -214,7 +216,7 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
             for point in range(_POINTS):
                 along(
                     a[_PRODUCT], count, row // 4, v + 4 * point * v_between, a[_ROWS], tap, 1, c,
-                    a[_U] + 4 * point * panels * c * LANES + at, row, m + 4 * point * m_between, places, 0, 0, bounds,
+                    a[_U] + 4 * point * panels * c * LANES + at, row, m + 4 * point * m_between, places, 0, 0, free,
                 )  # fmt: skip
             for p in range(begin, min(begin + PANELS, panels)):
                 filters = min(p * LANES, f - LANES)
@@ -303,7 +305,7 @@ def _tile_count(y: Any) -> int:
 
 
 def _block(x: Array, y: Array, u: Array, own: Array, product: int, rows: Array, *pads: int) -> tuple[Any, ...]:
-    """What the kernels on tiles have in common. x, y: (N, H, W, C) that patches and (N, OH, OW, F) that tiles are of."""
+    """What kernels on tiles have in common. x (N, H, W, C), y (N, OH, OW, F): what patches and tiles are of."""
     size = winograd_tiles(x.shape[3])
     return x, y, u, own, own.size // len(own), product, rows, *x.shape[1:], *y.shape[1:], *pads, size, _tile_count(y)
 
@@ -316,9 +318,10 @@ def _convolved(
     size, tiles = winograd_tiles(x.shape[3]), _tile_count(y)
     rows, places = (np.arange(size) * 4 * step for step in (x.shape[3], COLUMNS))
     more = np.zeros(LANES, np.float32) if added is None else added
+    limits, free = (np.array(b, np.float32) for b in (bounds, UNBOUNDED))
     return bound(
         _tiles, -(-tiles // size), threads, *_block(x, y, u, own, ALONG.address, rows, above, before), places,
-        np.zeros(1, np.int64), more, 4 * (added is not None), np.array(bounds, np.float32),
+        np.zeros(1, np.int64), more, 4 * (added is not None), limits, free,
     )  # fmt: skip
 
 

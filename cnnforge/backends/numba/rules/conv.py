@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
-from cnnforge.backends.numba.rules import direct
+from cnnforge.backends.numba.rules import bias, direct, samples
 from cnnforge.backends.numba.rules.base import THREADS, Rule
+from cnnforge.backends.numba.rules.linear import BOUNDS
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.op import Scratch
 
@@ -32,8 +34,6 @@ def _direct(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch,
     """Packed weights, or sums for each shard; then each thread's own: a padded copy of a piece's input, where there is
     one, and for the weights' gradient its dy in panels."""
     win, groups, f = attrs["window"], attrs["groups"], w.shape[3]
-    if is_depthwise(w.shape, groups):
-        return (Scratch((SHARDS, *w.shape), "float32", False),) if op == "conv2d_dw" else ()
     back = op == "conv2d_dx"
     at = direct.walk(tuple(x.shape[1:3]), f if back else x.shape[3], win, attrs["flip"], back)
     copies = (Scratch((THREADS, at.copy), "float32", False),) if at.copied else ()
@@ -79,29 +79,69 @@ def _winograd_dw(c: int, f: int) -> tuple[Scratch, ...]:
     return Scratch((WINOGRAD_SHARDS, 36, c, direct.padded(f)), "float32", False), _winograd_space(c)
 
 
-def _shapes(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
-    """x, w and y of a convolution, or what has their shapes."""
+def _named(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """(x, w, y) of a convolution, or those that have their shapes."""
     if op == "conv2d":
         return ins[0], ins[1], outs[0]
     return (outs[0], ins[1], ins[0]) if op == "conv2d_dx" else (ins[0], outs[0], ins[1])
 
 
-def convolution(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> str:
-    """The way a convolution or one of its gradients is computed: ``winograd`` or ``direct``."""
-    return "winograd" if _is_winograd(*_shapes(op, ins, outs), attrs) else "direct"
+def _ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    """By what a convolution or one of its gradients can be computed, the best guess first."""
+    x, w, y = _named(op, ins, outs)
+    if is_depthwise(w.shape, attrs["groups"]):
+        return ("depthwise",)
+    found = ["winograd"] if _is_winograd(x, w, y, attrs) else []
+    if samples.fits(x.shape, w.shape, attrs):
+        # Lanes are samples: good where there are many of them, and where channels fill no vectors.
+        narrow = min(w.shape[2:]) < samples.SAMPLES and x.shape[0] >= samples.SAMPLES // 2
+        return ("samples", *found, "direct") if narrow else (*found, "direct", "samples")
+    return (*found, "direct")
 
 
 def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    x, w, _ = _shapes(op, ins, outs)
+    x, w, _ = _named(op, ins, outs)
     c, f = w.shape[2:]
-    if convolution(op, ins, outs, attrs) == "winograd":
+    if attrs["way"] == "depthwise":
+        return (Scratch((SHARDS, *w.shape), "float32", False),) if op == "conv2d_dw" else ()
+    if attrs["way"] == "samples":
+        if op == "conv2d":
+            return (samples.forward_space(x.shape, attrs["window"], f),)
+        space = samples.backward_space(x.shape, attrs["window"], f)
+        return (samples.sums(w.shape), space) if op == "conv2d_dw" else (space,)
+    if attrs["way"] == "winograd":
         return _winograd_dw(c, f) if op == "conv2d_dw" else _winograd(c, f) if op == "conv2d" else _winograd(f, c)
     return _direct(op, x, w, attrs)
 
 
+def _biased_ways(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    return _ways("conv2d", ins, outs, attrs["parts"][0][2])
+
+
+def _biased_space(
+    op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
+) -> tuple[Scratch, ...]:
+    """What the convolution needs; then the bias where it comes after it."""
+    way = attrs["way"]
+    space = _space("conv2d", ins, outs, {**attrs["parts"][0][2], "way": way})
+    after = way == "depthwise" or (way == "samples" and BIASED[op][1] < inf)
+    return (*space, *bias.band(outs[0])) if after else space
+
+
+#: A convolution and what cuts its result, in one pass: floor and ceiling.
+BIASED = {f"conv2d{tail}": bounds for tail, bounds in BOUNDS.items()}
 CONVOLUTIONS = ("conv2d", "conv2d_dx", "conv2d_dw")
 
 RULES = {
-    op: Rule(scratch=lambda i, o, a, op=op: _space(op, i, o, a))  # type: ignore[misc]
-    for op in CONVOLUTIONS
+    **{
+        op: Rule(
+            scratch=lambda i, o, a, op=op: _space(op, i, o, a),  # type: ignore[misc]
+            ways=lambda i, o, a, op=op: _ways(op, i, o, a),  # type: ignore[misc]
+        )
+        for op in CONVOLUTIONS
+    },
+    **{
+        op: Rule(scratch=lambda i, o, a, op=op: _biased_space(op, i, o, a), ways=_biased_ways)  # type: ignore[misc]
+        for op in BIASED
+    },
 }

@@ -99,6 +99,14 @@ class NumbaBackend(NumpyBackend):
             at += needs
         return Chain(steps)
 
+    def run(self, steps: Iterable[Step]) -> None:
+        """One after another. Only NumPy's steps need NumPy's settings, which take longer than a small net."""
+        if isinstance(steps, list) and all(isinstance(step, Run) for step in steps):
+            for step in steps:
+                step()
+        else:
+            super().run(steps)
+
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Neighbouring native calls as one."""
         linked: list[Step] = []

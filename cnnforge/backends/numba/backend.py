@@ -7,12 +7,13 @@ from typing import Any
 
 import numba
 
-from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.base import Gather, Kernel, Step
 from cnnforge.backends.numba import conv, elementwise, linear, norm, winograd
 from cnnforge.backends.numba.capabilities import capabilities, is_native, parts_of, scratch
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numba.rules.base import THREADS
 from cnnforge.backends.numba.rules.conv import CONVOLUTIONS, convolution
+from cnnforge.backends.numba.gather import bind_gather
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.ir.graph import Value
@@ -82,6 +83,10 @@ class NumbaBackend(NumpyBackend):
             steps.append(self.kernel(op)(read, written, space[at : at + needs], **part_attrs))
             at += needs
         return Chain(steps)
+
+    def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
+        """Compiled for bytes."""
+        return bind_gather(x, mean, factor, channels, down, across)
 
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Neighbouring native calls as one."""

@@ -89,7 +89,8 @@ class Ahead:
         self._made: SimpleQueue[_Made | BaseException] = SimpleQueue()
         self._free: SimpleQueue[_Made | None] = SimpleQueue()
         for _ in range(DEPTH):
-            self._free.put(_Made(*(np.empty(array.shape, array.dtype) for array in like)))
+            x, labels = (np.empty(array.shape, array.dtype) for array in like)
+            self._free.put(_Made(x, labels))
         self._thread = Thread(target=self._work, name="cnnforge-batches", daemon=True)
 
     def __enter__(self) -> None:

@@ -120,19 +120,27 @@ class Batches:
         if picks is None and preprocessing.is_identity and (x.dtype, x.shape[1:]) == (out.dtype, out.shape[1:]):
             _take(x, rows, out)
             return
-        raw, floats, index = (space[: len(rows)] for space in self._scratch)
+        n = len(rows)
+        raw, floats = self._raw[:n], self._floats[:n]
         if picks is None or self._moves is None:
             _take(x, rows, raw)
         else:
-            self._moves.gather(x, rows, picks, index, raw)
+            self._moves.gather(x, rows, picks, self._index[:n], raw)
         preprocessing.normalize_into(raw, floats, out)
 
+    # Scratch, made when NumPy first needs it: a batch as it is stored, the same as floats, and its pixels' numbers.
+
     @cached_property
-    def _scratch(self) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.int64]]:
-        """Room for a batch of stored pictures, of the same as floats, and of their pixels' numbers where they move."""
-        shape = (min(self._batch_size, self._n), *self._x.shape[1:])
-        index = np.empty(shape[:3] if self._moves else (0,), np.int64)
-        return np.empty(shape, self._x.dtype), np.empty(shape, np.float32), index
+    def _raw(self) -> NDArray[Any]:
+        return np.empty((len(self._labels), *self._x.shape[1:]), self._x.dtype)
+
+    @cached_property
+    def _floats(self) -> NDArray[np.float32]:
+        return np.empty(self._raw.shape, np.float32)
+
+    @cached_property
+    def _index(self) -> NDArray[np.int64]:
+        return np.empty(self._raw.shape[:3], np.int64)
 
     def _write_labels(self, rows: NDArray[np.int64], wanted: NDArray[Any]) -> None:
         labels = self._labels[: len(rows)]
@@ -147,5 +155,5 @@ class Batches:
 
 
 def _take(x: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any]) -> None:
-    """out[i] = x[rows[i]]. ``clip`` only says that NumPy may write to ``out`` directly; the rows are those there are."""
+    """out[i] = x[rows[i]]. ``clip`` only says that NumPy may write to ``out`` directly: all rows exist."""
     np.take(x, rows, axis=0, out=out, mode="clip")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 from cnnforge.data.ahead import Ahead, InTurn, Source
 from cnnforge.errors import DivergedError, InterruptedRun
@@ -108,7 +108,12 @@ def fit(
                 lr = recipe.optimizer.lr * recipe.schedule.factor(progress.step, total)
                 update = progress.step + 1
                 train.set_step(
-                    step=update, draw=progress.step, first=0, lr=lr, inv_n=1.0 / n, scalars=recipe.optimizer.scalars(update)
+                    step=update,
+                    draw=progress.step,
+                    first=0,
+                    lr=lr,
+                    inv_n=1.0 / n,
+                    scalars=recipe.optimizer.scalars(update),
                 )
                 bound.run("forward", "loss", "backward", "update")
                 loss = progress.sums.add(bound.outputs["loss"], bound.outputs["hits"])

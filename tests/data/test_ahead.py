@@ -42,6 +42,8 @@ def like() -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def put(host: Any, into: Any) -> None:
+    """Slow enough for the thread to spoil what it may no longer write to."""
+    time.sleep(0.0002)
     into[...] = host
 
 
@@ -63,7 +65,9 @@ def drawn(batches: Ahead | InTurn, samples: Batches, step: int, total: int, nap:
 
 @given(st.integers(0, 3), st.integers(0, 4), st.integers(0, 17), st.integers(0, 2), st.integers(0, 2))
 @settings(max_examples=30)
-def test_the_same_batches_from_any_place_on_at_any_pace(epoch: int, step: int, total: int, making: int, using: int) -> None:
+def test_the_same_batches_from_any_place_on_at_any_pace(
+    epoch: int, step: int, total: int, making: int, using: int
+) -> None:
     samples = source(Slow)
     samples.nap = lambda: making * 0.0004
     here = drawn(InTurn(source(), epoch, step, total), source(), step, total, lambda: 0.0)
@@ -86,7 +90,7 @@ def test_the_thread_lives_from_entering_to_leaving() -> None:
 
 def test_it_makes_no_more_than_there_is_room_for() -> None:
     samples = source(Slow)
-    with ahead(samples) as _:
+    with ahead(samples):
         until = time.monotonic() + 5
         while samples.begun < DEPTH and time.monotonic() < until:
             time.sleep(0.001)
@@ -123,10 +127,11 @@ def test_an_error_is_raised_as_itself_where_the_batch_is_asked_for(error: BaseEx
     samples.error = error
     x, labels = like()
     batches = ahead(samples)
-    with pytest.raises(type(error)) as caught, batches:
+    with batches:
         for _ in range(3):
             batches.next(x, labels)
-        batches.next(x, labels)
+        with pytest.raises(type(error)) as caught:
+            batches.next(x, labels)
     assert caught.value is error
     assert not running()
 

@@ -83,7 +83,14 @@ def test_counters_and_partial_last_batch():
     assert [s[:2] for s in seen.steps[:6]] == [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 1)]
     assert [e[0] for e in seen.epochs] == [1, 2, 3]
     assert len(history) == 3
-    assert set(history[0]) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "samples_per_second", "data_wait"}
+    assert set(history[0]) == {
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "samples_per_second",
+        "data_wait",
+    }
     assert all(0 < metrics["data_wait"] < 1 for metrics in history)
 
 

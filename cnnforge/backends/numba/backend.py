@@ -11,9 +11,9 @@ from cnnforge.backends.base import Gather, Kernel, Step
 from cnnforge.backends.numba import conv, elementwise, linear, norm, winograd
 from cnnforge.backends.numba.capabilities import capabilities, is_native, parts_of, scratch
 from cnnforge.backends.numba.driver import Call, Run
+from cnnforge.backends.numba.gather import bind_gather
 from cnnforge.backends.numba.rules.base import THREADS
 from cnnforge.backends.numba.rules.conv import CONVOLUTIONS, convolution
-from cnnforge.backends.numba.gather import bind_gather
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.ir.graph import Value

@@ -79,7 +79,17 @@ def _gather(block: int, lo: int, hi: int, thread: int) -> None:
     64 samples: 18 microseconds without, 10 with). Moved bytes go through a picture's workspace, one by one.
     """
     a = carray(longs(block), (14,))
-    x, row_list, picks, down, across, workspace, mean, factor, out = a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+    x, row_list, picks, down, across, workspace, mean, factor, out = (
+        a[0],
+        a[1],
+        a[2],
+        a[3],
+        a[4],
+        a[5],
+        a[6],
+        a[7],
+        a[8],
+    )
     height, row, channels, times = a[9], a[10], a[11], a[12]
     size = height * row
     rows = carray(longs(row_list), (hi,))
@@ -161,7 +171,8 @@ class CompiledGather:
         n = len(rows)
         given = (rows, out) if picks is None else (rows, out, picks)
         assert all(array.flags.c_contiguous for array in given), "kernels take arrays as they lie"
-        assert (rows.dtype, out.dtype, out.shape) == (np.int64, np.float32, (n, *self._input))
+        assert (str(rows.dtype), str(out.dtype), out.shape) == ("int64", "float32", (n, *self._input))
+        assert picks is None or (str(picks.dtype), picks.shape) == ("int32", (n, 2))
         self._block[1], self._block[8] = rows.ctypes.data, out.ctypes.data
         self._block[2] = 0 if picks is None else picks.ctypes.data
         self._run(self._at, 0, n, 0)

@@ -30,7 +30,8 @@ def pair(x, channels, kinds=KINDS[0], size=4, n_of_constants=0):
     made = Preprocessing(rule, "uint8", mean, std)
     split, augment = Split(x, np.arange(len(x))), AugmentSpec.model_validate(kinds)
     return [
-        Batches(split, made, size, seed=1, shuffle=True, augment=augment, backend=backend) for backend in (None, BACKEND)
+        Batches(split, made, size, seed=1, shuffle=True, augment=augment, backend=backend)
+        for backend in (None, BACKEND)
     ]
 
 
@@ -76,7 +77,10 @@ def test_every_byte_at_every_lane():
 def test_what_is_left_to_numpy():
     """Floats, channels repeated otherwise than thrice, and batches of another precision: the same numbers again."""
     draw = np.random.default_rng(0)
-    floats, grey = draw.normal(size=(6, 4, 4, 1)).astype(np.float32), draw.integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)
+    floats, grey = (
+        draw.normal(size=(6, 4, 4, 1)).astype(np.float32),
+        draw.integers(0, 256, (6, 4, 4, 1), dtype=np.uint8),
+    )
     for x, channels in ((floats, 1), (grey, 2)):
         assert pair(x, channels)[1]._compiled is None
     plain, compiled = pair(grey, 3)
@@ -89,7 +93,11 @@ def test_what_is_left_to_numpy():
 def test_arrays_that_would_be_overrun_are_refused():
     _, compiled = pair(np.zeros((4, 4, 4, 1), np.uint8), 3)
     gather, rows = compiled._compiled, np.zeros(2, np.int64)
-    for out in (np.empty((1, 4, 4, 3), np.float32), np.empty((2, 4, 4, 3)), np.empty((2, 4, 4, 6), np.float32)[..., ::2]):
+    for out in (
+        np.empty((1, 4, 4, 3), np.float32),
+        np.empty((2, 4, 4, 3)),
+        np.empty((2, 4, 4, 6), np.float32)[..., ::2],
+    ):
         with pytest.raises(AssertionError):
             gather(rows, None, out)
 

@@ -24,6 +24,8 @@ class TrainerSpec(Spec):
     log_every: steps between two metric records
     keep:      periodic checkpoints kept beside ``best``
     max_steps: stop after so many steps, whatever the epochs
+    exact_conv: only convolutions that round as the definition does, which forbids Winograd's
+    autotune:  where a kernel can go several ways, measure once per machine which is fastest; otherwise guess
     """
 
     epochs: PositiveInt = 10
@@ -34,6 +36,8 @@ class TrainerSpec(Spec):
     log_every: PositiveInt = 10
     keep: PositiveInt = 2
     max_steps: PositiveInt | None = None
+    exact_conv: Bool = False
+    autotune: Bool = True
 
 
 class TrackingSpec(Spec):

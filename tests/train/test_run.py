@@ -173,7 +173,7 @@ def test_ctrl_c_writes_a_checkpoint_and_ends_as_interrupted(monkeypatch):
 
 
 def test_a_bug_still_leaves_a_record(monkeypatch):
-    def broken(*args):
+    def broken(*args, **options):
         raise ZeroDivisionError
 
     monkeypatch.setattr(run_module, "make_plan", broken)

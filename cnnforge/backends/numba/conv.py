@@ -12,20 +12,22 @@ width, and kernel rows count down. A 1x1 convolution of stride 1 is a product ov
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 from numba import carray, float32, njit
 
-from cnnforge.backends.numba import depthwise
+from cnnforge.backends.numba import conv_samples, depthwise, winograd
 from cnnforge.backends.numba.blas import sgemm, sgemm_address
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.linear import product
-from cnnforge.backends.numba.rules.conv import column_rows
+from cnnforge.backends.numba.reduce import reduced
+from cnnforge.backends.numba.rules.conv import CONVOLUTIONS, column_rows
 from cnnforge.backends.numba.signature import FAST_MATH, Kernel, floats, longs
 from cnnforge.backends.numpy.capabilities import is_depthwise, is_pointwise
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
-
-#: Elements of a weight gradient that one part of the reduction adds up.
-REDUCED = 1024
 
 # Where the sizes lie in an argument block: four addresses first, then these.
 _H, _W, _C, _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _OH, _OW, _F, _R, _FLIP = range(5, 21)
@@ -174,26 +176,6 @@ def _pointwise_dw(block: int, lo: int, hi: int, thread: int) -> None:
             sgemm(a[3], 1, 0, c, f, stop - start, a[0] + 4 * start * c, c, a[2] + 4 * start * f, f, 0, at, f)
 
 
-@Kernel
-def _reduce(block: int, lo: int, hi: int, thread: int) -> None:
-    """sums (shards, n) -> their sum (n,), always in the same order; range: pieces of ``REDUCED``. Bound by reading."""
-    a = carray(longs(block), (4,))
-    n, shards = a[2], a[3]
-    sums, out = carray(floats(a[0]), (shards, n)), carray(floats(a[1]), (n,))
-    for piece in range(lo, hi):
-        start, stop = piece * REDUCED, min((piece + 1) * REDUCED, n)
-        for i in range(start, stop):
-            out[i] = sums[0, i]
-        for s in range(1, shards):
-            for i in range(start, stop):
-                out[i] += sums[s, i]
-
-
-def reduced(sums: Array, out: Array, threads: int) -> Call:
-    """``sums`` (shards, …) added up over the shards."""
-    return bound(_reduce, -(-out.size // REDUCED), threads, sums, out, out.size, len(sums))
-
-
 def conv2d(
     ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
 ) -> Call:
@@ -239,4 +221,31 @@ def conv2d_dw(
     return head, reduced(sums, dw, threads)
 
 
-NATIVE = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}
+def _by_samples(op: str) -> Callable[..., Any]:
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, **_: Any) -> Any:
+        first, second = ins
+        (result,), space = outs, scratch[-1]
+        if op == "conv2d":
+            return conv_samples.forward(first, second, None, -np.inf, result, None, space, threads, window)
+        if op == "conv2d_dx":
+            return conv_samples.backward(result, second, first, None, None, None, result, space, threads, window)
+        return conv_samples.backward(first, result, second, None, scratch[0], result, None, space, threads, window)
+
+    return bind
+
+
+_WAYS: dict[str, dict[str, Callable[..., Any]]] = {
+    "gemm": {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw},
+    "winograd": winograd.NATIVE,
+    "samples": {op: _by_samples(op) for op in ("conv2d", "conv2d_dx", "conv2d_dw")},
+}
+
+
+def _several(op: str) -> Callable[..., Any]:
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, **attrs: Any) -> Any:
+        return _WAYS[way][op](ins, outs, scratch, threads, **attrs)
+
+    return bind
+
+
+SEVERAL = {op: _several(op) for op in CONVOLUTIONS}

@@ -43,6 +43,11 @@ class Kernel:
         return int(self._compiled.address)
 
 
+def part(function: Any) -> Any:
+    """A piece of kernels, compiled into them."""
+    return numba.njit(fastmath=FAST_MATH, error_model="numpy")(function)
+
+
 def _pointer(bits: Callable[[], ir.Type], kind: Any) -> Any:
     @intrinsic
     def cast(typing_context: Any, address: Any) -> Any:

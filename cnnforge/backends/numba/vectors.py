@@ -9,7 +9,8 @@ CPU has. A kernel is then ordinary arithmetic:
 
 ``Lanes`` are float32, ``Ints`` int32, ``Mask`` what a comparison gives. All addresses count bytes; what lies there need
 not be aligned. ``some…(address, …, n)`` touch the first n lanes only (none where n < 1, all where n >= LANES), and the
-others are 0. Products and sums may be contracted to multiply-adds, nothing else: what is not finite stays so.
+others are 0; ``upto`` and ``put_upto`` do the same behind a branch, for loops that are whole vectors but for the last.
+Products and sums may be contracted to multiply-adds, nothing else: what is not finite stays so.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, register_model
 
-#: Numbers of a vector: a cache line of floats.
-LANES = 16
+from cnnforge.backends.numba.rules import base
+
+LANES = base.LANES
 #: Bytes of a vector of floats.
 WIDTH = 4 * LANES
 
@@ -118,8 +120,12 @@ _COMPARISONS = (
 for _which, _sign in _COMPARISONS:
     _operator(_which, Mask, (Lanes, Lanes), lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y))
     _operator(_which, Mask, (Ints, Ints), lambda b, x, y, sign=_sign: b.icmp_signed(sign, x, y))
-_operator(operator.and_, Mask, (Mask, Mask), lambda b, x, y: b.and_(x, y))
-_operator(operator.or_, Mask, (Mask, Mask), lambda b, x, y: b.or_(x, y))
+for _kind in (Mask, Ints):
+    _operator(operator.and_, _kind, (_kind, _kind), lambda b, x, y: b.and_(x, y))
+    _operator(operator.or_, _kind, (_kind, _kind), lambda b, x, y: b.or_(x, y))
+_operator(operator.xor, Ints, (Ints, Ints), lambda b, x, y: b.xor(x, y))
+_operator(operator.lshift, Ints, (Ints, Ints), lambda b, x, y: b.shl(x, y))
+_operator(operator.rshift, Ints, (Ints, Ints), lambda b, x, y: b.ashr(x, y))
 _operator(operator.neg, Lanes, (Lanes,), lambda b, x: b.fneg(x))
 
 
@@ -177,6 +183,50 @@ def put_some_floats(builder: ir.IRBuilder, at: ir.Value, value: ir.Value, n: ir.
 
 
 @intrinsic
+def upto(typing_context: Any, address: Any, left: Any) -> Any:
+    """The first ``left`` floats at ``address``, whole vectors without a mask."""
+
+    def generate(b: ir.IRBuilder, at: ir.Value, left: ir.Value) -> ir.Value:
+        with b.if_else(_whole_vector(b, left), likely=True) as (whole, part):
+            with whole:
+                all_of = b.load(pointer(b, at, VECTOR), align=4)
+                from_whole = b.block
+            with part:
+                some_of = some_floats(b, at, left)
+                from_part = b.block
+        found = b.phi(VECTOR)
+        found.add_incoming(all_of, from_whole)
+        found.add_incoming(some_of, from_part)
+        return found
+
+    return _function(Lanes, (types.intp, types.intp), generate)
+
+
+@intrinsic
+def put_upto(typing_context: Any, address: Any, value: Any, left: Any) -> Any:
+    """Write the first ``left`` of ``value`` to ``address``, whole vectors without a mask."""
+
+    def generate(b: ir.IRBuilder, at: ir.Value, value: ir.Value, left: ir.Value) -> None:
+        with b.if_else(_whole_vector(b, left), likely=True) as (whole, part):
+            with whole:
+                _stored(b, value, at, VECTOR, 4)
+            with part:
+                put_some_floats(b, at, value, left)
+
+    return _function(types.void, (types.intp, Lanes, types.intp), generate)
+
+
+def _whole_vector(builder: ir.IRBuilder, left: ir.Value) -> ir.Value:
+    return builder.icmp_signed(">=", left, ir.Constant(WORD, LANES))
+
+
+@intrinsic
+def leading(typing_context: Any, n: Any) -> Any:
+    """A mask of the first ``n`` lanes."""
+    return _function(Mask, (types.intp,), first)
+
+
+@intrinsic
 def splat(typing_context: Any, value: Any) -> Any:
     """A float32 (or what converts to one) in every lane."""
     return _function(Lanes, (types.float32,), spread)
@@ -216,6 +266,12 @@ def larger(typing_context: Any, x: Any, y: Any) -> Any:
 def smaller(typing_context: Any, x: Any, y: Any) -> Any:
     """x where x < y, else y: y where either is nan."""
     return _function(Lanes, (Lanes, Lanes), lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))
+
+
+@intrinsic
+def unordered(typing_context: Any, x: Any) -> Any:
+    """A mask of the lanes that are nan."""
+    return _function(Mask, (Lanes,), lambda b, v: b.fcmp_unordered("uno", v, v))
 
 
 @intrinsic
@@ -301,6 +357,24 @@ def put_some_octets(typing_context: Any, address: Any, value: Any, n: Any) -> An
 def splat_int(typing_context: Any, value: Any) -> Any:
     """A whole number in every lane."""
     return _function(Ints, (types.int32,), spread)
+
+
+@intrinsic
+def lane_numbers(typing_context: Any) -> Any:
+    """0, 1, 2, …"""
+    return _function(Ints, (), lambda b: ir.Constant(INTS, list(range(LANES))))
+
+
+@intrinsic
+def high(typing_context: Any, x: Any, y: Any) -> Any:
+    """The upper halves of the products of 32-bit words without a sign."""
+
+    def generate(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
+        wide = ir.VectorType(WORD, LANES)
+        product = b.mul(b.zext(x, wide), b.zext(y, wide))
+        return b.trunc(b.lshr(product, spread(b, ir.Constant(WORD, 32))), INTS)
+
+    return _function(Ints, (Ints, Ints), generate)
 
 
 @intrinsic

@@ -7,9 +7,8 @@ import pytest
 
 from cnnforge.backends.numba import blas
 from cnnforge.backends.numba.backend import NumbaBackend
-from cnnforge.backends.numba.capabilities import scratch
-from cnnforge.backends.numba.driver import Call
-from cnnforge.ir.graph import Value
+from cnnforge.backends.numba.capabilities import ways
+from cnnforge.plan.capabilities import HOST
 from cnnforge.shapes import window
 from tests import one_node
 
@@ -40,7 +39,11 @@ def test_convolutions_of_real_sizes(op, name):
     shapes = {"x": (n, *size, c), "w": (*kernel, c // groups, f), "y": (n, *win.out, f)}
     ins, out = {"conv2d": ("xw", "y"), "conv2d_dx": ("yw", "x"), "conv2d_dw": ("xy", "w")}[op]
     arrays = [rng.normal(size=shapes[i]).astype(np.float32) for i in ins]
-    _same(op, arrays, shapes[out], {"window": win, "groups": groups, "flip": flip})
+    attrs = {"window": win, "groups": groups, "flip": flip}
+    _same(op, arrays, shapes[out], attrs, "gemm")
+    result = np.empty(shapes[out], np.float32)
+    if "samples" in ways(op, tuple(arrays), (result,), attrs):
+        _same(op, arrays, shapes[out], attrs, "samples")
 
 
 @pytest.mark.parametrize("op", ["matmul", "matmul_dx", "matmul_dw"])
@@ -53,38 +56,31 @@ def test_products_of_real_sizes(op, shape):
     _same(op, arrays, out.shape, {})
 
 
-def _same(op, arrays, shape, attrs):
+def _same(op, arrays, shape, attrs, way=""):
     (expected,) = one_node.run(op, arrays, [(shape, "float32")], attrs, "numpy")
-    (found,) = one_node.run(op, arrays, [(shape, "float32")], attrs, "numba")
+    (found,) = one_node.run(op, arrays, [(shape, "float32")], attrs, "numba", way=way)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", ["lenet, second", "pointwise", "depthwise, strided"])
-def test_weight_gradients_do_not_depend_on_the_number_of_threads(name):
+def test_weight_gradients_do_not_depend_on_the_number_of_threads(name, monkeypatch):
     n, size, c, f, kernel, stride, padding, dilation, groups, flip = CONVOLUTIONS[name]
     win = window(size, kernel, stride, padding, dilation)
     rng = np.random.default_rng(0)
-    x, dy = (rng.normal(size=s).astype(np.float32) for s in ((n, *size, c), (n, *win.out, f)))
+    arrays = [rng.normal(size=s).astype(np.float32) for s in ((n, *size, c), (n, *win.out, f))]
     attrs = {"window": win, "groups": groups, "flip": flip}
     found = []
     for threads in (1, 2):
-        dw = np.empty((*kernel, c // groups, f), np.float32)
-        values = [Value(0, "", a.shape, "act", "float32", True) for a in (x, dy, dw)]
-        space = tuple(
-            np.empty(s.shape, s.dtype) for s in scratch("conv2d_dw", tuple(values[:2]), tuple(values[2:]), attrs)
-        )
-        backend = NumbaBackend(threads)
-        backend.run(backend.link([backend.kernel("conv2d_dw")((x, dy), (dw,), space, **attrs)]))
-        found.append(dw)
+        monkeypatch.setattr(one_node, "_device", lambda name, threads=threads: NumbaBackend(threads))
+        outs = [((*kernel, c // groups, f), "float32")]
+        found.append(one_node.run("conv2d_dw", arrays, outs, attrs, "numba", way="gemm")[0])
     np.testing.assert_array_equal(*found)
 
 
 def test_grouped_convolutions_stay_with_numpy():
     win = window((4, 4), (1, 1), (1, 1), "valid")
     x, w, y = (np.ones(s, np.float32) for s in ((1, 4, 4, 4), (1, 1, 2, 4), (1, 4, 4, 4)))
-    space = (np.empty_like(y),)
-    step = NumbaBackend().kernel("conv2d")((x, w), (y,), space, window=win, groups=2, flip=False)
-    assert not isinstance(step, Call)
+    assert ways("conv2d", (x, w), (y,), {"window": win, "groups": 2, "flip": False}) == (HOST,)
 
 
 def test_where_numpy_brings_no_sgemm_scipys_is_taken(monkeypatch):

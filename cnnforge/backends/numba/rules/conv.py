@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any
 
+from cnnforge.backends.numba.rules import samples
 from cnnforge.backends.numba.rules.base import THREADS, Rule
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.graph import Value
@@ -80,24 +81,33 @@ def _winograd_dw(c: int, f: int) -> tuple[Scratch, ...]:
     return Scratch(sums, "float32", False), _winograd_space(c)
 
 
-def convolution(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> str:
-    """The way a convolution or one of its gradients is computed: ``winograd``, ``gemm``, or "" for NumPy's."""
-    x, w, y = {
-        "conv2d": lambda: (ins[0], ins[1], outs[0]),
-        "conv2d_dx": lambda: (outs[0], ins[1], ins[0]),
-        "conv2d_dw": lambda: (ins[0], outs[0], ins[1]),
-    }[op]()
-    if _is_winograd(x, w, y, attrs):
-        return "winograd"
-    return "gemm" if _conv_choice(w.shape, attrs) else ""
+def _named(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """(x, w, y) of a convolution, or those that have their shapes."""
+    if op == "conv2d":
+        return ins[0], ins[1], outs[0]
+    return (outs[0], ins[1], ins[0]) if op == "conv2d_dx" else (ins[0], outs[0], ins[1])
 
 
-def _convolution_space(
-    op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
-) -> tuple[Scratch, ...]:
-    w = outs[0] if op == "conv2d_dw" else ins[1]
+def _ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    """By what a convolution or one of its gradients can be computed, the best guess first."""
+    x, w, y = _named(op, ins, outs)
+    found = ["winograd"] if _is_winograd(x, w, y, attrs) else []
+    if samples.fits(x.shape, w.shape, attrs):
+        # Lanes are samples: good where there are many of them, and where channels fill no vectors.
+        narrow = min(w.shape[2:]) < samples.SAMPLES and x.shape[0] >= samples.SAMPLES // 2
+        return ("samples", *found, "gemm") if narrow else (*found, "gemm", "samples")
+    return (*found, "gemm")
+
+
+def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    x, w, _ = _named(op, ins, outs)
     c, f = w.shape[2:]
-    if convolution(op, ins, outs, attrs) == "winograd":
+    if attrs["way"] == "samples":
+        if op == "conv2d":
+            return (samples.forward_space(x.shape, attrs["window"], f),)
+        space = samples.backward_space(x.shape, attrs["window"], f)
+        return (samples.sums(w.shape), space) if op == "conv2d_dw" else (space,)
+    if attrs["way"] == "winograd":
         return _winograd_dw(c, f) if op == "conv2d_dw" else _winograd(c, f) if op == "conv2d" else _winograd(f, c)
     return _conv_dw(w, attrs) if op == "conv2d_dw" else _columns(c, attrs)
 
@@ -106,8 +116,9 @@ CONVOLUTIONS = ("conv2d", "conv2d_dx", "conv2d_dw")
 
 RULES = {
     op: Rule(
-        lambda i, o, a, op=op: bool(convolution(op, i, o, a)),  # type: ignore[misc]
-        lambda i, o, a, op=op: _convolution_space(op, i, o, a),  # type: ignore[misc]
+        lambda i, o, a, op=op: _conv_choice(_named(op, i, o)[1].shape, a),  # type: ignore[misc]
+        lambda i, o, a, op=op: _space(op, i, o, a),  # type: ignore[misc]
+        lambda i, o, a, op=op: _ways(op, i, o, a),  # type: ignore[misc]
     )
     for op in CONVOLUTIONS
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numba
 
-from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.base import Gather, Kernel, Step
 from cnnforge.backends.numba import (
     activation,
     bias,
@@ -24,6 +24,7 @@ from cnnforge.backends.numba import (
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.driver import Call, Run
+from cnnforge.backends.numba.gather import bind_gather
 from cnnforge.backends.numba.rules.base import THREADS
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
@@ -106,6 +107,10 @@ class NumbaBackend(NumpyBackend):
                 step()
         else:
             super().run(steps)
+
+    def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
+        """Compiled for bytes."""
+        return bind_gather(x, mean, factor, channels, down, across)
 
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Neighbouring native calls as one."""

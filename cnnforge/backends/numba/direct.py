@@ -25,7 +25,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.pack import clear, copy, pack, pack_turned
+from cnnforge.backends.numba.pack import pack, pack_turned, pad
 from cnnforge.backends.numba.rules.direct import Phase, Walk, contiguous, padded, walk
 from cnnforge.backends.numba.signature import Kernel, longs
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, UNBOUNDED, across, along
@@ -66,17 +66,8 @@ def _input(a, thread, first, samples, q, rows, fresh):  # type: ignore[no-untype
     buffer = a[_BUFFER] + 4 * thread * a[_OWN]
     if fresh:
         count, width = (rows - 1) * a[_STEP] + a[_SPAN], a[_WIDTH]
-        start, stop = min(max(-left, 0), width), max(min(w - left, width), 0)
-        for i in range(samples * count):
-            n, r = divmod(i, count)
-            into = buffer + 4 * i * width * c
-            if 0 <= top + r < h and start < stop:
-                clear(into, 4 * start * c)
-                source = x + 4 * ((n * h + top + r) * w + left + start) * c
-                copy(into + 4 * start * c, source, 4 * (stop - start) * c)
-                clear(into + 4 * stop * c, 4 * (width - stop) * c)
-            else:
-                clear(into, 4 * width * c)
+        for n in range(samples):
+            pad(x + 4 * n * h * w * c, h, w, c, top, left, count, width, buffer + 4 * n * count * width * c)
     return buffer
 
 

@@ -46,15 +46,20 @@ def _direct(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch,
     )  # fmt: skip
 
 
-def winograd_tiles(c: int) -> int:
-    """Tiles that are transformed together: the transformed patches of ``c`` channels take about 200 KiB."""
-    return min(96, max(24, 1536 // c // 6 * 6))
+def tile_rows(size: int) -> int:
+    """Tiles that cover ``size`` rows or columns."""
+    return -(-size // 4)
+
+
+def winograd_rows(c: int, columns: int) -> int:
+    """Rows of tiles that are transformed together: the transformed patches of ``c`` channels take about 200 KiB."""
+    return max(1, min(96, max(24, 1536 // c)) // tile_rows(columns))
 
 
 def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
     """3x3, stride 1, enough channels for whole vectors, and fewer products than the direct way takes."""
     win = attrs["window"]
-    tiles = -(-win.out[0] // 4) * -(-win.out[1] // 4)
+    tiles = tile_rows(win.out[0]) * tile_rows(win.out[1])
     return (
         (win.kernel, win.stride, win.dilation, win.transposed) == ((3, 3), (1, 1), (1, 1), False)
         and attrs["groups"] == 1
@@ -63,20 +68,21 @@ def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
     )
 
 
-def _winograd_space(c: int) -> Scratch:
-    """Of each thread: patches; the products of a group of tiles with 32 filters; the group's transformed patches."""
-    tiles = winograd_tiles(c)
-    return Scratch((THREADS, 36, 16 * 16 + (tiles * 32 + 16) + (tiles * c + 16)), "float32", False)
+def _winograd_space(c: int, columns: int) -> Scratch:
+    """Of each thread: rows of x with padding; the products of a group of tiles with 32 filters; the group's
+    transformed patches."""
+    across = tile_rows(columns)
+    tiles = winograd_rows(c, columns) * across
+    band = max(6 * (4 * across + 2) * c, 36 * 16 * 16)
+    return Scratch((THREADS, band + 36 * (tiles * 32 + 16) + 36 * (tiles * c + 16)), "float32", False)
 
 
-def _winograd(c: int, f: int) -> tuple[Scratch, ...]:
-    """Transformed weights; then each thread's own."""
-    return Scratch((36, c, direct.padded(f)), "float32", False), _winograd_space(c)
-
-
-def _winograd_dw(c: int, f: int) -> tuple[Scratch, ...]:
-    """Partial sums of the transformed weights' gradient; then each thread's own."""
-    return Scratch((WINOGRAD_SHARDS, 36, c, direct.padded(f)), "float32", False), _winograd_space(c)
+def _winograd(op: str, c: int, f: int, columns: int) -> tuple[Scratch, ...]:
+    """Transformed weights, or for their gradient partial sums of it; then each thread's own."""
+    if op == "conv2d_dw":
+        return Scratch((WINOGRAD_SHARDS, 36, c, direct.padded(f)), "float32", False), _winograd_space(c, columns)
+    c, f = (f, c) if op == "conv2d_dx" else (c, f)
+    return Scratch((36, c * direct.padded(f) + 16), "float32", False), _winograd_space(c, columns)
 
 
 def _named(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
@@ -100,7 +106,7 @@ def _ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[s
 
 
 def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    x, w, _ = _named(op, ins, outs)
+    x, w, y = _named(op, ins, outs)
     c, f = w.shape[2:]
     if attrs["way"] == "depthwise":
         return (Scratch((SHARDS, *w.shape), "float32", False),) if op == "conv2d_dw" else ()
@@ -110,7 +116,7 @@ def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[
         space = samples.backward_space(x.shape, attrs["window"], f)
         return (samples.sums(w.shape), space) if op == "conv2d_dw" else (space,)
     if attrs["way"] == "winograd":
-        return _winograd_dw(c, f) if op == "conv2d_dw" else _winograd(c, f) if op == "conv2d" else _winograd(f, c)
+        return _winograd(op, c, f, (x if op == "conv2d_dx" else y).shape[2])
     return _direct(op, x, w, attrs)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cnnforge
+from cnnforge.backends import resolve
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, read_run, validate
 from cnnforge.errors import BackendError, DataError, DivergedError, InterruptedRun
@@ -76,7 +77,7 @@ def test_the_journal_holds_what_the_result_says():
     params = next(r for r in records if r["kind"] == "params")["values"]
     assert params["model.layers.conv1.filters"] == "6"
     tags = {name: value for r in records if r["kind"] == "tags" for name, value in r["values"].items()}
-    assert tags["backend"] == "numpy"
+    assert tags["backend"] == resolve("auto")
     assert "numpy.version" in tags
 
 

@@ -9,7 +9,7 @@ bfloat16. Before anything is timed the probabilities must agree.
 
 ratio: the best float32 time of PyTorch / ours, of the medians; smallest and largest within a round in brackets.
 
-    python -m benchmarks.inference [--net lenet resnet20 …] [--batch 1 64] [--rounds 7] [--threads 2]
+    python -m benchmarks.inference [--net lenet resnet20 …] [--batch 1 64] [--rounds 5] [--threads 2]
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS, BATCH = 10, 16
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = options.parser(__doc__, rounds=7)
+    parser = options.parser(__doc__, rounds=5)
     parser.add_argument("--net", nargs="+", help="instead of every row (with --quick: of lenet)")
     parser.add_argument("--batch", nargs="+", type=options.positive, help="instead of each row's own")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")

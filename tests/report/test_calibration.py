@@ -27,7 +27,7 @@ TREE = {
         "out": {"type": "fc", "units": 3, "activation": "softmax"},
     },
 }
-RUN = RunSpec.model_validate({"model": TREE, "trainer": {"batch_size": 8}})
+RUN = RunSpec.model_validate({"model": TREE, "trainer": {"batch_size": 8, "backend": "numpy"}})
 PLAN = plan_of(RUN)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numba
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numba import conv, elementwise, linear, norm, winograd
+from cnnforge.backends.numba import conv, elementwise, linear, norm, norm_dx, norm_pool, pool, winograd
 from cnnforge.backends.numba.capabilities import capabilities, is_native, parts_of, scratch
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numba.rules.base import THREADS
@@ -33,6 +33,9 @@ NATIVE: dict[str, Native] = {
     **elementwise.NATIVE,
     **linear.NATIVE,
     **norm.NATIVE,
+    **norm_dx.NATIVE,
+    **norm_pool.NATIVE,
+    **pool.NATIVE,
     **{op: _convolution(op) for op in CONVOLUTIONS},
 }
 
@@ -61,7 +64,7 @@ class NumbaBackend(NumpyBackend):
 
     def kernel(self, op: str) -> Kernel:
         """The kernel of ``op``: native where its shapes allow, else NumPy's."""
-        if "+" in op:
+        if "+" in op and op not in NATIVE:
             return self._chain
 
         def bind(ins: Arrays, outs: Arrays, space: Arrays, **attrs: Any) -> Step:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cnnforge.backends.numba.rules import conv, elementwise, linear, norm
+from cnnforge.backends.numba.rules import conv, elementwise, linear, norm, pool
 from cnnforge.backends.numba.rules.base import Rule
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.graph import Value
@@ -17,19 +17,19 @@ from cnnforge.ir.op import Scratch
 from cnnforge.plan.capabilities import Capabilities
 
 #: Ops with native kernels.
-RULES: dict[str, Rule] = {**conv.RULES, **elementwise.RULES, **linear.RULES, **norm.RULES}
+RULES: dict[str, Rule] = {**conv.RULES, **elementwise.RULES, **linear.RULES, **norm.RULES, **pool.RULES}
 
 
 def is_native(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
     """Does a compiled kernel run this node, all parts of a chain? ``ins`` and ``outs``: values or arrays."""
-    if "+" in op:
+    if "+" in op and op not in RULES:
         return all(is_native(part, *read, attrs) for part, read, attrs in parts_of(ins, outs, attrs))
     return op in RULES and str(outs[0].dtype) == "float32" and RULES[op].native(ins, outs, attrs)
 
 
 def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    """Workspace of a node; a fused node needs what its parts need in the order of the chain."""
-    if "+" not in op:
+    """Workspace of a node; a chain without a kernel of its own needs what its parts need, in order."""
+    if "+" not in op or op in RULES:
         if is_native(op, ins, outs, attrs):
             return RULES[op].scratch(ins, outs, attrs)
         return numpy.scratch(op, ins, outs, attrs)

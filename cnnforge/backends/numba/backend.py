@@ -19,7 +19,10 @@ from cnnforge.backends.numba import (
     linear,
     loss,
     norm,
+    norm_dx,
+    norm_pool,
     optimizer,
+    pool,
     prelu,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
@@ -46,7 +49,10 @@ NATIVE: dict[str, Native] = {
     **linear.NATIVE,
     **loss.NATIVE,
     **norm.NATIVE,
+    **norm_dx.NATIVE,
+    **norm_pool.NATIVE,
     **optimizer.NATIVE,
+    **pool.NATIVE,
     **prelu.NATIVE,
 }
 

@@ -45,8 +45,8 @@ def main(words: Sequence[str] | None = None) -> None:
     from benchmarks import timing
     from benchmarks.engines import BFLOAT16, FLOAT32, Rival
 
-    notes: dict[str, None] = {}
     for which in chosen.table:
+        notes: dict[str, None] = {}
         print(f"\nby {which}: training step, float32, ms; medians of {chosen.rounds} rounds")
         columns = {which: 16, "ours": 8, "samples/s": 9}
         if not Rival(chosen.threads).missing:
@@ -63,8 +63,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 cells += [milliseconds(median(times[winner])), winner, milliseconds(median(times[BFLOAT16]))]
                 cells += [str(timing.ratio(times[winner], times["ours"]))]
             table.row(*cells)
-    for note in notes:
-        print(note)
+        table.notes(*notes)
 
 
 def points(which: str, chosen: argparse.Namespace) -> Iterator[Point]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
+from math import inf, prod
 from typing import Any
 
 from cnnforge.backends.numba.rules import bias, direct, samples
@@ -12,17 +12,16 @@ from cnnforge.backends.numba.rules.linear import BOUNDS
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.op import Scratch
 
-#: Winograd convolution: partial sums of a weight's gradient.
-WINOGRAD_SHARDS = 8
-
 #: Into how many parts a batch is cut for a weight gradient, and floats that all their sums may take together.
 #: Fixed numbers, so that the order of adding up, and with it the result, is the same for any number of threads.
 SHARDS, SUMS = 16, 1 << 19
+#: The same for Winograd convolution, whose sums are four times as large.
+WINOGRAD_SHARDS = 8, 1 << 21
 
 
-def shards(floats: int) -> int:
+def shards(floats: int, most: int = SHARDS, sums: int = SUMS) -> int:
     """Parts of a batch for a gradient of so many floats."""
-    return max(1, min(SHARDS, SUMS // floats))
+    return max(1, min(most, sums // floats))
 
 
 def is_depthwise(w: tuple[int, ...], groups: int) -> bool:
@@ -52,8 +51,8 @@ def tile_rows(size: int) -> int:
 
 
 def winograd_rows(c: int, columns: int) -> int:
-    """Rows of tiles that are transformed together: the transformed patches of ``c`` channels take about 200 KiB."""
-    return max(1, min(96, max(24, 1536 // c)) // tile_rows(columns))
+    """Rows of tiles that are transformed together: about 48 tiles, of many channels 24."""
+    return max(1, (48 if c <= 128 else 24) // tile_rows(columns))
 
 
 def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
@@ -80,7 +79,8 @@ def _winograd_space(c: int, columns: int) -> Scratch:
 def _winograd(op: str, c: int, f: int, columns: int) -> tuple[Scratch, ...]:
     """Transformed weights, or for their gradient partial sums of it; then each thread's own."""
     if op == "conv2d_dw":
-        return Scratch((WINOGRAD_SHARDS, 36, c, direct.padded(f)), "float32", False), _winograd_space(c, columns)
+        sums = 36, c, direct.padded(f)
+        return Scratch((shards(prod(sums), *WINOGRAD_SHARDS), *sums), "float32", False), _winograd_space(c, columns)
     c, f = (f, c) if op == "conv2d_dx" else (c, f)
     return Scratch((36, c * direct.padded(f) + 16), "float32", False), _winograd_space(c, columns)
 

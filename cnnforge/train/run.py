@@ -201,7 +201,10 @@ def _work(run: _Run) -> None:
     evaluation = Executable(eval_plan, backend, weights, arena)
 
     def batches(split: Any, shuffle: bool) -> Batches:
-        return Batches(split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle)
+        augment = spec.augment if split is data.train else None
+        return Batches(
+            split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend
+        )
 
     recipe = Recipe(
         spec.optimizer, spec.schedule, loss, trainer.epochs, log_every=trainer.log_every, max_steps=trainer.max_steps
@@ -209,7 +212,7 @@ def _work(run: _Run) -> None:
     samples = batches(data.train, shuffle=True)
     validation = batches(data.validation, shuffle=False) if len(data.validation) else None
     run.console.begin(trainer.epochs, samples.steps_per_epoch, recipe.steps(samples.steps_per_epoch))
-    fit(run.train, evaluation, samples, validation, recipe, run, Progress())
+    fit(run.train, evaluation, samples, validation, recipe, run, Progress(), ahead=True)
 
     chosen = "best" if run.checkpoints.has("best") else "last"
     run.checkpoints.load_weights(chosen, weights)

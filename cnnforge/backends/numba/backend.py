@@ -7,7 +7,7 @@ from typing import Any
 
 import numba
 
-from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.base import Gather, Kernel, Step
 from cnnforge.backends.numba import (
     activation,
     bias,
@@ -19,11 +19,15 @@ from cnnforge.backends.numba import (
     linear,
     loss,
     norm,
+    norm_dx,
+    norm_pool,
     optimizer,
+    pool,
     prelu,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.driver import Call, Run
+from cnnforge.backends.numba.gather import bind_gather
 from cnnforge.backends.numba.rules.base import THREADS
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
@@ -45,7 +49,10 @@ NATIVE: dict[str, Native] = {
     **linear.NATIVE,
     **loss.NATIVE,
     **norm.NATIVE,
+    **norm_dx.NATIVE,
+    **norm_pool.NATIVE,
     **optimizer.NATIVE,
+    **pool.NATIVE,
     **prelu.NATIVE,
 }
 
@@ -98,6 +105,18 @@ class NumbaBackend(NumpyBackend):
             steps.append(self.kernel(op)(read, written, space[at : at + needs], **own))
             at += needs
         return Chain(steps)
+
+    def run(self, steps: Iterable[Step]) -> None:
+        """One after another. Only NumPy's steps need NumPy's settings, which take longer than a small net."""
+        if isinstance(steps, list) and all(isinstance(step, Run) for step in steps):
+            for step in steps:
+                step()
+        else:
+            super().run(steps)
+
+    def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
+        """Compiled for bytes."""
+        return bind_gather(x, mean, factor, channels, down, across)
 
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Neighbouring native calls as one."""

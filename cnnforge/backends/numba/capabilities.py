@@ -20,6 +20,7 @@ from cnnforge.backends.numba.rules import (
     loss,
     norm,
     optimizer,
+    pool,
     samples,
 )
 from cnnforge.backends.numba.rules.base import Rule
@@ -40,6 +41,7 @@ RULES: dict[str, Rule] = {
     **loss.RULES,
     **norm.RULES,
     **optimizer.RULES,
+    **pool.RULES,
     **samples.RULES,
 }
 

@@ -37,7 +37,18 @@ from cnnforge.backends.numba.rules.samples import (
     padded,
     weight_vectors,
 )  # fmt: skip
-from cnnforge.backends.numba.sample_tiles import FILTERS, OUTPUTS, POSITIONS, RUN, convolve, correlate, parts, turn
+from cnnforge.backends.numba.sample_tiles import (
+    FILTERS,
+    OUTPUTS,
+    POSITIONS,
+    RUN,
+    SLIDING,
+    convolve,
+    correlate,
+    parts,
+    slide,
+    turn,
+)  # fmt: skip
 from cnnforge.backends.numba.signature import FAST_MATH, Kernel, floats, longs
 from cnnforge.backends.numba.vectors import (
     LANES,
@@ -56,6 +67,9 @@ from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
 
 assert SAMPLES == LANES
+
+#: Bytes of x and dy that the weights' gradient takes at a time.
+BAND = 192 << 10
 
 # Where the sizes lie in an argument block: eight addresses first.
 (
@@ -156,7 +170,7 @@ def _windows(a, x, w, b, floor, block, y, winner, r):  # type: ignore[no-untyped
                 low, high = k * f // cuts, (k + 1) * f // cuts
                 convolve(
                     POSITIONS, high - low, at, across, below, below + across, a[_KH], down, run,
-                    w + 4 * low, 4 * f, b + 4 * low, floor, block, WIDTH * FILTERS,
+                    w + 4 * low, 4 * run * f, 4 * f, b + 4 * low, floor, block, WIDTH * FILTERS,
                 )  # fmt: skip
                 to = WIDTH * (o * f + low)
                 _pool(block, WIDTH * FILTERS, y + to, winner + to, high - low)
@@ -168,7 +182,7 @@ def _windows(a, x, w, b, floor, block, y, winner, r):  # type: ignore[no-untyped
                 low, high = k * f // cuts, (k + 1) * f // cuts
                 convolve(
                     p, high - low, top + o * across, across, 2 * across, 3 * across, a[_KH], down, run,
-                    w + 4 * low, 4 * f, b + 4 * low, floor, y + WIDTH * (o * f + low), WIDTH * f,
+                    w + 4 * low, 4 * run * f, 4 * f, b + 4 * low, floor, y + WIDTH * (o * f + low), WIDTH * f,
                 )  # fmt: skip
 
 
@@ -225,21 +239,33 @@ def _gradient(a, dy, winner, group, z, block):  # type: ignore[no-untyped-def]
 
 @_part
 def _weights_gradient(a, x, z, dw):  # type: ignore[no-untyped-def]
-    """Sixteen samples' part of dw, added."""
-    c, f = a[_C], a[_F]
-    run, zw = a[_KW] * c, a[_OW] + 2 * (a[_KW] - 1)
-    start = z + WIDTH * ((a[_KH] - 1) * zw + a[_KW] - 1) * f
-    across, along = _parts(f, OUTPUTS), _parts(run, RUN)
-    for i in range(a[_KH]):
-        for j in range(along):
-            left, right = j * run // along, (j + 1) * run // along
-            for k in range(across):
-                low, high = k * f // across, (k + 1) * f // across
-                correlate(
-                    right - left, high - low, x + WIDTH * (i * a[_WP] * c + left), WIDTH * a[_SH] * a[_WP] * c,
-                    WIDTH * a[_SW] * c, start + WIDTH * low, WIDTH * zw * f, WIDTH * f, a[_OH], a[_OW],
-                    dw + 4 * ((i * run + left) * f + low), 4 * f,
-                )  # fmt: skip
+    """Sixteen samples' part of dw, added. Some rows at a time, which stay in the cache for all weights."""
+    c, f, kw, oh, ow, below, across = a[_C], a[_F], a[_KW], a[_OH], a[_OW], a[_SH], a[_SW]
+    run, zw, row = kw * c, ow + 2 * (kw - 1), WIDTH * a[_WP] * c
+    start = z + WIDTH * ((a[_KH] - 1) * zw + kw - 1) * f
+    cuts, along = _parts(f, OUTPUTS), _parts(run, RUN)
+    sliding = across == 1 and (kw == SLIDING[0] or kw == SLIDING[1])
+    rows = min(oh, max(1, BAND // (below * row + WIDTH * zw * f)))
+    for r in range(0, oh, rows):
+        count = min(rows, oh - r)
+        for i in range(a[_KH]):
+            at = x + (r * below + i) * row
+            for k in range(cuts):
+                low, high = k * f // cuts, (k + 1) * f // cuts
+                dy = start + WIDTH * (r * zw * f + low)
+                if sliding:
+                    for m in range(c):
+                        slide(
+                            kw, high - low, at + WIDTH * m, below * row, WIDTH * c, dy, WIDTH * zw * f, WIDTH * f,
+                            count, ow, dw + 4 * ((i * run + m) * f + low), 4 * c * f,
+                        )  # fmt: skip
+                else:
+                    for j in range(along):
+                        left, right = j * run // along, (j + 1) * run // along
+                        correlate(
+                            right - left, high - low, at + WIDTH * left, below * row, WIDTH * across * c, dy,
+                            WIDTH * zw * f, WIDTH * f, count, ow, dw + 4 * ((i * run + left) * f + low), 4 * f,
+                        )  # fmt: skip
 
 
 @_part
@@ -267,7 +293,6 @@ def _input_gradient(a, z, w, zeros, group, block, dx):  # type: ignore[no-untype
     zw = a[_OW] + 2 * (kw - 1)
     n = min(LANES, a[_N] - group * LANES)
     cuts = _parts(c, FILTERS)
-    nothing = splat(float32(0))
     for h in range(height):
         i = (h + a[_TOP]) % sh
         taps = (kh - i + sh - 1) // sh
@@ -278,27 +303,25 @@ def _input_gradient(a, z, w, zeros, group, block, dx):  # type: ignore[no-untype
             # Which columns of dx are of this part, and what the first of them meets.
             begin = (j - a[_LEFT]) % sw
             count = (width - begin + sw - 1) // sw
-            if taps < 1 or across < 1:
-                for o in range(count):
-                    for k in range(c):
-                        put(block + WIDTH * ((begin + o * sw) * c + k), nothing)
-                continue
-            before = 0
+            part = w
             for ii in range(sh):
                 for jj in range(sw):
                     if ii * sw + jj < i * sw + j:
-                        before += ((kh - ii + sh - 1) // sh) * ((kw - jj + sw - 1) // sw)
-            part = w + 4 * before * f * c
+                        part += 4 * ((kh - ii + sh - 1) // sh) * ((kw - jj + sw - 1) // sw) * f * c
             column = (begin + a[_LEFT] - j) // sw - (across - 1) + kw - 1
             at = z + WIDTH * (row * zw + column) * f
+            # Of the taps only those that meet dy and not the zeros around it.
+            first, last = max(0, kh - 1 - row), min(taps, kh - 1 + a[_OH] - row)
             for o in range(0, count, POSITIONS):
                 p = min(POSITIONS, count - o)
+                left, right = max(0, kw - column - o - p), min(across, kw - 1 + a[_OW] - column - o)
                 for k in range(cuts):
                     low, high = k * c // cuts, (k + 1) * c // cuts
                     convolve(
-                        p, high - low, at + WIDTH * o * f, WIDTH * f, 2 * WIDTH * f, 3 * WIDTH * f, taps,
-                        WIDTH * zw * f, across * f, part + 4 * low, 4 * c, zeros, float32(-np.inf),
-                        block + WIDTH * ((begin + o * sw) * c + low), WIDTH * sw * c,
+                        p, high - low, at + WIDTH * ((first * zw + left + o) * f), WIDTH * f, 2 * WIDTH * f,
+                        3 * WIDTH * f, last - first, WIDTH * zw * f, max(0, right - left) * f,
+                        part + 4 * ((first * across + left) * f * c + low), 4 * across * f * c, 4 * c, zeros,
+                        float32(-np.inf), block + WIDTH * ((begin + o * sw) * c + low), WIDTH * sw * c,
                     )  # fmt: skip
         size = width * c
         _from_lanes(block, size, dx + 4 * (group * LANES * height + h) * size, 4 * height * size, n)

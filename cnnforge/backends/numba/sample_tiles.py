@@ -32,6 +32,8 @@ from cnnforge.backends.numba.vectors import (
 _HELD = 24 if WIDE else 6
 #: Forward: positions x filters. Of four positions at most, because a 2x2 pool takes four.
 POSITIONS, FILTERS = 4, max(1, _HELD // 4)
+#: Kernel widths that ``slide`` knows, and positions that it takes at a time.
+SLIDING, _UNROLLED = (3, 5), 4
 #: Weights' gradient: neighbours along a kernel's row x filters.
 RUN, OUTPUTS = (6, 4) if WIDE else (3, 2)
 
@@ -44,34 +46,33 @@ def parts(n: int, most: int) -> int:
 
 
 class _Loop:
-    """Code of ``for _ in range(count)`` whose state (pointers and sums) stays in registers; count is at least 1."""
+    """Code of ``for _ in range(count)`` whose state (pointers and sums) stays in registers."""
 
     def __init__(self, builder: ir.IRBuilder, count: ir.Value, state: Sequence[ir.Value]) -> None:
-        self._builder, self._count = builder, count
+        self._builder = builder
         before = builder.block
-        self._body = builder.append_basic_block("body")
-        builder.branch(self._body)
-        builder.position_at_end(self._body)
+        self._head, body, self._end = (builder.append_basic_block(name) for name in ("head", "body", "end"))
+        builder.branch(self._head)
+        builder.position_at_end(self._head)
         self._done = builder.phi(WORD)
         self._done.add_incoming(ir.Constant(WORD, 0), before)
-        self._phis = []
+        self.state: list[ir.Value] = []
         for value in state:
             phi = builder.phi(value.type)
             phi.add_incoming(value, before)
-            self._phis.append(phi)
-        self.state: Sequence[ir.Value] = self._phis
+            self.state.append(phi)
+        builder.cbranch(builder.icmp_signed("<", self._done, count), body, self._end)
+        builder.position_at_end(body)
 
     def close(self, state: Sequence[ir.Value]) -> Sequence[ir.Value]:
         """End of the body; ``state`` goes to the next round, and out of the loop."""
         builder = self._builder
-        done = builder.add(self._done, ir.Constant(WORD, 1))
-        self._done.add_incoming(done, builder.block)
-        for phi, value in zip(self._phis, state, strict=True):
+        self._done.add_incoming(builder.add(self._done, ir.Constant(WORD, 1)), builder.block)
+        for phi, value in zip(self.state, state, strict=True):
             phi.add_incoming(value, builder.block)
-        end = builder.append_basic_block("end")
-        builder.cbranch(builder.icmp_signed("<", done, self._count), self._body, end)
-        builder.position_at_end(end)
-        return state
+        builder.branch(self._head)
+        builder.position_at_end(self._end)
+        return self.state
 
 
 def _add(builder: ir.IRBuilder, address: ir.Value, step: ir.Value | int) -> ir.Value:
@@ -91,37 +92,42 @@ def _multiplied(builder: ir.IRBuilder, s: ir.Value, x: ir.Value, y: ir.Value) ->
 
 
 def _chosen(
-    builder: ir.IRBuilder, rows: ir.Value, columns: ir.Value, most: tuple[int, int], code: Callable[[int, int], None]
-) -> None:
-    """``code(r, c)`` for the sizes that come at run time, from 1 to ``most``: each its own unrolled code."""
+    builder: ir.IRBuilder, rows: ir.Value, columns: ir.Value, sizes: Sequence[tuple[int, int]],
+    code: Callable[[int, int], None],
+) -> None:  # fmt: skip
+    """``code(r, c)`` for the sizes that come at run time, one of ``sizes``: each has its own unrolled code."""
     end = builder.append_basic_block("chosen")
-    key = builder.add(builder.mul(rows, ir.Constant(WORD, most[1] + 1)), columns)
+    key = builder.add(builder.mul(rows, ir.Constant(WORD, 64)), columns)
     switch = builder.switch(key, end)
-    for r in range(1, most[0] + 1):
-        for c in range(1, most[1] + 1):
-            block = builder.append_basic_block(f"sums.{r}x{c}")
-            switch.add_case(ir.Constant(WORD, r * (most[1] + 1) + c), block)
-            builder.position_at_end(block)
-            code(r, c)
-            builder.branch(end)
+    for r, c in sizes:
+        block = builder.append_basic_block(f"sums.{r}x{c}")
+        switch.add_case(ir.Constant(WORD, 64 * r + c), block)
+        builder.position_at_end(block)
+        code(r, c)
+        builder.branch(end)
     builder.position_at_end(end)
+
+
+def _up_to(rows: int, columns: int) -> list[tuple[int, int]]:
+    return [(r, c) for r in range(1, rows + 1) for c in range(1, columns + 1)]
 
 
 @intrinsic
 def convolve(
     typing_context: Any, p: Any, q: Any, x: Any, o1: Any, o2: Any, o3: Any, rows: Any, down: Any, run: Any,
-    w: Any, step: Any, b: Any, floor: Any, y: Any, across: Any,
+    w: Any, w_down: Any, step: Any, b: Any, floor: Any, y: Any, across: Any,
 ) -> Any:  # fmt: skip
     """Sums of ``p`` positions and ``q`` filters over a window of ``rows`` runs.
 
     x: the first position's window; o1, o2, o3: how far behind it the others' are;  down: from one row to the next
-    run: vectors of a row that lie side by side;  w: their weights, ``step`` from one to the next, filters side by side
+    run: vectors of a row that lie side by side
+    w: weights, filters side by side, ``step`` from one vector's to the next, ``w_down`` from one row's to the next
     b: what the sums begin with, one number a filter;  floor: least result
     y: the result, filters side by side, ``across`` from one position to the next
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        p, q, x, o1, o2, o3, rows, down, run, w, step, b, floor, y, across = arguments
+        p, q, x, o1, o2, o3, rows, down, run, w, w_down, step, b, floor, y, across = arguments
         least = spread(builder, floor)
 
         def sums(p: int, q: int) -> None:
@@ -137,7 +143,8 @@ def convolve(
                     held[i * q + j] = _multiplied(builder, held[i * q + j], vectors[i], number)
             after = inner.close([*(_add(builder, a, WIDTH) for a in at), _add(builder, weights, step), *held])
             below = [_add(builder, a, down) for a in outer.state[:p]]
-            held = list(outer.close([*below, after[p], *after[p + 1 :]]))[p + 1 :]
+            weights = _add(builder, outer.state[p], w_down)
+            held = list(outer.close([*below, weights, *after[p + 1 :]]))[p + 1 :]
             into = y
             for i in range(p):
                 for j in range(q):
@@ -146,11 +153,11 @@ def convolve(
                     builder.store(s, pointer(builder, _add(builder, into, WIDTH * j), VECTOR), align=4)
                 into = _add(builder, into, across)
 
-        _chosen(builder, p, q, (POSITIONS, FILTERS), sums)
+        _chosen(builder, p, q, _up_to(POSITIONS, FILTERS), sums)
         return context.get_dummy_value()
 
     word = types.intp
-    return types.void(*[word] * 12, types.float32, word, word), generate
+    return types.void(*[word] * 13, types.float32, word, word), generate
 
 
 @intrinsic
@@ -184,7 +191,55 @@ def correlate(
                 _add_totals(builder, held[i * q : (i + 1) * q], into)
                 into = _add(builder, into, step)
 
-        _chosen(builder, r, q, (RUN, OUTPUTS), sums)
+        _chosen(builder, r, q, _up_to(RUN, OUTPUTS), sums)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 12), generate
+
+
+@intrinsic
+def slide(
+    typing_context: Any, kw: Any, q: Any, x: Any, x_row: Any, x_step: Any, z: Any, z_row: Any, z_step: Any,
+    rows: Any, run: Any, dw: Any, step: Any,
+) -> Any:  # fmt: skip
+    """As ``correlate`` for a kernel's row of ``kw`` positions (3 or 5) that moves by one position at a time: what one
+    position reads the next ones read again, so x comes out of registers.
+
+    dw: the ``q`` side by side, ``step`` from one position of the kernel's row to the next
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kw, q, x, x_row, x_step, z, z_row, z_step, rows, run, dw, step = arguments
+        whole = builder.sdiv(run, ir.Constant(WORD, _UNROLLED))
+        rest = builder.srem(run, ir.Constant(WORD, _UNROLLED))
+
+        def sums(taps: int, q: int) -> None:
+            def pieces(count: ir.Value, positions: int, state: Sequence[ir.Value]) -> Sequence[ir.Value]:
+                loop = _Loop(builder, count, state)
+                a, d, *held = loop.state
+                vectors, at = [], a
+                for i in range(positions + taps - 1):
+                    vectors.append(_vector(builder, at))
+                    at = _add(builder, at, x_step)
+                    a = at if i + 1 == positions else a
+                for n in range(positions):
+                    for j in range(q):
+                        gradient = _vector(builder, d, WIDTH * j)
+                        for i in range(taps):
+                            held[i * q + j] = _multiplied(builder, held[i * q + j], vectors[n + i], gradient)
+                    d = _add(builder, d, z_step)
+                return loop.close([a, d, *held])
+
+            outer = _Loop(builder, rows, [x, z, *[_NONE] * (taps * q)])
+            after = pieces(rest, 1, pieces(whole, _UNROLLED, outer.state))
+            below = [_add(builder, outer.state[0], x_row), _add(builder, outer.state[1], z_row)]
+            held = list(outer.close([*below, *after[2:]]))[2:]
+            into = dw
+            for i in range(taps):
+                _add_totals(builder, held[i * q : (i + 1) * q], into)
+                into = _add(builder, into, step)
+
+        _chosen(builder, kw, q, [(taps, n) for taps in SLIDING for n in range(1, OUTPUTS + 1)], sums)
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 12), generate

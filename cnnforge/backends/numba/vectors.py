@@ -369,9 +369,8 @@ def lane_numbers(typing_context: Any) -> Any:
 def high(typing_context: Any, x: Any, y: Any) -> Any:
     """The upper halves of the products of 32-bit words without a sign."""
 
-    def generate(b: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
-        wide = ir.VectorType(WORD, LANES)
-        product = b.mul(b.zext(x, wide), b.zext(y, wide))
+    def generate(b: ir.IRBuilder, *xy: ir.Value) -> ir.Value:
+        product = b.mul(*(b.zext(v, ir.VectorType(WORD, LANES)) for v in xy))
         return b.trunc(b.lshr(product, spread(b, ir.Constant(WORD, 32))), INTS)
 
     return _function(Ints, (Ints, Ints), generate)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cnnforge.backends.numba.backend import NumbaBackend
+from cnnforge.backends.numba.capabilities import parts_of
 from tests import one_node
 
 SHAPES = [
@@ -84,3 +85,5 @@ def test_a_chain_takes_the_pass_for_both(tail, dtype):
     attrs = {"parts": (("matmul", 2, {}), ("bias", 1, {}), (tail, 0, {}))}
     (y,) = one_node.run(f"matmul+bias+{tail}", [x, w, b], [((9, 21), dtype)], attrs, "numba")
     np.testing.assert_allclose(y, TAILS[f"+{tail}"](x @ w + b), rtol=1e-5, atol=1e-5)
+    names = [op for op, _, _ in parts_of((x, w, b), (y,), attrs)]
+    assert names == (["matmul", f"bias+{tail}"] if dtype == "float32" else ["matmul", "bias", tail])

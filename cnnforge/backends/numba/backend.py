@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numba
-
 from cnnforge.backends.base import Kernel, Step
 from cnnforge.backends.numba import conv, elementwise, linear, norm, winograd
 from cnnforge.backends.numba.capabilities import (
@@ -63,7 +61,7 @@ class NumbaBackend(NumpyBackend):
     def __init__(self, threads: int | None = None) -> None:
         """``threads``: that native kernels are spread over; one for each core where not given."""
         super().__init__(1)
-        self.native_threads = min(threads or THREADS, THREADS, int(numba.config.NUMBA_NUM_THREADS))
+        self.native_threads = min(threads or THREADS, THREADS)
 
     def kernel(self, op: str) -> Kernel:
         """The kernel of ``op``: native where its shapes allow, else NumPy's."""

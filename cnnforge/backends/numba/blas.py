@@ -14,8 +14,8 @@ from importlib import import_module
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+
+from cnnforge.backends.numba.language import intrinsic, types
 
 #: Names of sgemm in NumPy's own library, newest first.
 _NAMES = ("scipy_sgemm_64_", "sgemm_64_")

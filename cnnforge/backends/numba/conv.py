@@ -12,14 +12,13 @@ width, and kernel rows count down. A 1x1 convolution of stride 1 is a product ov
 
 from __future__ import annotations
 
-from numba import carray, float32, njit
-
 from cnnforge.backends.numba import depthwise
 from cnnforge.backends.numba.blas import sgemm, sgemm_address
 from cnnforge.backends.numba.capabilities import column_rows
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray, float32, part
 from cnnforge.backends.numba.linear import product
-from cnnforge.backends.numba.signature import FAST_MATH, Kernel, floats, longs
+from cnnforge.backends.numba.signature import Kernel, floats, longs
 from cnnforge.backends.numpy.capabilities import is_depthwise, is_pointwise
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
@@ -38,7 +37,7 @@ def _sizes(x: Array, f: int, w: Window, flip: bool) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-@njit(fastmath=FAST_MATH, error_model="numpy")
+@part
 def _move(a, x, cols, back):  # type: ignore[no-untyped-def]
     """One sample (H, W, C) into its ``cols``, or (``back``) what lies in ``cols`` added to the sample.
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import carray, float32
-
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray, float32
 from cnnforge.backends.numba.signature import Kernel, floats, longs
 from cnnforge.backends.numpy.types import Arrays
 

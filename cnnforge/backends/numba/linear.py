@@ -5,10 +5,9 @@ Shapes: x (N, in), w (in, units), y (N, units).
 
 from __future__ import annotations
 
-from numba import carray
-
 from cnnforge.backends.numba.blas import sgemm, sgemm_address
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray
 from cnnforge.backends.numba.signature import Kernel, longs
 from cnnforge.backends.numpy.types import Array, Arrays
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+
+from cnnforge.backends.numba.language import intrinsic, types
 
 #: Floats of a vector: a cache line.
 LANES = 16

@@ -22,12 +22,10 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-import numba
-from numba import carray, float32
-
 from cnnforge.backends.numba.capabilities import WINOGRAD_ROWS, WINOGRAD_SHARDS, winograd_tiles
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.signature import FAST_MATH, Kernel, floats, longs
+from cnnforge.backends.numba.language import carray, float32, part
+from cnnforge.backends.numba.signature import Kernel, floats, longs
 from cnnforge.backends.numba.vectors import LANES, Matrix, product, transform
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.shapes import Window
@@ -85,12 +83,7 @@ _six_rows = product(6)
 _some_rows = product(WINOGRAD_ROWS)
 
 
-def _part(function: Any) -> Any:
-    """A piece of a kernel, compiled into it."""
-    return numba.njit(fastmath=FAST_MATH, error_model="numpy")(function)
-
-
-@_part
+@part
 def _read(x: int, patch: int, top: int, left: int, size: int, h: int, w: int, c: int) -> None:
     """Copy LANES channels of (size, size) positions to ``patch`` (size, size, LANES), with zeros outside (h, w)."""
     for i in range(size):
@@ -105,7 +98,7 @@ def _read(x: int, patch: int, top: int, left: int, size: int, h: int, w: int, c:
                     into[k] = float32(0)
 
 
-@_part
+@part
 def _write(patch: int, y: int, top: int, left: int, h: int, w: int, f: int) -> None:
     """Copy what of ``patch`` (4, 4, LANES) lies inside (h, w)."""
     for i in range(min(_TILE, h - top)):
@@ -116,7 +109,7 @@ def _write(patch: int, y: int, top: int, left: int, h: int, w: int, f: int) -> N
                 into[k] = source[k]
 
 
-@_part
+@part
 def _take_patches(
     x: int, v: int, patch: int, first: int, count: int, down: int, across: int, h: int, w: int, c: int,
     above: int, before: int, between: int,

@@ -1,0 +1,87 @@
+"""Compiling one kernel: Numba turns the Python function into LLVM code, and here that becomes an object file.
+
+Numba's own wrappers would hand errors to Python and count references. Kernels raise nothing and allocate nothing, so
+all that is left out: a third of the time goes with it, and what remains needs no symbol but the C library's mathematics
+(which ``objects`` would miss at loading). The front end is reached by Numba's internal interface, in ``_lowered`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from llvmlite import binding
+from numba import types
+from numba.core import compiler, registry
+from numba.core.compiler_lock import global_compiler_lock
+
+from cnnforge.backends.numba.language import FAST_MATH, resolved
+from cnnforge.backends.numba.objects import target_machine
+
+#: The wrapper's own names of the function are of no use to anyone who calls by address.
+_ENTRY = """
+declare i32 @"{inner}"(ptr, ptr, i64, i64, i64, i64)
+define void @"{name}"(i64 %block, i64 %lo, i64 %hi, i64 %thread) {{
+  %result = alloca ptr
+  %error = alloca ptr
+  %status = call i32 @"{inner}"(ptr %result, ptr %error, i64 %block, i64 %lo, i64 %hi, i64 %thread)
+  ret void
+}}
+"""
+
+
+def object_code(function: Callable[[int, int, int, int], None], name: str) -> bytes:
+    """An object file with the one symbol ``name``: ``void (int64 block, int64 lo, int64 hi, int64 thread)``."""
+    with global_compiler_lock:
+        module, inner = _lowered(function)
+        entry = binding.parse_assembly(_ENTRY.format(inner=inner, name=name))
+        entry.data_layout, entry.triple = module.data_layout, module.triple
+        module.link_in(entry)
+        for value in (*module.functions, *module.global_variables):
+            if not value.is_declaration and value.name != name:
+                value.linkage = "internal"
+        machine = target_machine()
+        _optimise(module, machine)
+        code: bytes = machine.emit_object(module)
+    return code
+
+
+def _lowered(function: Callable[[int, int, int, int], None]) -> tuple[binding.ModuleRef, str]:
+    """LLVM code of ``function`` with all that it calls, and the function's name there."""
+    target = registry.cpu_target
+    flags = compiler.Flags()
+    options = {"nopython": True, "fastmath": FAST_MATH, "error_model": "numpy"}
+    target.options.parse_as_flags(flags, options)
+    flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
+    done = compiler.compile_extra(
+        target.typing_context, target.target_context, resolved(function), (types.intp,) * 4, types.void, flags, {}
+    )  # fmt: skip
+    library = done.library
+    module = library._final_module.clone()
+    for other in dict.fromkeys(library._linking_libraries):
+        module.link_in(other._get_module_for_linking(), preserve=True)
+    return module, done.fndesc.llvm_func_name
+
+
+def _optimise(module: binding.ModuleRef, machine: binding.TargetMachine) -> None:
+    """As Numba does it: inline with little else, so that references to nothing are seen as such, then all passes."""
+    options = binding.create_pipeline_tuning_options(speed_level=0)
+    options.loop_vectorization = options.slp_vectorization = False
+    builder = binding.create_pass_builder(machine, options)
+    passes = builder.getModulePassManager()
+    passes.add_loop_rotate_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_jump_threading_pass()
+    passes.add_refprune_pass()
+    passes.run(module, builder)
+
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = True
+    options.slp_vectorization = bool(numba.config.SLP_VECTORIZE)
+    builder = binding.create_pass_builder(machine, options)
+    passes = builder.getModulePassManager()
+    passes.add_refprune_pass()
+    passes.add_global_dead_code_eliminate_pass()
+    passes.add_strip_dead_prototype_pass()
+    passes.run(module, builder)

@@ -15,6 +15,10 @@ Step = Callable[[], None]
 Kernel = Callable[..., Step]
 
 
+#: ``report(done, total)``: told how far something that takes long has come.
+Report = Callable[[int, int], None]
+
+
 class Backend(Protocol):
     """A device that can run plans."""
 
@@ -29,6 +33,12 @@ class Backend(Protocol):
 
     def kernel(self, op: str) -> Kernel:
         """The kernel that runs ``op``, a fused one included."""
+
+    def prepare(self, steps: Iterable[Step], report: Report) -> None:
+        """Have ready what running ``steps`` would first have to wait for; linking does it too, without a word.
+
+        ``report`` is called before and while something is done, and not at all where nothing is missing.
+        """
 
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Steps that always run in this order, with neighbours joined into one where the device can."""

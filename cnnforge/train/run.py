@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Protocol
@@ -41,6 +42,9 @@ class Console(Protocol):
 
     def note(self, text: str) -> None:
         """A line worth knowing."""
+
+    def compiling(self, done: int, total: int) -> None:
+        """So many of the kernels that this machine does not have yet are compiled: from none to all."""
 
     def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
         """Training is about to start."""
@@ -75,6 +79,12 @@ class _Run:
         assert self.train is not None
         model, precision = self.spec.model, self.spec.trainer.precision
         self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best)
+
+    def compiling(self, done: int, total: int) -> None:
+        """A ``backends.base.Report``."""
+        if self.stop.reason is not None:
+            raise self.stop.reason
+        self.console.compiling(done, total)
 
     # A train.loop.Watcher:
 
@@ -196,6 +206,8 @@ def _work(run: _Run) -> None:
     )
     samples = batches(data.train, shuffle=True)
     validation = batches(data.validation, shuffle=False) if len(data.validation) else None
+    everything = chain(run.train.bound(batch).steps(), evaluation.bound(batch).steps())
+    backend.prepare(everything, run.compiling)
     run.console.begin(trainer.epochs, samples.steps_per_epoch, recipe.steps(samples.steps_per_epoch))
     fit(run.train, evaluation, samples, validation, recipe, run, Progress())
 

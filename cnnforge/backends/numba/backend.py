@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numba import conv, elementwise, linear, norm, winograd
+from cnnforge.backends.base import Kernel, Report, Step
+from cnnforge.backends.numba import conv, elementwise, linear, norm, team, winograd
 from cnnforge.backends.numba.capabilities import (
     CONVOLUTIONS,
     THREADS,
@@ -17,6 +17,7 @@ from cnnforge.backends.numba.capabilities import (
     scratch,
 )
 from cnnforge.backends.numba.driver import Call, Run
+from cnnforge.backends.numba.prepare import prepare
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.ir.graph import Value
@@ -87,11 +88,17 @@ class NumbaBackend(NumpyBackend):
             at += needs
         return Chain(steps)
 
+    def prepare(self, steps: Iterable[Step], report: Report) -> None:
+        """Compile the kernels that the cache does not have."""
+        prepare((*team.KERNELS, *(step.kernel for step in _flat(steps) if isinstance(step, Call))), report)
+
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Neighbouring native calls as one."""
+        steps = list(_flat(steps))
+        self.prepare(steps, lambda done, total: None)
         linked: list[Step] = []
         waiting: list[Call] = []
-        for step in _flat(steps):
+        for step in steps:
             if isinstance(step, Call):
                 waiting.append(step)
                 continue

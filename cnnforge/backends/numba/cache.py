@@ -1,10 +1,10 @@
 """Where compiled kernels are kept: one object file each, in a folder that only the user may write to.
 
 A file's name says which kernel it holds, and ends with a digest of all that its code was made from: the kernel's own
-file, what that imports from here, the libraries' versions and the CPU. So nothing in the folder is ever out of date, and
-every version of everything finds its own. A file begins with a digest of the rest, is written under another name and then
-renamed: processes that begin together write the same twice, and one that dies leaves nothing that is taken for whole.
-Object code is code: a stranger's folder is not used.
+file, what that imports from here, the libraries' versions and the CPU. So nothing in the folder is ever out of date,
+and every version of everything finds its own. A file begins with a digest of the rest, is written under another name
+and then renamed: processes that begin together write the same twice, and one that dies leaves nothing that is taken for
+whole. Object code is code: a stranger's folder is not used.
 """
 
 from __future__ import annotations
@@ -151,7 +151,9 @@ def _source(module: str) -> tuple[str, tuple[str, ...]]:
 
 def _imported(text: str) -> Iterator[str]:
     for package, names in _IMPORT.findall(text):
-        yield from (name for name in (package, *(f"{package}.{n}" for n in re.findall(r"\w+", names))) if name in sys.modules)
+        yield from (
+            name for name in (package, *(f"{package}.{n}" for n in re.findall(r"\w+", names))) if name in sys.modules
+        )
 
 
 def _told(value: Any) -> str:
@@ -160,7 +162,9 @@ def _told(value: Any) -> str:
         value = value.function
     if isinstance(value, FunctionType):
         cells: Iterable[Any] = (cell.cell_contents for cell in value.__closure__ or ())
-        return f"{value.__module__}.{value.__qualname__}:{value.__code__.co_firstlineno}({', '.join(map(_told, cells))})"
+        return (
+            f"{value.__module__}.{value.__qualname__}:{value.__code__.co_firstlineno}({', '.join(map(_told, cells))})"
+        )
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_told, value))}]"
     if value is None or isinstance(value, bool | int | float | str):

@@ -18,7 +18,7 @@ from cnnforge.plan.capabilities import Capabilities
 from cnnforge.shapes import Window
 
 #: Threads that kernels may be spread over: workspace that each needs for itself is planned for so many.
-THREADS = os.cpu_count() or 1
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 #: Parts that a norm's sums over the batch are cut into, whatever the threads: the results are then the same to the bit.
 NORM_SHARDS = 32

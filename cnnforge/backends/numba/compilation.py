@@ -1,14 +1,13 @@
 """Compiling one kernel: Numba turns the Python function into LLVM code, and here that becomes an object file.
 
 Numba's own wrappers would hand errors to Python and count references. Kernels raise nothing and allocate nothing, so
-all that is left out: a third of the time goes with it, and what remains needs no symbol but the C library's mathematics
-(which ``objects`` would miss at loading). The front end is reached by Numba's internal interface, in ``_lowered`` alone.
+all that is left out: a third of the time goes with it, and what remains needs no symbols but those of the C library's
+mathematics. The front end is reached by Numba's internal interface, in ``_lowered`` alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from types import FunctionType
 
 import numba
 from llvmlite import binding
@@ -19,7 +18,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from cnnforge.backends.numba.language import FAST_MATH, resolved
 from cnnforge.backends.numba.objects import target_machine
 
-#: The wrapper's own names of the function are of no use to anyone who calls by address.
+#: What calls the function as Numba has it, which returns a status.
 _ENTRY = """
 declare i32 @"{inner}"(ptr, ptr, i64, i64, i64, i64)
 define void @"{name}"(i64 %block, i64 %lo, i64 %hi, i64 %thread) {{
@@ -31,7 +30,7 @@ define void @"{name}"(i64 %block, i64 %lo, i64 %hi, i64 %thread) {{
 """
 
 
-def object_code(function: Callable[[int, int, int, int], None], name: str) -> bytes:
+def object_code(function: FunctionType, name: str) -> bytes:
     """An object file with the one symbol ``name``: ``void (int64 block, int64 lo, int64 hi, int64 thread)``."""
     with global_compiler_lock:
         module, inner = _lowered(function)
@@ -47,7 +46,7 @@ def object_code(function: Callable[[int, int, int, int], None], name: str) -> by
     return code
 
 
-def _lowered(function: Callable[[int, int, int, int], None]) -> tuple[binding.ModuleRef, str]:
+def _lowered(function: FunctionType) -> tuple[binding.ModuleRef, str]:
     """LLVM code of ``function`` with all that it calls, and the function's name there."""
     target = registry.cpu_target
     flags = compiler.Flags()

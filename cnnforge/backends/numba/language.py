@@ -1,6 +1,6 @@
 """What kernels are written with: Numba's names, found when a kernel is compiled.
 
-Importing Numba takes a fifth of a second and 40 MB, compiling 60 MB more, and a process whose kernels are all kept needs
+Importing Numba takes a fifth of a second and compiling with it 80 MB, and a process whose kernels are all kept needs
 neither. So the names here stand for Numba's until a kernel is compiled; files of kernels take them from here.
 """
 
@@ -50,9 +50,9 @@ uint8, uint16, uint32, uint64 = (_numba(f"uint{bits}") for bits in (8, 16, 32, 6
 
 def part(function: Any) -> Any:
     """A piece of a kernel, compiled into it."""
-    return Later(
-        lambda: import_module("numba").njit(fastmath=FAST_MATH, error_model="numpy")(resolved(function)), function
-    )
+    # Nothing but kernels calls it, so it needs no entry for Python or C: a fifth of its compilation.
+    options = {"fastmath": FAST_MATH, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return Later(lambda: import_module("numba").njit(**options)(resolved(function)), function)
 
 
 def intrinsic(function: Any) -> Any:

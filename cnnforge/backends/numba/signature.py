@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cached_property
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 from llvmlite import ir
 
@@ -23,9 +24,14 @@ from cnnforge.backends.numba.objects import loaded
 class Kernel:
     """A Python function of the uniform signature, compiled where the cache does not have it when it is first needed."""
 
-    def __init__(self, function: FunctionType) -> None:
+    #: All there are, for a process that compiles for another.
+    made: ClassVar[WeakSet[Kernel]] = WeakSet()
+
+    def __init__(self, function: Callable[[int, int, int, int], None]) -> None:
+        assert isinstance(function, FunctionType)
         self.function = function
         self._address = 0
+        self.made.add(self)
 
     @cached_property
     def name(self) -> str:

@@ -1,16 +1,17 @@
 """The threads that kernels run on, and how they meet.
 
-Python starts the threads; from then on they stay in compiled code and wait there for rounds. In a round all of them walk
-one table of kernels, each does its part of every kernel's range, and they meet before the next. The thread that asks for
-the round is one of them.
+Python starts the threads; from then on they stay in compiled code and wait there for rounds. In a round all of them
+walk one table of kernels, each does its part of every kernel's range, and they meet before the next. The thread that
+asks for the round is one of them.
 
-Waiting is a loop: first on the processor's pause, then giving the core to whoever wants it; between rounds it ends in the
-system's sleep. Where two threads have two cores a meeting takes 0.1 to 0.2 microseconds; where they have to share one,
-because other processes take the rest, 4. (GNU OpenMP, as Numba uses it: 1.3 and, with all cores taken, 80 to 20,000;
-Numba's own threads: 150.) The one who waits for a round is awake again after 2 microseconds in the first 100
-microseconds, later after 50 to 100.
+Waiting is a loop: first on the processor's pause, then giving the core to whoever wants it; between rounds it ends in
+the system's sleep. Where two threads have two cores a meeting takes 0.1 to 0.2 microseconds; where they have to share
+one, because other processes take the rest, 4. (GNU OpenMP, as Numba uses it: 1.3 and, with all cores taken, 80 to
+20,000; Numba's own threads: 150.) Who has waited a millisecond for a round sleeps, and is awake again after 50 to 100
+microseconds; before that a round begins in 2.
 
-There is one team for each number of threads. A process that is forked has none of its parent's threads and makes its own.
+There is one team for each number of threads. A process that is forked has none of its parent's threads and makes its
+own.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ _YIELD, _LOCK, _UNLOCK, _SLEEP, _WAKE = range(28, 33)  # addresses of the system
 _MUTEX, _CONDITION = 40, 56
 _WORDS = 72
 
-#: Turns of a waiting loop on ``pause`` (1 microsecond), and turns in all after which one who waits for a round sleeps.
-_PAUSES, _TURNS = 20, 300
+#: Turns of a waiting loop on ``pause`` (a microsecond), and turns after which one who waits for a round sleeps.
+_PAUSES, _TURNS = 20, 2000
 
 _NATIVE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 
@@ -159,17 +160,18 @@ class Team:
         self._address = self._words.ctypes.data
         self._words[_YIELD : _WAKE + 1] = _system(self._address + 8 * _MUTEX, self._address + 8 * _CONDITION)
         self._lead = _NATIVE(_lead.address)
-        follow = _NATIVE(_follow.address)
         self.threads = 1
         for thread in range(1, threads):
-            # As an argument the memory is kept for as long as the thread waits in it.
-            waiting = threading.Thread(target=lambda t, _: follow(self._address, 0, 0, t), args=(thread, memory), daemon=True)
             try:
-                waiting.start()
+                threading.Thread(target=self._wait, args=(_follow.address, thread), daemon=True).start()
             except RuntimeError:  # the system gives no more
                 break
             self.threads += 1
         self._words[_THREADS] = self.threads
+
+    def _wait(self, follow: int, thread: int) -> None:
+        # It never returns, and so keeps ``self``: the memory where it waits has to outlast everything else.
+        _NATIVE(follow)(self._address, 0, 0, thread)
 
     def walk(self, table: NDArray[np.int64]) -> None:
         """Run every kernel of ``table``, one after another, each spread over the threads."""
@@ -177,17 +179,14 @@ class Team:
             self._lead(self._address, table.ctypes.data, len(table), 0)
 
 
-@cache
-def _teams(process: int) -> dict[int, Team]:
-    return {}
-
-
 def team(threads: int) -> Team:
-    """The team of ``threads``."""
-    teams = _teams(os.getpid())
-    if threads not in teams:
-        teams[threads] = Team(threads)
-    return teams[threads]
+    """The team of ``threads`` of this process."""
+    return _team(os.getpid(), threads)
+
+
+@cache
+def _team(process: int, threads: int) -> Team:
+    return Team(threads)
 
 
 def _system(mutex: int, condition: int) -> tuple[int, ...]:

@@ -121,7 +121,7 @@ class TestNames:
         monkeypatch.setattr(cache, of, lambda *names: ("0", "0") if of == "cpu" else "0")
         assert self.name() != before
 
-    @pytest.mark.parametrize("file", ["tiny.py", "signature.py", "language.py", "capabilities.py"])
+    @pytest.mark.parametrize("file", ["tiny.py", "signature.py", "objects.py", "capabilities.py"])
     def test_another_text_of_a_file_that_it_needs_is_another_name(self, monkeypatch, file):
         before, read = self.name(), cache.Path.read_text
 

@@ -60,14 +60,18 @@ def test_all_threads_meet_between_kernels(threads):
 @pytest.mark.parametrize("threads", [2, 3])
 @pytest.mark.parametrize("counts", [(1, 64, 1, 1, 64, 64, 1), (64, 0, 1, 64), (1, 1), (0,)])
 def test_kernels_of_one_part_are_in_order_too(threads, counts):
-    arrays = [np.arange(64), *(np.zeros(64, np.int64) for _ in counts)]
+    """Sums long enough for a thread that does not wait to read what is not written yet."""
+    n = 1 << 14
+    arrays = [np.arange(n), *(np.zeros(n, np.int64) for _ in counts)]
     calls = []
     for count, (before, after) in zip(counts, pairwise(arrays), strict=True):
-        calls.append(bound(_running, count, threads, before, after, 64, 3.0))
-    for _ in range(50):
+        calls.append(bound(_running, count, threads, before, after, n, 3.0))
+    for _ in range(5):
+        for array in arrays[1:]:
+            array[:] = 0
         Run(calls)()
-    for count, (before, after) in zip(counts, pairwise(arrays), strict=True):
-        np.testing.assert_array_equal(after, np.where(np.arange(64) < count, before.sum() % 1000 + 3, 0))
+        for count, (before, after) in zip(counts, pairwise(arrays), strict=True):
+            np.testing.assert_array_equal(after, np.where(np.arange(n) < count, before.sum() % 1000 + 3, 0))
 
 
 def test_who_sleeps_is_woken():

@@ -51,16 +51,15 @@ class Bound:
         outputs: Mapping[str, Array],
     ) -> None:
         self._backend, self._steps = backend, steps
-        self._linked: dict[Phase, list[Step]] = {}
+        self._linked: dict[tuple[Phase, ...], list[Step]] = {}
         self.x, self.labels = inputs["x"], inputs["labels"]
         self.outputs = outputs
 
     def run(self, *phases: Phase) -> None:
         """Run every kernel of these phases, in the order given."""
-        for phase in phases:
-            if phase not in self._linked:
-                self._linked[phase] = self._backend.link(self._steps.get(phase, ()))
-        self._backend.run(chain.from_iterable(self._linked[phase] for phase in phases))
+        if phases not in self._linked:
+            self._linked[phases] = self._backend.link(self.steps(*phases))
+        self._backend.run(self._linked[phases])
 
     def steps(self, *phases: Phase) -> Iterable[Step]:
         """The bound kernels of these phases, of all where none is named, in the order in which they run."""

@@ -22,6 +22,7 @@ from cnnforge.optim import AnyOptimizer, Optimizer
 from cnnforge.plan import Plan, make_plan
 from cnnforge.schedules import ConstantSchedule
 from cnnforge.spec import ModelSpec
+from cnnforge.tuning import Choice
 
 if TYPE_CHECKING:
     from cnnforge.data import Preprocessing
@@ -220,7 +221,8 @@ class Model:
         key = ("eval",)
         known = self._cache.get(key)
         if known is None or known.plan.batch < batch:
-            plan = make_plan(eval_graph(self.spec, batch, self.precision), self._backend.capabilities)
+            graph = eval_graph(self.spec, batch, self.precision)
+            plan = make_plan(graph, self._backend.capabilities, choose=Choice(self._backend.name, None))
             known = self._cache[key] = self._executable(plan)
         return known
 
@@ -230,7 +232,9 @@ class Model:
         known = self._cache.get(key)
         if known is None or known.plan.batch < batch or (exact and known.plan.batch != batch):
             graph = train_graph(self.spec, batch, self.precision, self.seed, optimizer, loss)
-            plan = make_plan(graph, self._backend.capabilities)
+            choice = Choice(self._backend.name, None, device=self._backend if exact else None)
+            plan = make_plan(graph, self._backend.capabilities, choose=choice)
+            choice.keep()
             known = self._cache[key] = self._executable(plan)
         return known
 

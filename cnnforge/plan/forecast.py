@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 
-from cnnforge.ir.graph import Phase, Value
+from cnnforge.ir.graph import Node, Phase, Value
 from cnnforge.plan.plan import Plan, PlannedNode
 
 #: In ``costs``: what a step takes beside its kernel calls.
@@ -47,7 +47,7 @@ def training_nodes(plan: Plan) -> Iterator[PlannedNode]:
     return (n for segment in plan.segments if segment.phase in TRAINING for n in segment.nodes)
 
 
-def signature(node: PlannedNode, batch: int) -> str:
+def signature(node: Node | PlannedNode, batch: int) -> str:
     """What decides how long a kernel call takes, as 16 hex digits: op, shapes with ``batch`` samples, types, attrs.
 
     The key of a random stream is left out: it decides which numbers are drawn, not how many.

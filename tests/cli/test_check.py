@@ -185,7 +185,7 @@ def test_wide(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_plan_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", "model=lenet", "--plan", "--json"])
     plan = json.loads(capsys.readouterr().out)["plan"]
-    assert plan["calls"][0]["kernel"] == "conv2d+bias+relu"
+    assert plan["calls"][0]["kernel"] == "conv2d"
     assert plan["calls"][-1] | {"reads": [], "writes": [], "workspace": []} == {
         "phase": "update", "kind": "host", "kernel": "adam", "layer": "optimizer", "reads": [], "writes": [],
         "workspace": [],

@@ -52,7 +52,7 @@ def test_measured_once_and_then_known(cache: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(calibration, "measured", None)  # nothing is measured again
     assert forecast_time(RUN, PLAN, measure=False) == forecast_time(RUN, PLAN, measure=True) == (found, [])
     (file,) = cache.iterdir()
-    assert json.loads(file.read_text())["machine"] == calibration.this_machine(RUN)
+    assert json.loads(file.read_text())["machine"] == calibration.facts(RUN)
     # Another seed or learning rate asks for the same calls, another batch size for others.
     same = RUN.model_copy(update={"seed": 5})
     assert forecast_time(same, plan_of(same), measure=False) == (found, [])
@@ -77,7 +77,7 @@ def test_threads_have_a_calibration_of_their_own() -> None:
 
 
 def test_the_oldest_calls_are_forgotten(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calibration, "KEPT", 3)
+    monkeypatch.setattr("cnnforge.measurements.KEPT", 3)
     forecast_time(RUN, PLAN, measure=True)
     (file,) = cache.iterdir()
     assert list(json.loads(file.read_text())["seconds"]) == list(measured(RUN, 8))[-3:]

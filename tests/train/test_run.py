@@ -3,6 +3,7 @@
 import io
 import json
 import signal
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import cnnforge
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, read_run, validate
 from cnnforge.errors import BackendError, DataError, DivergedError, InterruptedRun
+from cnnforge.spec import AugmentSpec
 from cnnforge.tracking import read
 from cnnforge.train import run as run_module
 from cnnforge.train.run import run
@@ -43,7 +45,7 @@ def test_what_a_run_leaves_behind():
     assert written == result
     assert {
         "status", "epochs", "steps", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss",
-        "test_accuracy", "samples_per_second", "wall_seconds", "peak_memory_bytes",
+        "test_accuracy", "samples_per_second", "data_wait", "wall_seconds", "peak_memory_bytes",
     } <= written.keys()  # fmt: skip
     assert (written["status"], written["epochs"], written["steps"]) == ("finished", 3, 9)
     assert "epoch 3/3" in said
@@ -103,6 +105,28 @@ def test_without_validation_the_last_checkpoint_is_tested():
     assert "test_accuracy" in result
 
 
+def test_only_training_pictures_are_augmented(monkeypatch):
+    made = []
+
+    class Seen(run_module.Batches):
+        def __init__(self, split, *args, augment=None, **kwargs):
+            made.append((len(split), augment))
+            super().__init__(split, *args, augment=augment, **kwargs)
+
+    monkeypatch.setattr(run_module, "Batches", Seen)
+    go("trainer.epochs=1", "augment=flip_crop", "augment.crop.padding=2")
+    chosen = AugmentSpec(crop={"padding": 2}, flip={"rate": 0.5})
+    assert made == [(90, chosen), (10, None), (30, None)]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_augmented_runs_are_equal_to_the_bit_and_differ_from_plain_ones(backend):
+    augmented = [f"trainer.backend={backend}", "trainer.threads=1", "trainer.epochs=1", "augment=flip_crop"]
+    one, two = go(*augmented)[1], go(*augmented)[1]
+    assert one["train_loss"] == two["train_loss"]
+    assert one["train_loss"] != go(*augmented, "augment=none")[1]["train_loss"]
+
+
 def test_divergence_is_recorded_and_raised():
     with pytest.raises(DivergedError) as error:
         go(
@@ -143,6 +167,7 @@ def test_ctrl_c_writes_a_checkpoint_and_ends_as_interrupted(monkeypatch):
     assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
     state = json.loads((folder / "checkpoints" / "last" / "state.json").read_text())
     assert (state["step"], state["epoch"], state["step_in_epoch"]) == (4, 1, 1)
+    assert "cnnforge-batches" not in {thread.name for thread in threading.enumerate()}
 
 
 class TestCompiling:
@@ -181,7 +206,7 @@ class TestCompiling:
 
 
 def test_a_bug_still_leaves_a_record(monkeypatch):
-    def broken(*args):
+    def broken(*args, **options):
         raise ZeroDivisionError
 
     monkeypatch.setattr(run_module, "make_plan", broken)

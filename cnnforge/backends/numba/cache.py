@@ -30,8 +30,8 @@ from cnnforge.folders import user_cache
 _DIGEST = 32
 #: Seconds after which a file that nobody read is removed, when another is written.
 _UNUSED = 180 * 24 * 3600
-#: Modules that a file imports, as it is written here: at the start of a line.
-_IMPORT = re.compile(r"^(?:from|import) ([\w.]+)(?: import (\([^)]*\)|.*))?", re.MULTILINE)
+#: What a file imports, at once or later.
+_IMPORT = re.compile(r"^ *(?:from|import) ([\w.]+)(?: import (\([^)]*\)|.*))?", re.MULTILINE)
 
 _noted: set[Path] = set()
 
@@ -130,30 +130,41 @@ def _environment() -> tuple[str, ...]:
 @cache
 def _sources(module: str) -> tuple[str, ...]:
     """Digests of a module's file and of all that it imports from its own package and from here, in order."""
+    if _file(module) is None:
+        raise TypeError(f"kernels are written in files, {module} has none")
     roots = {"cnnforge", module.partition(".")[0]}
     found, waiting = {module}, [module]
     while waiting:
-        new = {name for name in _source(waiting.pop())[1] if name.partition(".")[0] in roots} - found
+        new = {name for name in _source(waiting.pop())[1] if name.partition(".")[0] in roots and _file(name)} - found
         found |= new
         waiting += new
     return tuple(f"{name} {_source(name)[0]}" for name in sorted(found))
 
 
 @cache
-def _source(module: str) -> tuple[str, tuple[str, ...]]:
-    """Digest of a module's file, and the loaded modules that it imports."""
-    file = getattr(sys.modules[module], "__file__", None)
-    if file is None:
-        raise TypeError(f"kernels are written in files, {module} has none")
-    text = Path(file).read_text(encoding="utf-8")
-    return blake2b(text.encode(), digest_size=16).hexdigest(), tuple(_imported(text))
+def _source(module: str) -> tuple[str, frozenset[str]]:
+    """Digest of a module's file, and names that it imports: modules, and what may be modules."""
+    file = _file(module)
+    assert file is not None
+    text = file.read_text(encoding="utf-8")
+    return blake2b(text.encode(), digest_size=16).hexdigest(), frozenset(_imported(text))
 
 
 def _imported(text: str) -> Iterator[str]:
     for package, names in _IMPORT.findall(text):
-        yield from (
-            name for name in (package, *(f"{package}.{n}" for n in re.findall(r"\w+", names))) if name in sys.modules
-        )
+        yield package
+        yield from (f"{package}.{name}" for name in re.findall(r"\w+", names))
+
+
+@cache
+def _file(module: str) -> Path | None:
+    """Where a module is written, whether it is loaded or not; its outermost package is."""
+    root, *parts = module.split(".")
+    top = getattr(sys.modules.get(root), "__file__", None)
+    if top is None or not parts:
+        return top and Path(top)
+    place = Path(top).parent.joinpath(*parts)
+    return next((file for file in (place.with_name(f"{place.name}.py"), place / "__init__.py") if file.is_file()), None)
 
 
 def _told(value: Any) -> str:

@@ -20,21 +20,26 @@ from cnnforge.backends.numba.objects import target_machine
 
 #: What calls the function as Numba has it, which returns a status.
 _ENTRY = """
-declare i32 @"{inner}"(ptr, ptr, i64, i64, i64, i64)
-define void @"{name}"(i64 %block, i64 %lo, i64 %hi, i64 %thread) {{
+declare i32 @"{inner}"(ptr, ptr{types})
+define void @"{name}"({parameters}) {{
   %result = alloca ptr
   %error = alloca ptr
-  %status = call i32 @"{inner}"(ptr %result, ptr %error, i64 %block, i64 %lo, i64 %hi, i64 %thread)
+  %status = call i32 @"{inner}"(ptr %result, ptr %error{arguments})
   ret void
 }}
 """
 
 
-def object_code(function: FunctionType, name: str) -> bytes:
-    """An object file with the one symbol ``name``: ``void (int64 block, int64 lo, int64 hi, int64 thread)``."""
+def object_code(function: FunctionType, words: int, name: str) -> bytes:
+    """An object file with the one symbol ``name``: a function of so many int64 without a result."""
     with global_compiler_lock:
-        module, inner = _lowered(function)
-        entry = binding.parse_assembly(_ENTRY.format(inner=inner, name=name))
+        module, inner = _lowered(function, words)
+        parameters = [f"i64 %{i}" for i in range(words)]
+        text = _ENTRY.format(
+            inner=inner, name=name, types=", i64" * words, parameters=", ".join(parameters),
+            arguments="".join(f", {p}" for p in parameters),
+        )  # fmt: skip
+        entry = binding.parse_assembly(text)
         entry.data_layout, entry.triple = module.data_layout, module.triple
         module.link_in(entry)
         for value in (*module.functions, *module.global_variables):
@@ -46,7 +51,7 @@ def object_code(function: FunctionType, name: str) -> bytes:
     return code
 
 
-def _lowered(function: FunctionType) -> tuple[binding.ModuleRef, str]:
+def _lowered(function: FunctionType, words: int) -> tuple[binding.ModuleRef, str]:
     """LLVM code of ``function`` with all that it calls, and the function's name there."""
     target = registry.cpu_target
     flags = compiler.Flags()
@@ -54,7 +59,7 @@ def _lowered(function: FunctionType) -> tuple[binding.ModuleRef, str]:
     target.options.parse_as_flags(flags, options)
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.no_compile = True
     done = compiler.compile_extra(
-        target.typing_context, target.target_context, resolved(function), (types.intp,) * 4, types.void, flags, {}
+        target.typing_context, target.target_context, resolved(function), (types.intp,) * words, types.void, flags, {}
     )  # fmt: skip
     library = done.library
     module = library._final_module.clone()

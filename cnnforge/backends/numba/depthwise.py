@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.language import carray, float32
+from cnnforge.backends.numba.reduce import reduced
 from cnnforge.backends.numba.signature import Kernel, floats, longs
-from cnnforge.backends.numpy.types import Array
+from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
 
 # Where the sizes lie in an argument block: three addresses first, then these.
@@ -105,16 +106,29 @@ def _dw(block: int, lo: int, hi: int, thread: int) -> None:
                                 sums[wi, wj, k] += x[p, q, k] * dy[r, o, k]
 
 
-def forward(x: Array, w: Array, y: Array, threads: int, window: Window, flip: bool) -> Call:
+def conv2d(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+) -> Call:
     """x, w -> y."""
+    (x, w), (y,) = ins, outs
     return bound(_forward, len(x) * window.out[0], threads, x, w, y, *_sizes(x, window, flip))
 
 
-def dx(dy: Array, w: Array, dx: Array, threads: int, window: Window, flip: bool) -> Call:
+def conv2d_dx(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+) -> Call:
     """dy, w -> dx."""
+    (dy, w), (dx,) = ins, outs
     return bound(_dx, len(dx) * dx.shape[1], threads, dy, w, dx, *_sizes(dx, window, flip))
 
 
-def dw(x: Array, dy: Array, sums: Array, threads: int, window: Window, flip: bool) -> Call:
-    """x, dy -> the sum over each shard of the batch."""
-    return bound(_dw, len(sums), threads, x, dy, sums, *_sizes(x, window, flip), len(x), len(sums))
+def conv2d_dw(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+) -> tuple[Call, ...]:
+    """x, dy -> dw: the sum over each shard of the batch, then over the shards."""
+    (x, dy), (dw,), (sums,) = ins, outs, scratch
+    call = bound(_dw, len(sums), threads, x, dy, sums, *_sizes(x, window, flip), len(x), len(sums))
+    return call, reduced(sums, dw, threads)
+
+
+NATIVE = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}

@@ -18,6 +18,7 @@ class Call:
     """A kernel bound to its arrays: a step by itself, and a line in the driver's table.
 
     count: parts that its range may be cut into;  kept: what the addresses in ``block`` point into
+    called: kernels that the kernel calls, and where in ``block`` it looks for them
     """
 
     kernel: Kernel
@@ -25,8 +26,15 @@ class Call:
     count: int
     threads: int
     kept: tuple[Any, ...] = field(repr=False)
+    called: tuple[tuple[int, Kernel], ...]
+
+    def kernels(self) -> tuple[Kernel, ...]:
+        """All that it needs compiled."""
+        return self.kernel, *(kernel for _, kernel in self.called)
 
     def row(self) -> tuple[int, int, int]:
+        for at, kernel in self.called:
+            self.block[at] = kernel.address
         return self.kernel.address, self.block.ctypes.data, self.count
 
     def __call__(self) -> None:
@@ -49,11 +57,16 @@ class Run:
 def bound(kernel: Kernel, count: int, threads: int, *arguments: Any) -> Call:
     """A call of ``kernel`` over ``range(count)``.
 
-    arguments: arrays (their addresses are passed), integers, and floats (passed as the address of one float64)
+    arguments: arrays (their addresses are passed), integers, floats (passed as the address of one float64), and kernels
+    that it calls
     """
     block = np.empty(len(arguments), np.int64)
     kept: list[Any] = []
+    called: list[tuple[int, Kernel]] = []
     for i, argument in enumerate(arguments):
+        if isinstance(argument, Kernel):
+            called.append((i, argument))
+            continue
         if isinstance(argument, float):
             argument = np.array([argument])
         if isinstance(argument, np.ndarray):
@@ -62,4 +75,4 @@ def bound(kernel: Kernel, count: int, threads: int, *arguments: Any) -> Call:
             block[i] = argument.ctypes.data
         else:
             block[i] = argument
-    return Call(kernel, block, count, threads, tuple(kept))
+    return Call(kernel, block, count, threads, tuple(kept), tuple(called))

@@ -38,21 +38,15 @@ class Later:
         return getattr(self.found, name)
 
 
-def _numba(name: str, module: str = "numba") -> Any:
+def later(name: str, module: str = "numba") -> Any:
+    """A stand-in for what ``module`` calls ``name``."""
     return Later(lambda: getattr(import_module(module), name))
 
 
-carray, types = _numba("carray"), _numba("types")
-float32, float64 = _numba("float32"), _numba("float64")
-int8, int16, int32, int64 = (_numba(f"int{bits}") for bits in (8, 16, 32, 64))
-uint8, uint16, uint32, uint64 = (_numba(f"uint{bits}") for bits in (8, 16, 32, 64))
-
-
-def part(function: Any) -> Any:
-    """A piece of a kernel, compiled into it."""
-    # Nothing but kernels calls it, so it needs no entry for Python or C: a fifth of its compilation.
-    options = {"fastmath": FAST_MATH, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return Later(lambda: import_module("numba").njit(**options)(resolved(function)), function)
+carray, types = later("carray"), later("types")
+float32, float64 = later("float32"), later("float64")
+int8, int16, int32, int64 = (later(f"int{bits}") for bits in (8, 16, 32, 64))
+uint8, uint16, uint32, uint64 = (later(f"uint{bits}") for bits in (8, 16, 32, 64))
 
 
 def intrinsic(function: Any) -> Any:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
-from cnnforge.backends.numba.capabilities import NORM_SHARDS, row_width
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.language import float32, float64
+from cnnforge.backends.numba.rules.norm import NORM_SHARDS, row_width
 from cnnforge.backends.numba.signature import Kernel, doubles, floats, longs
 from cnnforge.backends.numpy.types import Arrays
 

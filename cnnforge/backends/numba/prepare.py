@@ -17,7 +17,7 @@ from subprocess import DEVNULL, PIPE, Popen
 
 from cnnforge.backends.base import Report
 from cnnforge.backends.numba import cache
-from cnnforge.backends.numba.capabilities import THREADS
+from cnnforge.backends.numba.rules.base import THREADS
 from cnnforge.backends.numba.signature import Kernel
 
 #: Kernels for which it pays to start a process, which takes 0.6 seconds until it compiles; a kernel takes 0.2.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from importlib import import_module
 from types import FunctionType
 from typing import Any, ClassVar
 from weakref import WeakSet
@@ -17,19 +18,20 @@ from weakref import WeakSet
 from llvmlite import ir
 
 from cnnforge.backends.numba import cache
-from cnnforge.backends.numba.language import intrinsic, types
+from cnnforge.backends.numba.language import FAST_MATH, Later, intrinsic, resolved, types
 from cnnforge.backends.numba.objects import loaded
 
 
 class Kernel:
-    """A Python function of the uniform signature, compiled where the cache does not have it when it is first needed."""
+    """A Python function, compiled where the cache does not have it when it is first needed."""
 
     #: All there are, for a process that compiles for another.
     made: ClassVar[WeakSet[Kernel]] = WeakSet()
 
-    def __init__(self, function: Callable[[int, int, int, int], None]) -> None:
+    def __init__(self, function: Callable[..., None], words: int = 4) -> None:
+        """``words``: how many arguments it takes; four is the uniform signature."""
         assert isinstance(function, FunctionType)
-        self.function = function
+        self.function, self.words = function, words
         self._address = 0
         self.made.add(self)
 
@@ -48,7 +50,7 @@ class Kernel:
         """Object code, compiled here and now."""
         from cnnforge.backends.numba.compilation import object_code
 
-        return object_code(self.function, self.name)
+        return object_code(self.function, self.words, self.name)
 
     def take(self, code: bytes) -> None:
         """Use ``code`` and keep it."""
@@ -60,6 +62,18 @@ class Kernel:
         if not self.ready:
             self.take(self.compile())
         return self._address
+
+
+def callee(words: int) -> Callable[[Callable[..., None]], Kernel]:
+    """A function of so many words that kernels call by its address: compiled once for all of them."""
+    return lambda function: Kernel(function, words)
+
+
+def part(function: Any) -> Any:
+    """A piece of kernels, compiled into them."""
+    # Nothing but kernels calls it, so it needs no entry for Python or C: a fifth of its compilation.
+    options = {"fastmath": FAST_MATH, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return Later(lambda: import_module("numba").njit(**options)(resolved(function)), function)
 
 
 def _pointer(bits: Callable[[], ir.Type], kind: str) -> Any:

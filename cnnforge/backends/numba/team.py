@@ -27,8 +27,8 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
-from cnnforge.backends.numba.language import intrinsic, part, types
-from cnnforge.backends.numba.signature import Kernel, call, longs
+from cnnforge.backends.numba.language import intrinsic, types
+from cnnforge.backends.numba.signature import Kernel, call, longs, part
 
 #: Columns of a table: address of the kernel, address of its arguments, how many parts its range has.
 COLUMNS = 3
@@ -39,11 +39,12 @@ _SLEEPING = 8  # how many threads sleep
 _MET = 16  # how many times a thread came to a meeting
 _TABLE, _ROWS, _THREADS, _BEFORE = range(24, 28)  # of this round; what _MET was before it
 _YIELD, _LOCK, _UNLOCK, _SLEEP, _WAKE = range(28, 33)  # addresses of the system's functions
+_PATIENCE = 33  # turns of the loop that waits for a round before it sleeps
 _MUTEX, _CONDITION = 40, 56
 _WORDS = 72
 
-#: Turns of a waiting loop on ``pause`` (a microsecond), and turns after which one who waits for a round sleeps.
-_PAUSES, _TURNS = 20, 2000
+#: Turns of a waiting loop on ``pause``, a microsecond; turns of half a microsecond each until a thread sleeps.
+_PAUSES, PATIENCE = 20, 2000
 
 _NATIVE = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 
@@ -129,13 +130,13 @@ def _follow(team: int, rounds: int, none: int, thread: int) -> None:
     a = longs(team)
     while True:
         turns = 0
-        while _load(team + 8 * _ROUND) == rounds and turns < _TURNS:
+        while _load(team + 8 * _ROUND) == rounds and turns < a[_PATIENCE]:
             turns += 1
             if turns < _PAUSES:
                 _pause()
             else:
                 call(a[_YIELD], 0, 0, 0, 0)
-        if turns == _TURNS:
+        if turns == a[_PATIENCE]:
             call(a[_LOCK], team + 8 * _MUTEX, 0, 0, 0)
             _add(team + 8 * _SLEEPING, 1)
             while _load(team + 8 * _ROUND) == rounds:
@@ -159,6 +160,7 @@ class Team:
         self._words = memory[-memory.ctypes.data % 64 // 8 :][:_WORDS]
         self._address = self._words.ctypes.data
         self._words[_YIELD : _WAKE + 1] = _system(self._address + 8 * _MUTEX, self._address + 8 * _CONDITION)
+        self._words[_PATIENCE] = PATIENCE
         self._lead = _NATIVE(_lead.address)
         self.threads = 1
         for thread in range(1, threads):

@@ -13,6 +13,7 @@ from cnnforge.backends.numba import cache
 from cnnforge.backends.numba.team import KERNELS
 from tests.backends.numba.tiny import ADDING, adding
 
+KNOWN = (cache._environment, cache._sources, cache._source, cache._file)
 NAME, CODE = "kernel-0123", b"code" * 100
 
 
@@ -103,11 +104,11 @@ class TestNames:
     @pytest.fixture(autouse=True)
     def forget(self):
         yield
-        for known in (cache._environment, cache._sources, cache._source):
+        for known in KNOWN:
             known.cache_clear()
 
     def name(self) -> str:
-        for known in (cache._environment, cache._sources, cache._source):
+        for known in KNOWN:
             known.cache_clear()
         return cache.name_of(ADDING[0].function)
 
@@ -132,8 +133,13 @@ class TestNames:
         assert (self.name() != before) == (file != "capabilities.py")
 
     def test_imports_are_found_however_they_are_written(self):
-        text = "import os.path\nfrom tests.backends import (\n    numba,\n    nothing,\n)\n    import json\n"
-        assert set(cache._imported(text)) == {"os.path", "tests.backends", "tests.backends.numba"}
+        text = "import os.path\nfrom a.b import (\n    c,\n    d,\n)\n    from e import f, g\nx = 'import y'\n"
+        assert set(cache._imported(text)) == {"os.path", "a.b", "a.b.c", "a.b.d", "e", "e.f", "e.g"}
+
+    def test_what_is_not_loaded_is_found_too(self):
+        assert cache._file("cnnforge.report.zoo").name == "zoo.py"
+        assert cache._file("cnnforge.report").name == "__init__.py"
+        assert cache._file("cnnforge.nothing") is cache._file("nothing") is None
 
     def test_what_a_kernel_takes_from_the_function_around_it_is_in_its_name(self):
         assert len({kernel.name for kernel in ADDING}) == len(ADDING)
@@ -151,7 +157,7 @@ class TestNames:
             adding(object()).name  # noqa: B018
 
     def test_a_kernel_without_a_file_is_refused(self, monkeypatch):
-        monkeypatch.delattr(sys.modules[adding.__module__], "__file__")
+        monkeypatch.setattr(cache.sys, "modules", {})
         with pytest.raises(TypeError, match="kernels are written in files"):
             self.name()
 

@@ -14,7 +14,7 @@ from cnnforge.backends.numba.backend import Chain, NumbaBackend
 from cnnforge.backends.numba.driver import Call, Run, bound
 from cnnforge.backends.numba.language import carray
 from cnnforge.backends.numba.signature import Kernel, doubles, longs
-from cnnforge.backends.numba.team import Team, team
+from cnnforge.backends.numba.team import Team
 
 
 @Kernel
@@ -74,16 +74,17 @@ def test_kernels_of_one_part_are_in_order_too(threads, counts):
             np.testing.assert_array_equal(after, np.where(np.arange(n) < count, before.sum() % 1000 + 3, 0))
 
 
-def test_who_sleeps_is_woken():
-    seen = np.zeros(8, np.int64)
-    call = bound(_count, 8, 3, seen, 8)
+def test_who_sleeps_is_woken(monkeypatch):
+    monkeypatch.setattr(team_module, "PATIENCE", 10)
+    three, seen = Team(3), np.zeros(8, np.int64)
+    table = np.array([bound(_count, 8, 3, seen, 8).row()])
     for n in range(1, 6):
-        call()
+        three.walk(table)
         np.testing.assert_array_equal(seen, n)
         until = time.monotonic() + 10
-        while team(3)._words[team_module._SLEEPING] < 2 and time.monotonic() < until:
+        while three._words[team_module._SLEEPING] < 2 and time.monotonic() < until:
             time.sleep(0.001)
-        assert team(3)._words[team_module._SLEEPING] == 2
+        assert three._words[team_module._SLEEPING] == 2
 
 
 def test_several_threads_ask_at_once():

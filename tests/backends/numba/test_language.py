@@ -5,8 +5,8 @@ import pytest
 from llvmlite import ir
 
 from cnnforge.backends.numba.driver import bound
-from cnnforge.backends.numba.language import Later, carray, int64, intrinsic, part, resolved, types
-from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.language import Later, carray, int64, intrinsic, resolved, types
+from cnnforge.backends.numba.signature import Kernel, longs, part
 
 
 @intrinsic

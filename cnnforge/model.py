@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,8 +233,13 @@ class Model:
         known = self._cache.get(key)
         if known is None or known.plan.batch < batch or (exact and known.plan.batch != batch):
             graph = train_graph(self.spec, batch, self.precision, self.seed, optimizer, loss)
-            choice = Choice(self._backend.name, None, device=self._backend if exact else None)
+            choice = Choice(self._backend.name, None)
             plan = make_plan(graph, self._backend.capabilities, choose=choice)
+            if exact and choice.guessed:
+                untouched = Executable(plan, self._backend, self._weights).bound(batch).steps()
+                self._backend.prepare(chain(choice.trials(self._backend), untouched), _compiling)
+                choice.device = self._backend
+                plan = make_plan(graph, self._backend.capabilities, choose=choice)
             choice.keep()
             known = self._cache[key] = self._executable(plan)
         return known

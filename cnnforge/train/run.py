@@ -186,13 +186,17 @@ def _work(run: _Run) -> None:
 
     backend = run.backend
     batch = min(trainer.batch_size, len(data.train))
-    device = backend if trainer.autotune else None
-    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, device=device)
+    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv)
     graphs = (
         train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer),
         eval_graph(spec.model, batch, trainer.precision),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
+    if trainer.autotune and choice.guessed:
+        untouched = (Executable(p, backend, Weights(p, backend)).bound(batch).steps() for p in (plan, eval_plan))
+        backend.prepare(chain(choice.trials(backend), *untouched), run.compiling)
+        choice.device = backend
+        plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
     choice.keep()
     for note in choice.notes:
         run.console.note(note)
@@ -209,6 +213,7 @@ def _work(run: _Run) -> None:
     arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
     run.train = Executable(plan, backend, weights, arena)
     evaluation = Executable(eval_plan, backend, weights, arena)
+    backend.prepare(chain(run.train.bound(batch).steps(), evaluation.bound(batch).steps()), run.compiling)
 
     def batches(split: Any, shuffle: bool) -> Batches:
         augment = spec.augment if split is data.train else None
@@ -221,8 +226,6 @@ def _work(run: _Run) -> None:
     )
     samples = batches(data.train, shuffle=True)
     validation = batches(data.validation, shuffle=False) if len(data.validation) else None
-    everything = chain(run.train.bound(batch).steps(), evaluation.bound(batch).steps())
-    backend.prepare(everything, run.compiling)
     run.console.begin(trainer.epochs, samples.steps_per_epoch, recipe.steps(samples.steps_per_epoch))
     fit(run.train, evaluation, samples, validation, recipe, run, Progress(), ahead=True)
 

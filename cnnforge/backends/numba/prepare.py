@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib import import_module
-from random import Random
+from random import random
 from subprocess import DEVNULL, PIPE, Popen
 
 from cnnforge.backends.base import Report
@@ -29,13 +29,14 @@ _SERVE = "from cnnforge.backends.numba.prepare import serve; serve()"
 def prepare(kernels: Iterable[Kernel], report: Report) -> None:
     """Compile those that the cache does not have. ``report(done, in all)`` before the first and after each of them.
 
-    Processes that begin together go through them in different orders, and each leaves out what another has done.
+    Long ones first, so that none is left alone at the end. Processes that begin together go through them in different
+    orders, and each leaves out what another has done.
     """
     missing = [kernel for kernel in dict.fromkeys(kernels) if not kernel.ready]
     if not missing:
         return
     report(0, len(missing))
-    Random(os.getpid()).shuffle(missing)
+    missing.sort(key=lambda kernel: (-(len(kernel.function.__code__.co_code) // 1000), random()))
     processes = min(THREADS, len(missing) // WORTH)
     for done, kernel in enumerate(_compiled(missing, processes) if processes > 1 else missing, 1):
         assert kernel.address

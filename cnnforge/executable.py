@@ -62,8 +62,8 @@ class Bound:
         self._backend.run(self._linked[phases])
 
     def steps(self, *phases: Phase) -> Iterable[Step]:
-        """The bound kernels of these phases, in the order in which they run."""
-        return chain.from_iterable(self._steps.get(phase, ()) for phase in phases)
+        """The bound kernels of these phases, of all where none is named, in the order in which they run."""
+        return chain.from_iterable(self._steps.get(phase, ()) for phase in phases or self._steps)
 
 
 class Executable:

@@ -7,9 +7,8 @@ workspace but the shards' sums.
 
 from __future__ import annotations
 
-from numba import carray, float32
-
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray, float32
 from cnnforge.backends.numba.reduce import reduced
 from cnnforge.backends.numba.signature import Kernel, floats, longs
 from cnnforge.backends.numpy.types import Array, Arrays

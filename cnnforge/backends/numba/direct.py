@@ -16,18 +16,18 @@ The gradient of x is the same with the weights turned, on dy; of w, positions ar
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product as pairs
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
-from numba import carray
 from numpy.typing import NDArray
 
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray
 from cnnforge.backends.numba.pack import pack, pack_turned, pad
 from cnnforge.backends.numba.rules.direct import Phase, Walk, contiguous, padded, walk
-from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.signature import Kernel, longs, part
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, UNBOUNDED, across, along
 from cnnforge.backends.numba.vectors import LANES, lanes, put, put_some
 from cnnforge.backends.numpy.types import Array, Arrays
@@ -56,7 +56,7 @@ def _where(x: Array, out: Array, f: int, at: Walk, buffer: Array | None) -> tupl
     )  # fmt: skip
 
 
-@numba.njit(error_model="numpy")
+@part
 def _input(a, thread, first, samples, q, rows, fresh):  # type: ignore[no-untyped-def]
     """The address of the input of outputs q ... q + rows of some samples: of its padded copy, made where ``fresh``."""
     h, w, c, left = a[_H], a[_W], a[_C], a[_LEFT]
@@ -275,9 +275,9 @@ def gathered(
     parts = parts_of(pieces, len(jobs), threads)
     call = bound(
         _gather, pieces * parts, threads, *_where(x, out, f, at, buffer[0] if buffer else None), jobs, len(jobs), parts,
-        ALONG.address, u, 0 if added is None else added, limits,
+        ALONG, u, 0 if added is None else added, limits,
     )  # fmt: skip
-    call = Call(call.kernel, call.block, call.count, call.threads, (*call.kept, *kept))
+    call = replace(call, kept=(*call.kept, *kept))
     return bound(_weights, len(packing), threads, w, u, table, len(table), 4 * all_f, int(back)), call
 
 
@@ -338,11 +338,11 @@ def conv2d_dw(
     shards = len(sums)
     parts = parts_of(shards, len(jobs), threads)
     call = bound(
-        _shards, shards * parts, threads, *_where(x, sums, f, at, buffer), job_table, len(jobs), parts, ACROSS.address,
+        _shards, shards * parts, threads, *_where(x, sums, f, at, buffer), job_table, len(jobs), parts, ACROSS,
         dy, packed, packed.size // len(packed), panel_table, len(panels), shards, sums.size // shards,
         0 if at.flat else at.across.out, 4 * at.across.step * at.c, 4 * whole_columns,
     )  # fmt: skip
-    call = Call(call.kernel, call.block, call.count, call.threads, (*call.kept, *kept))
+    call = replace(call, kept=(*call.kept, *kept))
     order = np.array([i * dw.shape[1] + j for i, j in phase.kernel], np.int64)
     return call, bound(
         _sum, groups * taps * c, threads, sums, dw, order, shards, sums.size // shards, taps, c, columns,

@@ -5,23 +5,20 @@ every row: a block of 12 x 2 takes 24 multiply-adds for 14 reads, so that the mu
 AVX-512: 99% of their peak where a sum has a hundred terms), and 8 sums or more hide their latency. Goto and van de
 Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008, say why B is packed.
 
-Two products are compiled once, and kernels call them by an address that they get as an argument: ``along``, where the
+Two products are compiled once, and kernels that have them among their arguments call them: ``along``, where the
 numbers of a row of A lie side by side, and ``across``, where those of a column do. Addresses and steps count bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
-import numba
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from cnnforge.backends.numba.cache import compiled
 from cnnforge.backends.numba.cpu import WIDE
+from cnnforge.backends.numba.language import intrinsic, types
+from cnnforge.backends.numba.signature import callee
 from cnnforge.backends.numba.vectors import (
     FLAGS,
     FLOAT,
@@ -251,31 +248,12 @@ def _across(
     return types.void(*[types.intp] * 12), generate
 
 
-class Product:
-    """A product that kernels call by its address: compiled once for all of them."""
-
-    def __init__(self, words: int) -> None:
-        self._signature = types.void(*[types.intp] * words)
-
-    def __call__(self, function: Callable[..., None]) -> Product:
-        self._function = function
-        return self
-
-    @cached_property
-    def _compiled(self) -> Any:
-        return compiled(lambda cache: numba.cfunc(self._signature, cache=cache)(self._function))
-
-    @property
-    def address(self) -> int:
-        return int(self._compiled.address)
-
-
-@Product(14)
+@callee(14)
 def ALONG(n, columns, a, rows, taps, count, run, b, step, c, places, start, keep, bounds):  # type: ignore[no-untyped-def]  # noqa: N802
     _along(n, columns, a, rows, taps, count, run, b, step, c, places, start, keep, bounds)
 
 
-@Product(12)
+@callee(12)
 def ACROSS(n, columns, a, b, segments, count, run, a_step, b_step, c, c_step, keep):  # type: ignore[no-untyped-def]  # noqa: N802
     _across(n, columns, a, b, segments, count, run, a_step, b_step, c, c_step, keep)
 
@@ -299,7 +277,7 @@ def along(
 ) -> Any:  # fmt: skip
     """c[i, j] = sum over taps t and k < run of a[i, t, k] * b[t*run + k, j], for i < n and j < columns.
 
-    product: the address of ``ALONG``;  columns: 1 ... COLUMNS
+    product: ``ALONG``;  columns: 1 ... COLUMNS
     a, rows, taps, count: row i of tap t < count begins at ``a + rows[i] + taps[t]``; both are tables of words
     b, step: vectors of all panels of k lie side by side, with zeros behind the columns; from one k to the next ``step``
     c, places: row i lies at ``c + places[i]``
@@ -317,7 +295,7 @@ def across(
 ) -> Any:  # fmt: skip
     """c[i, j] = sum over segments s and k < run of a[s, k, i] * b[s, k, j], for i < n and j < columns.
 
-    product: the address of ``ACROSS``;  columns: 1 ... COLUMNS
+    product: ``ACROSS``;  columns: 1 ... COLUMNS
     a, b, segments, count, run, a_step, b_step: k of segment s < count lies at ``a + segments[s, 0] + k*a_step`` and
     ``b + segments[s, 1] + k*b_step``; ``segments`` is a table of words. b is read in whole vectors
     c, c_step: row i lies at ``c + i*c_step``;  keep: what c holds is added where it is not 0

@@ -21,14 +21,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from numba import carray
 
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray
 from cnnforge.backends.numba.pack import pad, turn
 from cnnforge.backends.numba.rules.conv import tile_rows, winograd_rows
-from cnnforge.backends.numba.signature import FAST_MATH, Kernel, longs
+from cnnforge.backends.numba.signature import Kernel, longs, part
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, PANELS, UNBOUNDED, across, along
 from cnnforge.backends.numba.transform import Matrix, finished, transform
 from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put, splat
@@ -86,17 +85,12 @@ _of_kernel = transform(_G)
 _to_kernel_gradient = transform(_transposed(_G))
 
 
-def _part(function: Any) -> Any:
-    """A piece of a kernel, compiled into it."""
-    return numba.njit(fastmath=FAST_MATH, error_model="numpy")(function)
-
-
 # An argument block: addresses, then sizes.
 _X, _Y, _U, _OWN, _OWN_SIZE, _PRODUCT, _ROWS, _H, _W, _C, _OH, _OW, _F, _ABOVE, _BEFORE, _GROUP, _TOTAL = range(17)
 _SHARED = 17
 
 
-@_part
+@part
 def _read(y: int, patch: int, top: int, left: int, h: int, w: int, f: int) -> None:
     """Copy LANES channels of a tile of y (h, w, f) to ``patch`` (4, 4, LANES), with zeros beyond the edges."""
     for i in range(_TILE):
@@ -106,7 +100,7 @@ def _read(y: int, patch: int, top: int, left: int, h: int, w: int, f: int) -> No
             put(patch + WIDTH * (i * _TILE + j), value)
 
 
-@_part
+@part
 def _write(patch: int, y: int, top: int, left: int, h: int, w: int, f: int) -> None:
     """Copy what of ``patch`` (4, 4, LANES) lies inside (h, w)."""
     for i in range(min(_TILE, h - top)):
@@ -114,7 +108,7 @@ def _write(patch: int, y: int, top: int, left: int, h: int, w: int, f: int) -> N
             put(y + 4 * f * ((top + i) * w + left + j), lanes(patch + WIDTH * (i * _TILE + j)))
 
 
-@_part
+@part
 def _take_patches(a, v, band, first, rows, down, across, begin, end, between):  # type: ignore[no-untyped-def]
     """v[point, t, c - begin] of some rows of tiles and begin <= c < end, from their patches of x.
 
@@ -132,7 +126,7 @@ def _take_patches(a, v, band, first, rows, down, across, begin, end, between):  
                 _of_input(band + 4 * _TILE * t * c + channel, width * c, c, into + channel, _PATCH * between, between)
 
 
-@_part
+@part
 def _panel(p: int, panels: int, c: int) -> tuple[int, int]:
     """Where panel ``p`` of one point's transformed weights begins, and from one channel to the next: bytes."""
     block = p // PANELS
@@ -302,7 +296,7 @@ def _sum_dw(block: int, lo: int, hi: int, thread: int) -> None:
 
 
 def _block(
-    x: Array, y: Array, u: Array, own: Array, product: int, rows: Array, group: int, above: int, before: int
+    x: Array, y: Array, u: Array, own: Array, product: Kernel, rows: Array, group: int, above: int, before: int
 ) -> tuple[Any, ...]:
     """What kernels on tiles have in common. x (N, H, W, C), y (N, OH, OW, F): what patches and tiles are of."""
     return (
@@ -320,7 +314,7 @@ def _convolved(
     rows, places = (np.arange(group * tile_rows(y.shape[2])) * 4 * step for step in (x.shape[3], COLUMNS))
     more = np.zeros(LANES, np.float32) if added is None else added
     limits, free = (np.array(b, np.float32) for b in (bounds, UNBOUNDED))
-    block = _block(x, y, u, own, ALONG.address, rows, group, above, before)
+    block = _block(x, y, u, own, ALONG, rows, group, above, before)
     return bound(
         _tiles, -(-block[-1] // group), threads, *block, places, np.zeros(1, np.int64), more, 4 * (added is not None),
         limits, free,
@@ -360,7 +354,7 @@ def conv2d_dw(
     c, f = dw.shape[2:]
     segment = np.zeros(2, np.int64)
     group = winograd_rows(c, dy.shape[2])
-    block = _block(x, dy, dy, own, ACROSS.address, segment, group, window.pads[0], window.pads[2])
+    block = _block(x, dy, dy, own, ACROSS, segment, group, window.pads[0], window.pads[2])
     shards = len(sums)
     parts = min(c // LANES, -(-threads // shards))
     return (

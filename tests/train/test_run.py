@@ -189,7 +189,7 @@ class TestCompiling:
 
     def test_it_is_shown(self, missing):
         out = io.StringIO()
-        run(validate(compose([*QUICK, "trainer.max_steps=1"])), self.Telling(out))
+        run(validate(compose([*QUICK, "trainer.max_steps=1", "trainer.backend=numpy"])), self.Telling(out))
         said = out.getvalue().splitlines()
         at = said.index("compiling 0/2")
         assert said[at : at + 3] == ["compiling 0/2", "compiling 1/2", "compiling 2/2"]
@@ -202,7 +202,7 @@ class TestCompiling:
                 signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(InterruptedRun):
-            run(validate(compose(QUICK)), Impatient(io.StringIO()))
+            run(validate(compose([*QUICK, "trainer.backend=numpy"])), Impatient(io.StringIO()))
         assert json.loads(Path("runs/latest/result.json").read_text())["status"] == "interrupted"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -57,6 +57,10 @@ class Call:
     count: int
     threads: int
     kept: tuple[Any, ...] = field(repr=False)
+
+    def keeping(self, *more: Any) -> Call:
+        """The same, with more that addresses point into."""
+        return replace(self, kept=(*self.kept, *more))
 
     def row(self) -> tuple[int, int, int]:
         return self.kernel.address, self.block.ctypes.data, self.count

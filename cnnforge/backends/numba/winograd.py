@@ -212,11 +212,12 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
                         filters = min(p * LANES, f - LANES)
                         into = a[_Y] + 4 * (sample * oh * ow * f + filters)
                         more = added + added_step * filters
-                        if top + _TILE <= oh and left + _TILE <= ow:
-                            to = into + 4 * f * (top * ow + left)
-                            _to_output(found, _PATCH * m_between, m_between, to, ow * f, f, more, bounds)
-                        else:
-                            _to_output(found, _PATCH * m_between, m_between, band, _TILE * LANES, LANES, more, bounds)
+                        cut = top + _TILE > oh or left + _TILE > ow
+                        to, row_step, step = into + 4 * f * (top * ow + left), ow * f, f
+                        if cut:
+                            to, row_step, step = band, _TILE * LANES, LANES
+                        _to_output(found, _PATCH * m_between, m_between, to, row_step, step, more, bounds)
+                        if cut:
                             _write(band, into, top, left, oh, ow, f)
                         found += WIDTH
 
@@ -257,12 +258,11 @@ def _shards_dw(block: int, lo: int, hi: int, thread: int) -> None:
                         into = m + 4 * (r * across_map + left // _TILE) * COLUMNS
                         for p in range(p0, p0 + many):
                             source = a[_U] + 4 * (sample * oh * ow * f + min(p * LANES, f - LANES))
-                            if top + _TILE <= oh and left + _TILE <= ow:
-                                source += 4 * f * (top * ow + left)
-                                _of_output_gradient(source, ow * f, f, into, _PATCH * m_between, m_between)
-                            else:
+                            tile, row_step, step = source + 4 * f * (top * ow + left), ow * f, f
+                            if top + _TILE > oh or left + _TILE > ow:
                                 _read(source, band, top, left, oh, ow, f)
-                                _of_output_gradient(band, _TILE * LANES, LANES, into, _PATCH * m_between, m_between)
+                                tile, row_step, step = band, _TILE * LANES, LANES
+                            _of_output_gradient(tile, row_step, step, into, _PATCH * m_between, m_between)
                             into += WIDTH
                 for point in range(_POINTS):
                     into = a[_Y] + WIDTH * (((shard * _POINTS + point) * c + c0) * panels + p0)

@@ -45,6 +45,17 @@ def _direct(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch,
     )  # fmt: skip
 
 
+def _depthwise(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """Packed weights, or sums for each shard and as many again as a tile of taps may have too many; then each thread's
+    padded copy of a piece's input, where there is one."""
+    at = direct.depthwise_walk(tuple(x.shape[1:3]), w.shape[3], attrs["window"], attrs["flip"], op == "conv2d_dx")
+    copies = (Scratch((THREADS, at.copy), "float32", False),) if at.copied else ()
+    taps, columns = w.shape[0] * w.shape[1], direct.padded(w.shape[3])
+    if op == "conv2d_dw":
+        return Scratch((SHARDS, taps + 8, columns), "float32", False), *copies
+    return Scratch((taps, columns), "float32", False), *copies
+
+
 def tile_rows(size: int) -> int:
     """Tiles that cover ``size`` rows or columns."""
     return -(-size // 4)
@@ -109,7 +120,7 @@ def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[
     x, w, y = _named(op, ins, outs)
     c, f = w.shape[2:]
     if attrs["way"] == "depthwise":
-        return (Scratch((SHARDS, *w.shape), "float32", False),) if op == "conv2d_dw" else ()
+        return _depthwise(op, x, w, attrs)
     if attrs["way"] == "samples":
         if op == "conv2d":
             return (samples.forward_space(x.shape, attrs["window"], f),)
@@ -130,8 +141,7 @@ def _biased_space(
     """What the convolution needs; then the bias where it comes after it."""
     way = attrs["way"]
     space = _space("conv2d", ins, outs, {**attrs["parts"][0][2], "way": way})
-    after = way == "depthwise" or (way == "samples" and BIASED[op][1] < inf)
-    return (*space, *bias.band(outs[0])) if after else space
+    return (*space, *bias.band(outs[0])) if way == "samples" and BIASED[op][1] < inf else space
 
 
 #: A convolution and what cuts its result, in one pass: floor and ceiling.

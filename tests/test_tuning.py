@@ -6,6 +6,7 @@ import pytest
 
 from cnnforge import tuning
 from cnnforge.backends import capabilities_of, create
+from cnnforge.backends.numba.backend import _flat
 from cnnforge.lower import train_graph
 from cnnforge.plan import make_plan
 from cnnforge.spec import ModelSpec
@@ -73,6 +74,23 @@ def test_exact_convolutions_go_no_way_that_rounds_more():
     assert "winograd" in ways(Choice("numba", None)).values()
     assert "winograd" not in ways(Choice("numba", None, exact=True)).values()
     assert "winograd" not in ways(Choice("numba", None, exact=True, device=create("numba"))).values()
+
+
+def test_what_is_measured_is_known_before_and_can_be_compiled_in_one_go(monkeypatch):
+    choice, device = Choice("numba", None), create("numba")
+    guessed = ways(choice)
+    announced = kernels(choice.trials(device))
+    assert len(announced) > 3
+    run, link = set(), type(device).link
+    monkeypatch.setattr(type(device), "link", lambda self, steps: run.update(kernels(steps)) or link(self, steps))
+    choice.device = device
+    assert ways(choice).keys() == guessed.keys()
+    assert choice.measured
+    assert run == announced
+
+
+def kernels(steps):
+    return {kernel for step in _flat(steps) for kernel in step.kernels()}
 
 
 def test_a_damaged_file_is_a_note_and_no_more(tmp_path):

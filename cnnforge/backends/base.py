@@ -15,6 +15,8 @@ Step = Callable[[], None]
 Kernel = Callable[..., Step]
 #: ``gather(rows, picks, out)``: what ``Backend.gather`` gives.
 Gather = Callable[[Any, Any, Any], None]
+#: ``report(done, total)``: told how far something that takes long has come.
+Report = Callable[[int, int], None]
 
 
 class Backend(Protocol):
@@ -31,6 +33,12 @@ class Backend(Protocol):
 
     def kernel(self, op: str) -> Kernel:
         """The kernel that runs ``op``, a fused one included."""
+
+    def prepare(self, steps: Iterable[Step], report: Report) -> None:
+        """Have ready what running ``steps`` would first have to wait for; linking does it too, without a word.
+
+        ``report`` is called before and while something is done, and not at all where nothing is missing.
+        """
 
     def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
         """A compiled way from stored pictures to a batch of input in host memory; None: NumPy's will do.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cnnforge.backends.base import Gather, Kernel, Step
+from cnnforge.backends.base import Gather, Kernel, Report, Step
 from cnnforge.backends.numpy.capabilities import CAPABILITIES
 from cnnforge.plan.capabilities import Capabilities
 
@@ -29,6 +29,9 @@ class NullBackend:
             return lambda: None
 
         return bind
+
+    def prepare(self, steps: Iterable[Step], report: Report) -> None:
+        """Nothing is missing."""
 
     def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
         return None

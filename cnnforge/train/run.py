@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Protocol
@@ -42,6 +43,9 @@ class Console(Protocol):
 
     def note(self, text: str) -> None:
         """A line worth knowing."""
+
+    def compiling(self, done: int, total: int) -> None:
+        """So many of the kernels that this machine does not have yet are compiled: from none to all."""
 
     def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
         """Training is about to start."""
@@ -76,6 +80,12 @@ class _Run:
         assert self.train is not None
         model, precision = self.spec.model, self.spec.trainer.precision
         self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best)
+
+    def compiling(self, done: int, total: int) -> None:
+        """A ``backends.base.Report``."""
+        if self.stop.reason is not None:
+            raise self.stop.reason
+        self.console.compiling(done, total)
 
     # A train.loop.Watcher:
 
@@ -176,13 +186,17 @@ def _work(run: _Run) -> None:
 
     backend = run.backend
     batch = min(trainer.batch_size, len(data.train))
-    device = backend if trainer.autotune else None
-    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, device=device)
+    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv)
     graphs = (
         train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer),
         eval_graph(spec.model, batch, trainer.precision),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
+    if trainer.autotune and choice.guessed:
+        untouched = (Executable(p, backend, Weights(p, backend)).bound(batch).steps() for p in (plan, eval_plan))
+        backend.prepare(chain(choice.trials(backend), *untouched), run.compiling)
+        choice.device = backend
+        plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
     choice.keep()
     for note in choice.notes:
         run.console.note(note)
@@ -199,6 +213,7 @@ def _work(run: _Run) -> None:
     arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
     run.train = Executable(plan, backend, weights, arena)
     evaluation = Executable(eval_plan, backend, weights, arena)
+    backend.prepare(chain(run.train.bound(batch).steps(), evaluation.bound(batch).steps()), run.compiling)
 
     def batches(split: Any, shuffle: bool) -> Batches:
         augment = spec.augment if split is data.train else None

@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import threading
 from pathlib import Path
 
@@ -158,10 +159,7 @@ def test_ctrl_c_writes_a_checkpoint_and_ends_as_interrupted(monkeypatch):
     class Impatient(PlainConsole):
         def step(self, progress, metrics):
             if progress.step == 4:
-                import os
-                import signal
-
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(InterruptedRun) as error:
         run(validate(compose([*QUICK, "trainer.epochs=5"])), Impatient(io.StringIO()))
@@ -171,6 +169,41 @@ def test_ctrl_c_writes_a_checkpoint_and_ends_as_interrupted(monkeypatch):
     state = json.loads((folder / "checkpoints" / "last" / "state.json").read_text())
     assert (state["step"], state["epoch"], state["step_in_epoch"]) == (4, 1, 1)
     assert "cnnforge-batches" not in {thread.name for thread in threading.enumerate()}
+
+
+class TestCompiling:
+    """Kernels that this machine does not have are compiled before anything else begins, where one can see it."""
+
+    class Telling(PlainConsole):
+        def compiling(self, done, total):
+            self.say(f"compiling {done}/{total}")
+
+    @pytest.fixture
+    def missing(self, monkeypatch):
+        def prepare(self, steps, report):
+            assert len(list(steps)) > 20
+            for done in range(3):
+                report(done, 2)
+
+        monkeypatch.setattr("cnnforge.backends.numpy.backend.NumpyBackend.prepare", prepare)
+
+    def test_it_is_shown(self, missing):
+        out = io.StringIO()
+        run(validate(compose([*QUICK, "trainer.max_steps=1", "trainer.backend=numpy"])), self.Telling(out))
+        said = out.getvalue().splitlines()
+        at = said.index("compiling 0/2")
+        assert said[at : at + 3] == ["compiling 0/2", "compiling 1/2", "compiling 2/2"]
+        assert "epochs of" in said[at + 3]
+
+    def test_ctrl_c_ends_it(self, missing):
+        class Impatient(self.Telling):
+            def compiling(self, done, total):
+                assert not done
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(InterruptedRun):
+            run(validate(compose([*QUICK, "trainer.backend=numpy"])), Impatient(io.StringIO()))
+        assert json.loads(Path("runs/latest/result.json").read_text())["status"] == "interrupted"
 
 
 def test_a_bug_still_leaves_a_record(monkeypatch):

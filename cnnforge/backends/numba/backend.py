@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numba
-
-from cnnforge.backends.base import Gather, Kernel, Step
+from cnnforge.backends.base import Gather, Kernel, Report, Step
 from cnnforge.backends.numba import (
     activation,
     bias,
@@ -16,18 +14,22 @@ from cnnforge.backends.numba import (
     dropout,
     elementwise,
     fold,
+    gather,
     linear,
     loss,
+    merge,
     norm,
     norm_dx,
     norm_pool,
     optimizer,
     pool,
     prelu,
+    team,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numba.gather import bind_gather
+from cnnforge.backends.numba.prepare import prepare
 from cnnforge.backends.numba.rules.base import THREADS
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
@@ -47,6 +49,7 @@ NATIVE: dict[str, Native] = {
     **elementwise.NATIVE,
     **fold.NATIVE,
     **linear.NATIVE,
+    **merge.NATIVE,
     **loss.NATIVE,
     **norm.NATIVE,
     **norm_dx.NATIVE,
@@ -77,7 +80,7 @@ class NumbaBackend(NumpyBackend):
     def __init__(self, threads: int | None = None) -> None:
         """``threads``: that native kernels are spread over; one for each core where not given."""
         super().__init__(1)
-        self.native_threads = min(threads or THREADS, THREADS, int(numba.config.NUMBA_NUM_THREADS))
+        self.native_threads = min(threads or THREADS, THREADS)
 
     def kernel(self, op: str) -> Kernel:
         """The kernel of ``op``, by the way that its attributes name."""
@@ -118,11 +121,18 @@ class NumbaBackend(NumpyBackend):
         """Compiled for bytes."""
         return bind_gather(x, mean, factor, channels, down, across)
 
+    def prepare(self, steps: Iterable[Step], report: Report) -> None:
+        """Compile the kernels that the cache does not have."""
+        called = (kernel for step in _flat(steps) if isinstance(step, Call) for kernel in step.kernels())
+        prepare((*team.KERNELS, *gather.KERNELS, *called), report)
+
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Neighbouring native calls as one."""
+        steps = list(_flat(steps))
+        self.prepare(steps, lambda done, total: None)
         linked: list[Step] = []
         waiting: list[Call] = []
-        for step in _flat(steps):
+        for step in steps:
             if isinstance(step, Call):
                 waiting.append(step)
                 continue

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from numba import float32
 
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import float32
 from cnnforge.backends.numba.reduce import reduced
 from cnnforge.backends.numba.rules.base import Parts
 from cnnforge.backends.numba.rules.samples import (
@@ -49,7 +48,7 @@ from cnnforge.backends.numba.sample_tiles import (
     slide,
     turn,
 )  # fmt: skip
-from cnnforge.backends.numba.signature import FAST_MATH, Kernel, floats, longs
+from cnnforge.backends.numba.signature import Kernel, floats, longs, part
 from cnnforge.backends.numba.vectors import (
     LANES,
     WIDTH,
@@ -76,15 +75,10 @@ BAND = 192 << 10
     _N, _H, _W, _C, _KH, _KW, _SH, _SW, _TOP, _LEFT, _HP, _WP, _OH, _OW, _F, _POOL, _X, _Z, _PART, _TURNED, _SHARDS,
 ) = range(8, 29)  # fmt: skip
 
-_parts = numba.njit(parts)
+_parts = part(parts)
 
 
-def _part(function: Any) -> Any:
-    """A piece of a kernel, compiled into it."""
-    return numba.njit(fastmath=FAST_MATH, error_model="numpy")(function)
-
-
-@_part
+@part
 def _fill(at, n):  # type: ignore[no-untyped-def]
     """``n`` vectors of zeros."""
     zero = splat(float32(0))
@@ -92,7 +86,7 @@ def _fill(at, n):  # type: ignore[no-untyped-def]
         put(at + WIDTH * i, zero)
 
 
-@_part
+@part
 def _to_lanes(x, step, n, count, y):  # type: ignore[no-untyped-def]
     """``count`` floats of each of ``n`` samples, which lie ``step`` apart -> (count, 16)."""
     for i in range(0, count, LANES):
@@ -100,7 +94,7 @@ def _to_lanes(x, step, n, count, y):  # type: ignore[no-untyped-def]
         turn(x + 4 * i, step, n, m, y + WIDTH * i, WIDTH, m, LANES)
 
 
-@_part
+@part
 def _from_lanes(x, count, y, step, n):  # type: ignore[no-untyped-def]
     """(count, 16) -> ``count`` floats of each of ``n`` samples, which lie ``step`` apart."""
     for i in range(0, count, LANES):
@@ -108,7 +102,7 @@ def _from_lanes(x, count, y, step, n):  # type: ignore[no-untyped-def]
         turn(x + WIDTH * i, WIDTH, m, LANES, y + 4 * i, step, n, m)
 
 
-@_part
+@part
 def _bytes_to_lanes(x, step, n, count, y, block):  # type: ignore[no-untyped-def]
     """``count`` bytes of each of ``n`` samples -> floats (count, 16). block: room for 16 vectors."""
     for i in range(0, count, LANES):
@@ -118,7 +112,7 @@ def _bytes_to_lanes(x, step, n, count, y, block):  # type: ignore[no-untyped-def
         turn(block, WIDTH, n, LANES, y + WIDTH * i, WIDTH, m, LANES)
 
 
-@_part
+@part
 def _bytes_from_lanes(x, count, y, step, n, block):  # type: ignore[no-untyped-def]
     """Floats (count, 16) -> ``count`` bytes of each of ``n`` samples. block: room for 16 vectors."""
     for i in range(0, count, LANES):
@@ -128,7 +122,7 @@ def _bytes_from_lanes(x, count, y, step, n, block):  # type: ignore[no-untyped-d
             put_some_octets(y + i + s * step, whole(lanes(block + WIDTH * s)), m)
 
 
-@_part
+@part
 def _read(a, x, group, into):  # type: ignore[no-untyped-def]
     """Sixteen samples into (HP, WP, C, 16); what lies around them is zero already."""
     row = a[_W] * a[_C]
@@ -139,7 +133,7 @@ def _read(a, x, group, into):  # type: ignore[no-untyped-def]
         _to_lanes(x + 4 * (group * LANES * sample + h * row), 4 * sample, n, row, to)
 
 
-@_part
+@part
 def _pool(z, across, y, winner, filters):  # type: ignore[no-untyped-def]
     """The largest of four positions ``across`` apart, and which it was; the first of equal ones, nan before all."""
     for f in range(filters):
@@ -155,7 +149,7 @@ def _pool(z, across, y, winner, filters):  # type: ignore[no-untyped-def]
         put(winner + at, number)
 
 
-@_part
+@part
 def _windows(a, x, w, b, floor, block, y, winner, r):  # type: ignore[no-untyped-def]
     """One row of the result (of the pooled one) in lanes. x: the padded samples; block: room for four positions."""
     c, f, run, down = a[_C], a[_F], a[_KW] * a[_C], WIDTH * a[_WP] * a[_C]
@@ -209,7 +203,7 @@ def _forward(block: int, lo: int, hi: int, thread: int) -> None:
                 _bytes_from_lanes(winner, count, a[5] + at, rows * count, n, z)
 
 
-@_part
+@part
 def _gradient(a, dy, winner, group, z, block):  # type: ignore[no-untyped-def]
     """dy of sixteen samples into the interior of z (ZH, ZW, F, 16), the pool undone. block: lanes of a pooled row."""
     f, oh, ow = a[_F], a[_OH], a[_OW]
@@ -237,7 +231,7 @@ def _gradient(a, dy, winner, group, z, block):  # type: ignore[no-untyped-def]
                 put(at + WIDTH * (zw + 1) * f, where(number == splat(float32(3)), value, zero))
 
 
-@_part
+@part
 def _weights_gradient(a, x, z, dw):  # type: ignore[no-untyped-def]
     """Sixteen samples' part of dw, added. Some rows at a time, which stay in the cache for all weights."""
     c, f, kw, oh, ow, below, across = a[_C], a[_F], a[_KW], a[_OH], a[_OW], a[_SH], a[_SW]
@@ -268,7 +262,7 @@ def _weights_gradient(a, x, z, dw):  # type: ignore[no-untyped-def]
                         )  # fmt: skip
 
 
-@_part
+@part
 def _turned(a, w, into):  # type: ignore[no-untyped-def]
     """For every part of dx the weights that meet it, turned: (SH, SW, KH', KW', F, C)."""
     c, f, kh, kw, sh, sw = a[_C], a[_F], a[_KH], a[_KW], a[_SH], a[_SW]
@@ -285,7 +279,7 @@ def _turned(a, w, into):  # type: ignore[no-untyped-def]
                             at += 1
 
 
-@_part
+@part
 def _input_gradient(a, z, w, zeros, group, block, dx):  # type: ignore[no-untyped-def]
     """dx of sixteen samples. w: turned weights; zeros: C of them; block: lanes of a row of dx."""
     c, f, kh, kw, sh, sw = a[_C], a[_F], a[_KH], a[_KW], a[_SH], a[_SW]

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from cnnforge.backends.base import Gather
+from cnnforge.backends.numba.language import carray, intrinsic, types
 from cnnforge.backends.numba.signature import Kernel, bytes_at, ints, longs
 from cnnforge.backends.numba.vectors import (
     BYTE,
@@ -139,6 +138,9 @@ def _gather(block: int, lo: int, hi: int, thread: int) -> None:
                 put_some(to + WIDTH, second_third(v), 3 * left - LANES)
                 put_some(to + 2 * WIDTH, last_third(v), 3 * left - 2 * LANES)
 
+
+#: What a batch may need compiled.
+KERNELS = (_gather,)
 
 _Function = ctypes.CFUNCTYPE(None, ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t, ctypes.c_ssize_t)
 

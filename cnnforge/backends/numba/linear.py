@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import carray
 
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray
 from cnnforge.backends.numba.pack import pack, pack_turned
 from cnnforge.backends.numba.rules.base import Parts
 from cnnforge.backends.numba.rules.linear import BOUNDS, DEPTH
@@ -103,7 +103,7 @@ def product(
     rows, places = (np.arange(size) * 4 * step for step in (k, m))
     limits, free = (np.array(b, np.float32) for b in (bounds, UNBOUNDED))
     return bound(
-        _product, blocks * -(-n // size), threads, a, b, c, space[0], ALONG.address, rows, places,
+        _product, blocks * -(-n // size), threads, a, b, c, space[0], ALONG, rows, places,
         np.zeros(1, np.int64), 0 if added is None else added, limits, free, n, k, m, size, int(turned),
         int(not turned and n <= ROWS), 4 * b.shape[1],
     )  # fmt: skip
@@ -129,7 +129,7 @@ def matmul_dw(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
     size = _rows(k, blocks, threads)
     as_it_lies = m % LANES == 0 and m <= 2 * LANES
     return bound(
-        _outer, blocks * -(-k // size), threads, x, dy, dw, scratch[0], ACROSS.address, np.zeros(2, np.int64),
+        _outer, blocks * -(-k // size), threads, x, dy, dw, scratch[0], ACROSS, np.zeros(2, np.int64),
         n, k, m, size, int(as_it_lies), 0,
     )  # fmt: skip
 

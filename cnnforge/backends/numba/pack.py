@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
+from cnnforge.backends.numba.language import intrinsic, types
+from cnnforge.backends.numba.signature import part
 from cnnforge.backends.numba.vectors import (
     BIT,
     BYTE,
@@ -85,7 +84,7 @@ def turn(typing_context: Any, source: Any, down: Any, rows: Any, columns: Any, i
     return types.void(*[types.intp] * 6), generate
 
 
-@numba.njit(error_model="numpy")
+@part
 def pack(source: int, down: int, rows: int, columns: int, into: int, step: int) -> None:
     """into[i, j] = source[i, j] for i < rows and j < columns, then 0 up to a whole number of vectors.
 
@@ -100,7 +99,7 @@ def pack(source: int, down: int, rows: int, columns: int, into: int, step: int) 
             put(to + 4 * (columns - rest), some(at + 4 * (columns - rest), rest))
 
 
-@numba.njit(error_model="numpy")
+@part
 def pack_turned(source: int, down: int, rows: int, columns: int, into: int, step: int) -> None:
     """into[i, j] = source[j, i] for i < rows and j < columns, then 0 up to a whole number of vectors.
 
@@ -114,7 +113,7 @@ def pack_turned(source: int, down: int, rows: int, columns: int, into: int, step
             )  # fmt: skip
 
 
-@numba.njit(error_model="numpy")
+@part
 def pad(x: int, h: int, w: int, c: int, top: int, left: int, rows: int, columns: int, into: int) -> None:
     """into (rows, columns, c) = the part of x (h, w, c) that begins at (top, left), with zeros where x is not."""
     start, stop = min(max(-left, 0), columns), max(min(w - left, columns), 0)

@@ -189,6 +189,15 @@ def _clear(code: Code, start: ir.Value, n: ir.Value) -> None:
     code.channels(n, body)
 
 
+def _copy(code: Code, x: ir.Value, y: ir.Value, n: ir.Value) -> None:
+    def body(k: ir.Value, vectors: int, left: ir.Value | None) -> None:
+        for i in range(vectors):
+            at = code.sum(code.times(k, 4), WIDTH * i)
+            code.store(code.sum(y, at), code.load(code.sum(x, at), left), left)
+
+    code.channels(n, body)
+
+
 def _fold(code: Code, row: ir.Value, c: ir.Value, width: ir.Value) -> None:
     b = code.builder
     with code.loop(c, width, c) as start, code.loop(0, c, 1) as j:
@@ -206,6 +215,8 @@ def _repeat(code: Code, row: ir.Value, c: ir.Value, width: ir.Value) -> None:
 
 #: (start, n): n zeros.
 clear = passage(2, _clear)
+#: (x, y, n): n floats at x to y.
+copy = passage(3, _copy)
 #: (row, c, width): the sum of a row's positions, into its first c floats.
 fold = passage(3, _fold)
 #: (row, c, width): the first c floats of a row, again and again.

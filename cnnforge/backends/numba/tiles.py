@@ -5,23 +5,20 @@ every row: a block of 12 x 2 takes 24 multiply-adds for 14 reads, so that the mu
 AVX-512: 99% of their peak where a sum has a hundred terms), and 8 sums or more hide their latency. Goto and van de
 Geijn, "Anatomy of high-performance matrix multiplication", TOMS 2008, say why B is packed.
 
-Two products are compiled once, and kernels call them by an address that they get as an argument: ``along``, where the
+Two products are compiled once, and kernels that have them among their arguments call them: ``along``, where the
 numbers of a row of A lie side by side, and ``across``, where those of a column do. Addresses and steps count bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
-import numba
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from cnnforge.backends.numba.cache import compiled
 from cnnforge.backends.numba.cpu import WIDE
+from cnnforge.backends.numba.language import intrinsic, types
+from cnnforge.backends.numba.signature import callee
 from cnnforge.backends.numba.vectors import (
     FLAGS,
     FLOAT,
@@ -47,17 +44,17 @@ COLUMNS = PANELS * LANES
 UNBOUNDED = (float("-inf"), float("inf"))
 
 
-def _word(n: int) -> ir.Constant:
+def word(n: int) -> ir.Constant:
     return ir.Constant(WORD, n)
 
 
-def _load(builder: ir.IRBuilder, at: ir.Value, kind: ir.Type) -> ir.Value:
+def load(builder: ir.IRBuilder, at: ir.Value, kind: ir.Type) -> ir.Value:
     return builder.load(pointer(builder, at, kind), align=8 if kind is WORD else 4)
 
 
-def _entry(builder: ir.IRBuilder, table: ir.Value, i: ir.Value, j: int = 0) -> ir.Value:
+def entry(builder: ir.IRBuilder, table: ir.Value, i: ir.Value, j: int = 0) -> ir.Value:
     """Word ``i + j`` of a table."""
-    return _load(builder, builder.add(table, builder.shl(builder.add(i, _word(j)), _word(3))), WORD)
+    return load(builder, builder.add(table, builder.shl(builder.add(i, word(j)), word(3))), WORD)
 
 
 def _not_unrolled(module: ir.Module) -> ir.MDValue:
@@ -68,7 +65,7 @@ def _not_unrolled(module: ir.Module) -> ir.MDValue:
     return node
 
 
-class _Loop:
+class Loop:
     """A loop that carries values from turn to turn in registers; code is built inside until ``close``.
 
     Where ``enter`` is given the loop is left out when it does not hold. LLVM may not unroll it: bodies are long enough.
@@ -109,22 +106,22 @@ def _blocks(builder: ir.IRBuilder, n: ir.Value, columns: ir.Value, block: Callab
     """
     start, end = builder.block, builder.append_basic_block("product.end")
     heads = [builder.append_basic_block(f"product.{panels + 1}") for panels in range(PANELS)]
-    choice = builder.switch(builder.sdiv(builder.sub(columns, _word(1)), _word(LANES)), end)
+    choice = builder.switch(builder.sdiv(builder.sub(columns, word(1)), word(LANES)), end)
     for panels, head in enumerate(heads, 1):
-        choice.add_case(_word(panels - 1), head)
+        choice.add_case(word(panels - 1), head)
         builder.position_at_end(head)
         first = builder.phi(WORD)
-        first.add_incoming(_word(0), start)
+        first.add_incoming(word(0), start)
         left = builder.sub(n, first)
-        half = builder.ashr(builder.add(left, _word(1)), _word(1))
-        fewer = builder.select(builder.icmp_signed("<=", left, _word(ROWS)), left, half)
-        size = builder.select(builder.icmp_signed(">=", left, _word(2 * ROWS)), _word(ROWS), fewer)
+        half = builder.ashr(builder.add(left, word(1)), word(1))
+        fewer = builder.select(builder.icmp_signed("<=", left, word(ROWS)), left, half)
+        size = builder.select(builder.icmp_signed(">=", left, word(2 * ROWS)), word(ROWS), fewer)
         sizes = builder.switch(size, end)
         for rows in range(1, ROWS + 1):
-            sizes.add_case(_word(rows), builder.append_basic_block(f"product.{rows}x{panels}"))
+            sizes.add_case(word(rows), builder.append_basic_block(f"product.{rows}x{panels}"))
             builder.position_at_end(sizes.cases[-1][1])
             block(first, rows, panels)
-            first.add_incoming(builder.add(first, _word(rows)), builder.block)
+            first.add_incoming(builder.add(first, word(rows)), builder.block)
             builder.branch(head)
     builder.position_at_end(end)
 
@@ -132,7 +129,7 @@ def _blocks(builder: ir.IRBuilder, n: ir.Value, columns: ir.Value, block: Callab
 def _step(builder: ir.IRBuilder, sums: Values, left: Values, b: ir.Value) -> Values:
     """``sums`` plus the products of ``left`` (rows) and the vectors at ``b`` (panels)."""
     panels = len(sums) // len(left)
-    right = [_load(builder, builder.add(b, _word(WIDTH * p)), VECTOR) for p in range(panels)]
+    right = [load(builder, builder.add(b, word(WIDTH * p)), VECTOR) for p in range(panels)]
     fma = f"llvm.fma.v{LANES}f32"
     return [
         called(builder, fma, VECTOR, [spread(builder, left[i // panels]), right[i % panels], s])
@@ -142,7 +139,7 @@ def _step(builder: ir.IRBuilder, sums: Values, left: Values, b: ir.Value) -> Val
 
 def bounded(builder: ir.IRBuilder, vectors: Values, bounds: ir.Value) -> Values:
     """``vectors`` between the two floats at ``bounds``; nan stays."""
-    floor, ceiling = (spread(builder, _load(builder, builder.add(bounds, _word(4 * i)), FLOAT)) for i in (0, 1))
+    floor, ceiling = (spread(builder, load(builder, builder.add(bounds, word(4 * i)), FLOAT)) for i in (0, 1))
     vectors = [builder.select(builder.fcmp_ordered("<", v, floor), floor, v) for v in vectors]
     return [builder.select(builder.fcmp_ordered(">", v, ceiling), ceiling, v) for v in vectors]
 
@@ -152,15 +149,15 @@ def _store(
 ) -> None:
     """Write ``sums`` (rows x panels) to the rows at ``into``: see ``along``."""
     panels = len(sums) // len(into)
-    places = [builder.add(at, _word(WIDTH * p)) for at in into for p in range(panels)]
-    counts = [builder.sub(columns, _word(LANES * p)) for p in range(panels)] * len(into)
-    adding = _Loop(builder, sums, builder.icmp_signed("!=", keep, _word(0)))
+    places = [builder.add(at, word(WIDTH * p)) for at in into for p in range(panels)]
+    counts = [builder.sub(columns, word(LANES * p)) for p in range(panels)] * len(into)
+    adding = Loop(builder, sums, builder.icmp_signed("!=", keep, word(0)))
     held = [some_floats(builder, at, n) for at, n in zip(places, counts, strict=True)]
     more = [builder.fadd(s, h, FLAGS) for s, h in zip(adding.values, held, strict=True)]
     sums = adding.close(ir.Constant(ir.IntType(1), 0), more)
     if bounds is not None:
         sums = bounded(builder, sums, bounds)
-    with builder.if_else(builder.icmp_signed("==", columns, _word(LANES * panels))) as (whole, cut):
+    with builder.if_else(builder.icmp_signed("==", columns, word(LANES * panels))) as (whole, cut):
         with whole:
             for s, at in zip(sums, places, strict=True):
                 builder.store(s, pointer(builder, at, VECTOR), align=4)
@@ -176,38 +173,38 @@ def _along(
 ) -> Any:  # fmt: skip
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         n, columns, a, rows, taps, count, run, b, step, c, places, start, keep, bounds = arguments
-        length = builder.shl(run, _word(2))
+        length = builder.shl(run, word(2))
         # Masked reads that read nothing still are slow where there is no memory, so they go somewhere.
-        nothing = builder.icmp_signed("==", start, _word(0))
+        nothing = builder.icmp_signed("==", start, word(0))
         first_from = builder.select(nothing, b, start)
 
         def block(first: ir.Value, size: int, panels: int) -> None:
-            offsets = [_entry(builder, rows, first, i) for i in range(size)]
+            offsets = [entry(builder, rows, first, i) for i in range(size)]
             begin = [
                 some_floats(
-                    builder, builder.add(first_from, _word(WIDTH * p)),
-                    builder.select(nothing, _word(0), builder.sub(columns, _word(LANES * p))),
+                    builder, builder.add(first_from, word(WIDTH * p)),
+                    builder.select(nothing, word(0), builder.sub(columns, word(LANES * p))),
                 )
                 for p in range(panels)
             ]  # fmt: skip
-            outer = _Loop(builder, [_word(0), b, *begin * size], builder.icmp_signed(">", count, _word(0)))
+            outer = Loop(builder, [word(0), b, *begin * size], builder.icmp_signed(">", count, word(0)))
             t, at, *sums = outer.values
-            base = builder.add(builder.add(a, length), _entry(builder, taps, t))
+            base = builder.add(builder.add(a, length), entry(builder, taps, t))
             ends = [pointer(builder, builder.add(base, offset), ir.IntType(8)) for offset in offsets]
             # Counts up to 0, so that one register is both the counter and every row's place.
-            inner = _Loop(builder, [builder.neg(length), at, *sums])
+            inner = Loop(builder, [builder.neg(length), at, *sums])
             k, at, *sums = inner.values
             left = [
                 builder.load(builder.bitcast(builder.gep(end, [k]), FLOAT.as_pointer()), align=4) for end in ends
             ]  # fmt: skip
             sums = _step(builder, sums, left, at)
-            k = builder.add(k, _word(4))
+            k = builder.add(k, word(4))
             _, at, *sums = inner.close(
-                builder.icmp_signed("<", k, _word(0)), [k, builder.add(at, step), *sums]
+                builder.icmp_signed("<", k, word(0)), [k, builder.add(at, step), *sums]
             )  # fmt: skip
-            t = builder.add(t, _word(1))
+            t = builder.add(t, word(1))
             _, _, *sums = outer.close(builder.icmp_signed("<", t, count), [t, at, *sums])
-            into = [builder.add(c, _entry(builder, places, first, i)) for i in range(size)]
+            into = [builder.add(c, entry(builder, places, first, i)) for i in range(size)]
             _store(builder, sums, into, columns, keep, bounds)
 
         _blocks(builder, n, columns, block)
@@ -225,24 +222,24 @@ def _across(
         n, columns, a, b, segments, count, run, a_step, b_step, c, c_step, keep = arguments
 
         def block(first: ir.Value, size: int, panels: int) -> None:
-            from_a = builder.add(a, builder.shl(first, _word(2)))
+            from_a = builder.add(a, builder.shl(first, word(2)))
             zeros = [ir.Constant(VECTOR, None)] * (size * panels)
-            outer = _Loop(builder, [_word(0), *zeros], builder.icmp_signed(">", count, _word(0)))
+            outer = Loop(builder, [word(0), *zeros], builder.icmp_signed(">", count, word(0)))
             t, *sums = outer.values
-            pair = builder.shl(t, _word(1))
-            at_a, at_b = builder.add(from_a, _entry(builder, segments, pair)), _entry(builder, segments, pair, 1)
-            inner = _Loop(builder, [run, at_a, builder.add(b, at_b), *sums])
+            pair = builder.shl(t, word(1))
+            at_a, at_b = builder.add(from_a, entry(builder, segments, pair)), entry(builder, segments, pair, 1)
+            inner = Loop(builder, [run, at_a, builder.add(b, at_b), *sums])
             k, at_a, at_b, *sums = inner.values
-            left = [_load(builder, builder.add(at_a, _word(4 * i)), FLOAT) for i in range(size)]
+            left = [load(builder, builder.add(at_a, word(4 * i)), FLOAT) for i in range(size)]
             sums = _step(builder, sums, left, at_b)
-            k = builder.sub(k, _word(1))
+            k = builder.sub(k, word(1))
             _, _, _, *sums = inner.close(
-                builder.icmp_signed(">", k, _word(0)),
+                builder.icmp_signed(">", k, word(0)),
                 [k, builder.add(at_a, a_step), builder.add(at_b, b_step), *sums],
             )  # fmt: skip
-            t = builder.add(t, _word(1))
+            t = builder.add(t, word(1))
             _, *sums = outer.close(builder.icmp_signed("<", t, count), [t, *sums])
-            into = [builder.add(c, builder.mul(builder.add(first, _word(i)), c_step)) for i in range(size)]
+            into = [builder.add(c, builder.mul(builder.add(first, word(i)), c_step)) for i in range(size)]
             _store(builder, sums, into, columns, keep, None)
 
         _blocks(builder, n, columns, block)
@@ -251,31 +248,12 @@ def _across(
     return types.void(*[types.intp] * 12), generate
 
 
-class Product:
-    """A product that kernels call by its address: compiled once for all of them."""
-
-    def __init__(self, words: int) -> None:
-        self._signature = types.void(*[types.intp] * words)
-
-    def __call__(self, function: Callable[..., None]) -> Product:
-        self._function = function
-        return self
-
-    @cached_property
-    def _compiled(self) -> Any:
-        return compiled(lambda cache: numba.cfunc(self._signature, cache=cache)(self._function))
-
-    @property
-    def address(self) -> int:
-        return int(self._compiled.address)
-
-
-@Product(14)
+@callee(14)
 def ALONG(n, columns, a, rows, taps, count, run, b, step, c, places, start, keep, bounds):  # type: ignore[no-untyped-def]  # noqa: N802
     _along(n, columns, a, rows, taps, count, run, b, step, c, places, start, keep, bounds)
 
 
-@Product(12)
+@callee(12)
 def ACROSS(n, columns, a, b, segments, count, run, a_step, b_step, c, c_step, keep):  # type: ignore[no-untyped-def]  # noqa: N802
     _across(n, columns, a, b, segments, count, run, a_step, b_step, c, c_step, keep)
 
@@ -299,7 +277,7 @@ def along(
 ) -> Any:  # fmt: skip
     """c[i, j] = sum over taps t and k < run of a[i, t, k] * b[t*run + k, j], for i < n and j < columns.
 
-    product: the address of ``ALONG``;  columns: 1 ... COLUMNS
+    product: ``ALONG``;  columns: 1 ... COLUMNS
     a, rows, taps, count: row i of tap t < count begins at ``a + rows[i] + taps[t]``; both are tables of words
     b, step: vectors of all panels of k lie side by side, with zeros behind the columns; from one k to the next ``step``
     c, places: row i lies at ``c + places[i]``
@@ -317,7 +295,7 @@ def across(
 ) -> Any:  # fmt: skip
     """c[i, j] = sum over segments s and k < run of a[s, k, i] * b[s, k, j], for i < n and j < columns.
 
-    product: the address of ``ACROSS``;  columns: 1 ... COLUMNS
+    product: ``ACROSS``;  columns: 1 ... COLUMNS
     a, b, segments, count, run, a_step, b_step: k of segment s < count lies at ``a + segments[s, 0] + k*a_step`` and
     ``b + segments[s, 1] + k*b_step``; ``segments`` is a table of words. b is read in whole vectors
     c, c_step: row i lies at ``c + i*c_step``;  keep: what c holds is added where it is not 0

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
+from cnnforge.backends.numba.language import intrinsic, types
 from cnnforge.backends.numba.tiles import bounded
 from cnnforge.backends.numba.vectors import FLAGS, FLOAT, LANES, VECTOR, WORD, pointer
 

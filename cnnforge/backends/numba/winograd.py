@@ -21,14 +21,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
-from numba import carray
 
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray
 from cnnforge.backends.numba.pack import pad, turn
-from cnnforge.backends.numba.rules.conv import WINOGRAD_SHARDS, tile_rows, winograd_rows
-from cnnforge.backends.numba.signature import FAST_MATH, Kernel, longs
+from cnnforge.backends.numba.rules.conv import tile_rows, winograd_rows
+from cnnforge.backends.numba.signature import Kernel, longs, part
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, PANELS, UNBOUNDED, across, along
 from cnnforge.backends.numba.transform import Matrix, finished, transform
 from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put, splat
@@ -86,17 +85,12 @@ _of_kernel = transform(_G)
 _to_kernel_gradient = transform(_transposed(_G))
 
 
-def _part(function: Any) -> Any:
-    """A piece of a kernel, compiled into it."""
-    return numba.njit(fastmath=FAST_MATH, error_model="numpy")(function)
-
-
 # An argument block: addresses, then sizes.
 _X, _Y, _U, _OWN, _OWN_SIZE, _PRODUCT, _ROWS, _H, _W, _C, _OH, _OW, _F, _ABOVE, _BEFORE, _GROUP, _TOTAL = range(17)
 _SHARED = 17
 
 
-@_part
+@part
 def _read(y: int, patch: int, top: int, left: int, h: int, w: int, f: int) -> None:
     """Copy LANES channels of a tile of y (h, w, f) to ``patch`` (4, 4, LANES), with zeros beyond the edges."""
     for i in range(_TILE):
@@ -106,7 +100,7 @@ def _read(y: int, patch: int, top: int, left: int, h: int, w: int, f: int) -> No
             put(patch + WIDTH * (i * _TILE + j), value)
 
 
-@_part
+@part
 def _write(patch: int, y: int, top: int, left: int, h: int, w: int, f: int) -> None:
     """Copy what of ``patch`` (4, 4, LANES) lies inside (h, w)."""
     for i in range(min(_TILE, h - top)):
@@ -114,22 +108,25 @@ def _write(patch: int, y: int, top: int, left: int, h: int, w: int, f: int) -> N
             put(y + 4 * f * ((top + i) * w + left + j), lanes(patch + WIDTH * (i * _TILE + j)))
 
 
-@_part
-def _take_patches(a, v, band, first, rows, down, across, between):  # type: ignore[no-untyped-def]
-    """v[point, t, c] of some rows of tiles, from their patches of x. Rows are padded in ``band`` first."""
+@part
+def _take_patches(a, v, band, first, rows, down, across, begin, end, between):  # type: ignore[no-untyped-def]
+    """v[point, t, c - begin] of some rows of tiles and begin <= c < end, from their patches of x.
+
+    Rows are padded in ``band`` first.
+    """
     h, w, c = a[_H], a[_W], a[_C]
     width = _TILE * across + _PATCH - _TILE
     for r in range(rows):
         sample, row = divmod(first + r, down)
         pad(a[_X] + 4 * sample * h * w * c, h, w, c, row * _TILE - a[_ABOVE], -a[_BEFORE], _PATCH, width, band)
         for t in range(across):
-            into = v + 4 * (r * across + t) * c
-            for start in range(0, c, LANES):
-                channel = 4 * min(start, c - LANES)
+            into = v + 4 * ((r * across + t) * (end - begin) - begin)
+            for start in range(begin, end, LANES):
+                channel = 4 * min(start, end - LANES)
                 _of_input(band + 4 * _TILE * t * c + channel, width * c, c, into + channel, _PATCH * between, between)
 
 
-@_part
+@part
 def _panel(p: int, panels: int, c: int) -> tuple[int, int]:
     """Where panel ``p`` of one point's transformed weights begins, and from one channel to the next: bytes."""
     block = p // PANELS
@@ -198,7 +195,7 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
     for group in range(lo, hi):
         first = group * a[_GROUP]
         rows = min(a[_GROUP], a[_TOTAL] - first)
-        _take_patches(a, v, band, first, rows, down, across, v_between)
+        _take_patches(a, v, band, first, rows, down, across, 0, c, v_between)
         for begin in range(0, panels, PANELS):
             at, row = _panel(begin, panels, c)
             for point in range(_POINTS):
@@ -215,36 +212,43 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
                         filters = min(p * LANES, f - LANES)
                         into = a[_Y] + 4 * (sample * oh * ow * f + filters)
                         more = added + added_step * filters
-                        if top + _TILE <= oh and left + _TILE <= ow:
-                            to = into + 4 * f * (top * ow + left)
-                            _to_output(found, _PATCH * m_between, m_between, to, ow * f, f, more, bounds)
-                        else:
-                            _to_output(found, _PATCH * m_between, m_between, band, _TILE * LANES, LANES, more, bounds)
+                        cut = top + _TILE > oh or left + _TILE > ow
+                        to, row_step, step = into + 4 * f * (top * ow + left), ow * f, f
+                        if cut:
+                            to, row_step, step = band, _TILE * LANES, LANES
+                        _to_output(found, _PATCH * m_between, m_between, to, row_step, step, more, bounds)
+                        if cut:
                             _write(band, into, top, left, oh, ow, f)
                         found += WIDTH
 
 
 @Kernel
 def _shards_dw(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, dy -> sums (SHARDS, 36, C, F in whole panels) over a shard's rows of tiles. Range: shards.
+    """x, dy -> sums (shards, 36, C, F in whole panels) over a shard's rows of tiles. Range: shards x parts of C.
 
     Like ``_tiles``, with the products summed over tiles: the rows of one are channels.
     """
-    a = carray(longs(block), (_SHARED,))
+    a = carray(longs(block), (_SHARED + 2,))
+    shards, parts = a[_SHARED], a[_SHARED + 1]
     c, oh, ow, f = a[_C], a[_OH], a[_OW], a[_F]
     down, across_map = (oh + _TILE - 1) // _TILE, (ow + _TILE - 1) // _TILE
     panels = (f + LANES - 1) // LANES
     size = a[_GROUP] * across_map
-    v_between, m_between = size * c + _GAP, size * COLUMNS + _GAP
+    m_between = size * COLUMNS + _GAP
     band = a[_OWN] + 4 * thread * a[_OWN_SIZE]
     m = band + 4 * max(_PATCH * (_TILE * across_map + 2) * c, _TILE * _TILE * LANES)
     v = m + 4 * _POINTS * m_between
-    for shard in range(lo, hi):
-        begin, end = shard * a[_TOTAL] // WINOGRAD_SHARDS, (shard + 1) * a[_TOTAL] // WINOGRAD_SHARDS
+    for unit in range(lo, hi):
+        shard, part = divmod(unit, parts)
+        begin, end = shard * a[_TOTAL] // shards, (shard + 1) * a[_TOTAL] // shards
+        c0, c1 = part * (c // LANES) // parts * LANES, (part + 1) * (c // LANES) // parts * LANES
+        if part + 1 == parts:
+            c1 = c
+        v_between = size * (c1 - c0) + _GAP
         # An empty shard has one group of no tiles, which writes zeros.
         for first in range(begin, max(end, begin + 1), a[_GROUP]):
             rows = min(a[_GROUP], end - first)
-            _take_patches(a, v, band, first, rows, down, across_map, v_between)
+            _take_patches(a, v, band, first, rows, down, across_map, c0, c1, v_between)
             for p0 in range(0, panels, PANELS):
                 many = min(PANELS, panels - p0)
                 for r in range(rows):
@@ -254,26 +258,26 @@ def _shards_dw(block: int, lo: int, hi: int, thread: int) -> None:
                         into = m + 4 * (r * across_map + left // _TILE) * COLUMNS
                         for p in range(p0, p0 + many):
                             source = a[_U] + 4 * (sample * oh * ow * f + min(p * LANES, f - LANES))
-                            if top + _TILE <= oh and left + _TILE <= ow:
-                                source += 4 * f * (top * ow + left)
-                                _of_output_gradient(source, ow * f, f, into, _PATCH * m_between, m_between)
-                            else:
+                            tile, row_step, step = source + 4 * f * (top * ow + left), ow * f, f
+                            if top + _TILE > oh or left + _TILE > ow:
                                 _read(source, band, top, left, oh, ow, f)
-                                _of_output_gradient(band, _TILE * LANES, LANES, into, _PATCH * m_between, m_between)
+                                tile, row_step, step = band, _TILE * LANES, LANES
+                            _of_output_gradient(tile, row_step, step, into, _PATCH * m_between, m_between)
                             into += WIDTH
                 for point in range(_POINTS):
-                    into = a[_Y] + WIDTH * ((shard * _POINTS + point) * c * panels + p0)
+                    into = a[_Y] + WIDTH * (((shard * _POINTS + point) * c + c0) * panels + p0)
                     across(
-                        a[_PRODUCT], c, many * LANES, v + 4 * point * v_between, m + 4 * point * m_between, a[_ROWS],
-                        min(rows, 1), rows * across_map, 4 * c, 4 * COLUMNS, into, WIDTH * panels, first - begin,
+                        a[_PRODUCT], c1 - c0, many * LANES, v + 4 * point * v_between, m + 4 * point * m_between,
+                        a[_ROWS], min(rows, 1), rows * across_map, 4 * (c1 - c0), 4 * COLUMNS, into, WIDTH * panels,
+                        first - begin,
                     )  # fmt: skip
 
 
 @Kernel
 def _sum_dw(block: int, lo: int, hi: int, thread: int) -> None:
     """sums -> dw (3, 3, C, F), shards in their order. Range: C. Memory limits it."""
-    a = carray(longs(block), (5,))
-    sums, dw, c, f, turned = a[0], a[1], a[2], a[3], a[4]
+    a = carray(longs(block), (6,))
+    sums, dw, c, f, turned, shards = a[0], a[1], a[2], a[3], a[4], a[5]
     panels = (f + LANES - 1) // LANES
     between = c * panels * LANES
     step = -c * f if turned else c * f
@@ -282,7 +286,7 @@ def _sum_dw(block: int, lo: int, hi: int, thread: int) -> None:
             at = sums + WIDTH * (channel * panels + p)
             for point in range(_POINTS):
                 total = lanes(at + 4 * point * between)
-                for shard in range(1, WINOGRAD_SHARDS):
+                for shard in range(1, shards):
                     total += lanes(at + 4 * (shard * _POINTS + point) * between)
                 put(at + 4 * point * between, total)
             start = channel * f + min(p * LANES, f - LANES)
@@ -292,7 +296,7 @@ def _sum_dw(block: int, lo: int, hi: int, thread: int) -> None:
 
 
 def _block(
-    x: Array, y: Array, u: Array, own: Array, product: int, rows: Array, group: int, above: int, before: int
+    x: Array, y: Array, u: Array, own: Array, product: Kernel, rows: Array, group: int, above: int, before: int
 ) -> tuple[Any, ...]:
     """What kernels on tiles have in common. x (N, H, W, C), y (N, OH, OW, F): what patches and tiles are of."""
     return (
@@ -310,7 +314,7 @@ def _convolved(
     rows, places = (np.arange(group * tile_rows(y.shape[2])) * 4 * step for step in (x.shape[3], COLUMNS))
     more = np.zeros(LANES, np.float32) if added is None else added
     limits, free = (np.array(b, np.float32) for b in (bounds, UNBOUNDED))
-    block = _block(x, y, u, own, ALONG.address, rows, group, above, before)
+    block = _block(x, y, u, own, ALONG, rows, group, above, before)
     return bound(
         _tiles, -(-block[-1] // group), threads, *block, places, np.zeros(1, np.int64), more, 4 * (added is not None),
         limits, free,
@@ -350,10 +354,12 @@ def conv2d_dw(
     c, f = dw.shape[2:]
     segment = np.zeros(2, np.int64)
     group = winograd_rows(c, dy.shape[2])
-    block = _block(x, dy, dy, own, ACROSS.address, segment, group, window.pads[0], window.pads[2])
+    block = _block(x, dy, dy, own, ACROSS, segment, group, window.pads[0], window.pads[2])
+    shards = len(sums)
+    parts = min(c // LANES, -(-threads // shards))
     return (
-        bound(_shards_dw, WINOGRAD_SHARDS, threads, block[0], sums, *block[2:]),
-        bound(_sum_dw, c, threads, sums, dw, c, f, int(flip)),
+        bound(_shards_dw, shards * parts, threads, block[0], sums, *block[2:], shards, parts),
+        bound(_sum_dw, c, threads, sums, dw, c, f, int(flip), shards),
     )
 
 

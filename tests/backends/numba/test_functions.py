@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from numba import njit
 from scipy import special
 
 from cnnforge.backends.numba import functions
-from cnnforge.backends.numba.vectors import LANES, lanes, put
+from cnnforge.backends.numba.driver import bound
+from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put
 
 #: Half the distance between neighbours around 1.
 ULP = 2.0**-24
@@ -16,14 +17,15 @@ def _applied(name, x):
     """float32 -> float32, by a loop over vectors. ``x``: whole vectors."""
     function, two = getattr(functions, name), name == "normal_share"
 
-    @njit
-    def loop(source, into, n):
-        for i in range(0, n, LANES):
-            v = function(lanes(source + 4 * i))
-            put(into + 4 * i, v[0] if two else v)
+    @Kernel
+    def loop(block: int, lo: int, hi: int, thread: int) -> None:
+        a = longs(block)
+        for i in range(lo, hi):
+            v = function(lanes(a[0] + WIDTH * i))
+            put(a[1] + WIDTH * i, v[0] if two else v)
 
     y = np.empty_like(x)
-    loop(x.ctypes.data, y.ctypes.data, x.size)
+    bound(loop, x.size // LANES, 1, x, y)()
     return y
 
 

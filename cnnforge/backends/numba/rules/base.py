@@ -10,7 +10,7 @@ from typing import Any
 from cnnforge.ir.op import Scratch
 
 #: Threads that kernels may be spread over: workspace that each needs for itself is planned for so many.
-THREADS = os.cpu_count() or 1
+THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 #: Numbers of a vector: a cache line of floats.
 LANES = 16
 

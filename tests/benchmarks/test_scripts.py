@@ -92,9 +92,9 @@ def test_where_the_time_goes(capsys):
 def test_the_calls_of_a_step_do_the_work_that_is_counted(net, backend):
     """Whatever the backend makes one kernel of."""
     spec = nets.spec(net)
-    plan = make_plan(train_graph(spec, 2, "float32", 0, nets.optimizer(net)), capabilities_of(backend))
+    plan = make_plan(train_graph(spec, 64, "float32", 0, nets.optimizer(net)), capabilities_of(backend))
     macs = import_module("benchmarks.profile").macs
-    assert 2 * sum(map(macs, training_nodes(plan))) == nets.training_flops(spec, 2)
+    assert 2 * sum(map(macs, training_nodes(plan))) == nets.training_flops(spec, 64)
 
 
 def test_traffic():

@@ -8,7 +8,19 @@ from typing import Any
 import numba
 
 from cnnforge.backends.base import Kernel, Step
-from cnnforge.backends.numba import conv, elementwise, linear, merge, norm, norm_dx, norm_pool, pool, winograd
+from cnnforge.backends.numba import (
+    conv,
+    elementwise,
+    linear,
+    lrn,
+    merge,
+    norm,
+    norm_dx,
+    norm_pool,
+    pool,
+    sample_norm,
+    winograd,
+)
 from cnnforge.backends.numba.capabilities import capabilities, is_native, parts_of, scratch
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numba.rules.base import THREADS
@@ -32,11 +44,13 @@ def _convolution(op: str) -> Native:
 NATIVE: dict[str, Native] = {
     **elementwise.NATIVE,
     **linear.NATIVE,
+    **lrn.NATIVE,
     **merge.NATIVE,
     **norm.NATIVE,
     **norm_dx.NATIVE,
     **norm_pool.NATIVE,
     **pool.NATIVE,
+    **sample_norm.NATIVE,
     **{op: _convolution(op) for op in CONVOLUTIONS},
 }
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cnnforge.backends.numba.rules import conv, elementwise, linear, merge, norm, pool
+from cnnforge.backends.numba.rules import conv, elementwise, linear, lrn, merge, norm, pool, sample_norm
 from cnnforge.backends.numba.rules.base import Rule
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.graph import Value
@@ -17,7 +17,16 @@ from cnnforge.ir.op import Scratch
 from cnnforge.plan.capabilities import Capabilities
 
 #: Ops with native kernels.
-RULES: dict[str, Rule] = {**conv.RULES, **elementwise.RULES, **linear.RULES, **merge.RULES, **norm.RULES, **pool.RULES}
+RULES: dict[str, Rule] = {
+    **conv.RULES,
+    **elementwise.RULES,
+    **linear.RULES,
+    **lrn.RULES,
+    **merge.RULES,
+    **norm.RULES,
+    **pool.RULES,
+    **sample_norm.RULES,
+}
 
 
 def is_native(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cnnforge.ir.graph import Graph, Node, Value
+from cnnforge.ir.rewrite import fold_norms, pool_first
 from cnnforge.ir.verify import verify
 from cnnforge.ir.vjp import backward
 from cnnforge.losses import Loss
@@ -22,6 +23,7 @@ def train_graph(
     """
     g = Graph(batch, dtype, training=True, seed=seed)
     node = _model_and_loss(g, model, loss or model.effective_loss)
+    pool_first(g)
     backward(g, node)
     if optimizer is not None and g.grads:
         _update(g, optimizer)
@@ -30,9 +32,11 @@ def train_graph(
 
 
 def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None) -> Graph:
-    """Forward in inference mode, prediction and loss."""
+    """Forward in inference mode, norms folded into the weights before them, prediction and loss."""
     g = Graph(batch, dtype, training=False)
     _model_and_loss(g, model, loss or model.effective_loss)
+    fold_norms(g)
+    pool_first(g)
     verify(g)
     return g
 

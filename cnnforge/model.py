@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +20,10 @@ from cnnforge.executable import Bound, Executable, Weights
 from cnnforge.losses import LOSSES, AnyLoss, Loss
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import AnyOptimizer, Optimizer
-from cnnforge.plan import make_plan
+from cnnforge.plan import Plan, make_plan
 from cnnforge.schedules import ConstantSchedule
 from cnnforge.spec import ModelSpec
+from cnnforge.tuning import Choice
 
 if TYPE_CHECKING:
     from cnnforge.data import Preprocessing
@@ -210,12 +213,18 @@ class Model:
             results[low : low + len(piece)] = self._backend.get(bound.outputs[role])
         return results
 
+    def _executable(self, plan: Plan) -> Executable:
+        made = Executable(plan, self._backend, self._weights)
+        self._backend.prepare(made.bound(plan.batch).steps(), _compiling)
+        return made
+
     def _evaluation(self, batch: int) -> Executable:
         key = ("eval",)
         known = self._cache.get(key)
         if known is None or known.plan.batch < batch:
-            plan = make_plan(eval_graph(self.spec, batch, self.precision), self._backend.capabilities)
-            known = self._cache[key] = Executable(plan, self._backend, self._weights)
+            graph = eval_graph(self.spec, batch, self.precision)
+            plan = make_plan(graph, self._backend.capabilities, choose=Choice(self._backend.name, None))
+            known = self._cache[key] = self._executable(plan)
         return known
 
     def _training(self, batch: int, loss: Loss | None, optimizer: Optimizer | None, exact: bool = False) -> Executable:
@@ -224,8 +233,15 @@ class Model:
         known = self._cache.get(key)
         if known is None or known.plan.batch < batch or (exact and known.plan.batch != batch):
             graph = train_graph(self.spec, batch, self.precision, self.seed, optimizer, loss)
-            plan = make_plan(graph, self._backend.capabilities)
-            known = self._cache[key] = Executable(plan, self._backend, self._weights)
+            choice = Choice(self._backend.name, None)
+            plan = make_plan(graph, self._backend.capabilities, choose=choice)
+            if exact and choice.guessed:
+                untouched = Executable(plan, self._backend, self._weights).bound(batch).steps()
+                self._backend.prepare(chain(choice.trials(self._backend), untouched), _compiling)
+                choice.device = self._backend
+                plan = make_plan(graph, self._backend.capabilities, choose=choice)
+            choice.keep()
+            known = self._cache[key] = self._executable(plan)
         return known
 
     def _load(self, bound: Bound, pictures: NDArray[Any], targets: NDArray[Any]) -> None:
@@ -267,6 +283,11 @@ class Model:
                     fix=f"integers from 0 to {classes - 1}",
                 )
         return given
+
+
+def _compiling(done: int, total: int) -> None:
+    if not done:
+        print(f"note: compiling {total} kernels for this machine, which happens once", file=sys.stderr)
 
 
 def _saved_in(path: Path) -> Path:

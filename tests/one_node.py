@@ -40,12 +40,19 @@ class _Memory:
 
 
 def run(
-    op: str, ins: Sequence[Any], outs: Sequence[Any], attrs: dict[str, Any], backend: str = "numpy", twice: bool = True
+    op: str,
+    ins: Sequence[Any],
+    outs: Sequence[Any],
+    attrs: dict[str, Any],
+    backend: str = "numpy",
+    twice: bool = True,
+    way: str = "",
 ) -> list[Any]:
     """The outputs of ``op``.
 
     ins:  arrays
     outs: for each output its (shape, dtype), an array that it starts from, or the number of the input it overwrites
+    way: by which of several ways; the backend's first guess where not given
     twice: run the bound kernel a second time where nothing is overwritten, and see that it gives the same
     """
     device = _device(backend)
@@ -63,6 +70,8 @@ def run(
             written.append(_Memory(device, *out))
     values = [_value(a) for a in ins]
     results = [values[out] if isinstance(out, int) else _value(m.array) for out, m in zip(outs, written, strict=True)]
+    ways = device.capabilities.ways(op, tuple(values), tuple(results), attrs)
+    attrs = {**attrs, "way": way or ways[0]} if ways else attrs
     wanted = device.capabilities.scratch(op, tuple(values), tuple(results), attrs)
     space = [_Memory(device, s.shape, s.dtype) for s in wanted]
 

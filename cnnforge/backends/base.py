@@ -13,6 +13,10 @@ Array = Any
 Step = Callable[[], None]
 #: ``kernel(ins, outs, scratch, **attrs) -> step``: called once per binding; ``attrs`` are the node's own.
 Kernel = Callable[..., Step]
+#: ``gather(rows, picks, out)``: what ``Backend.gather`` gives.
+Gather = Callable[[Any, Any, Any], None]
+#: ``report(done, total)``: told how far something that takes long has come.
+Report = Callable[[int, int], None]
 
 
 class Backend(Protocol):
@@ -29,6 +33,22 @@ class Backend(Protocol):
 
     def kernel(self, op: str) -> Kernel:
         """The kernel that runs ``op``, a fused one included."""
+
+    def prepare(self, steps: Iterable[Step], report: Report) -> None:
+        """Have ready what running ``steps`` would first have to wait for; linking does it too, without a word.
+
+        ``report`` is called before and while something is done, and not at all where nothing is missing.
+        """
+
+    def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
+        """A compiled way from stored pictures to a batch of input in host memory; None: NumPy's will do.
+
+        x: (n, H, W, c), NumPy;  mean, factor: (c,) float32
+        down: (R, H), across: (K, W) int32: lists of source rows and columns, negative for black (``data.augment``)
+        gather(rows (N,), picks (N, 2) of these lists or None, out (N, H, W, channels) float32): out[i] is
+        (x[rows[i]] - mean) * factor, moved first, a single channel repeated. Equal to NumPy's to the bit; it leaves
+        Python's lock free, and one thread at a time may call it.
+        """
 
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Steps that always run in this order, with neighbours joined into one where the device can."""

@@ -39,7 +39,7 @@ class PlainConsole:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._epochs = self._total = 0
-        self._spoke = perf_counter()
+        self._spoke = self._compiling = perf_counter()
 
     def say(self, text: str) -> None:
         """One line, at once."""
@@ -48,6 +48,15 @@ class PlainConsole:
 
     def note(self, text: str) -> None:
         self.say(text)
+
+    def compiling(self, done: int, total: int) -> None:
+        if not done:
+            self._compiling = perf_counter()
+            self.say(f"compiling {total} kernels for this machine, which happens once")
+        elif done == total:
+            self.say(f"compiled {total} kernels in {perf_counter() - self._compiling:.1f} s")
+        elif perf_counter() - self._spoke > PLAIN_EVERY:
+            self.say(f"compiling kernels {done}/{total}")
 
     def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
         self._epochs, self._total = epochs, total_steps
@@ -80,18 +89,31 @@ class LiveConsole(PlainConsole):
         else:
             self._bar.console.print(text, highlight=False, soft_wrap=True)
 
+    def compiling(self, done: int, total: int) -> None:
+        if not done:
+            self._compiling = perf_counter()
+            self._open("compiling kernels for this machine, once", total)
+        assert self._bar is not None
+        self._bar.update(self._task, completed=done)
+        if done == total:
+            self.end()
+            super().compiling(done, total)
+
     def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
+        self._epochs, self._total = epochs, total_steps
+        self._open("training", total_steps)
+
+    def _open(self, what: str, total: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self._epochs, self._total = epochs, total_steps
         self._bar = Bar(
-            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"),
+            TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[loss]}"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
             console=Console(file=self._stream), refresh_per_second=8, transient=True,
         )  # fmt: skip
-        self._task = self._bar.add_task("training", total=total_steps, loss="")
+        self._task = self._bar.add_task(what, total=total, loss="")
         self._bar.start()
 
     def step(self, progress: Progress, metrics: Mapping[str, float]) -> None:

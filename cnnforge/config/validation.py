@@ -20,6 +20,8 @@ def validate(composed: Composed, match_data: bool) -> RunSpec:
     composed = replace(composed, origins=expansion.origins, callers=expansion.callers, workings=expansion.workings)
     tree = composed.tree | ({"model": expansion.tree} if isinstance(model, Mapping) else {})
     spec, errors = _run(composed, tree, expansion)
+    if spec is not None:
+        errors += spec.augment.mistakes(*spec.model.input[:2])
     if spec is not None and not errors and match_data:
         errors = list(data_mismatch(spec.model, spec.data))
     if spec is None or errors:

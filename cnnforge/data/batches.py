@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge import rng
+from cnnforge.backends.base import Backend
+from cnnforge.data.augment import Moves
 from cnnforge.data.dataset import Split
 from cnnforge.data.preprocess import Preprocessing
+from cnnforge.spec import AugmentSpec
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What is drawn for one pass over the samples, in the order in which they come.
+
+    rows:  (n,) int64: the samples
+    picks: (n, 2) int32: how each is moved, as ``Moves`` says; None where nothing is
+    """
+
+    rows: NDArray[np.int64]
+    picks: NDArray[np.int32] | None
 
 
 class Batches:
     """One split in batches of ``batch_size``, the last one smaller where it does not divide.
 
-    Nothing is remembered between calls: which samples a batch holds follows from (seed, epoch, step) alone, so a
-    resumed run needs no iterator state. The buffers inside are scratch, so one object serves one thread.
+    Nothing is remembered between calls: which samples a batch holds, and how they are augmented, follows from (seed,
+    epoch, step) alone, so a resumed run needs no iterator state. The buffers inside are scratch, so one object serves
+    one thread.
 
     split:      samples as ``Dataset`` keeps them, (n, *preprocessing.kept)
     shuffle:    a new order each epoch; False keeps the split's own
+    augment:    what is done to training pictures; nothing by default
+    backend:    whose compiled code makes float32 batches, where it has some; NumPy by default, with the same result
     """
 
     def __init__(
-        self, split: Split, preprocessing: Preprocessing, batch_size: int, *, seed: int, shuffle: bool
+        self,
+        split: Split,
+        preprocessing: Preprocessing,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        augment: AugmentSpec | None = None,
+        backend: Backend | None = None,
     ) -> None:
         # np.take copies the whole of an array that is not contiguous, on every call.
         self._x, self._y = np.ascontiguousarray(split.x), np.ascontiguousarray(split.y)
         self._preprocessing, self._seed, self._shuffle = preprocessing, seed, shuffle
         self._n, self._batch_size = len(split), batch_size
-        largest = min(batch_size, self._n)
-        self._raw = np.empty((largest, *split.x.shape[1:]), split.x.dtype)
-        self._scratch = np.empty(self._raw.shape, np.float32)
-        self._labels = np.empty((largest, *split.y.shape[1:]), split.y.dtype)
+        self._labels = np.empty((min(batch_size, self._n), *split.y.shape[1:]), split.y.dtype)
+        moves = Moves(augment or AugmentSpec(), preprocessing.kept[:2], seed)
+        self._moves = None if moves.nothing else moves
+        self._compiled = None
+        if backend is not None:
+            constants = preprocessing.constants
+            self._compiled = backend.gather(self._x, *constants, preprocessing.input[2], moves.down, moves.across)
 
     @property
     def samples(self) -> int:
@@ -55,35 +86,65 @@ class Batches:
         """Samples in one batch of an epoch."""
         return min(self._batch_size, self._n - step_in_epoch * self._batch_size)
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """(n,) int64: the samples of an epoch in the order they come, a pure function of (seed, epoch)."""
-        if not self._shuffle:
-            return np.arange(self._n, dtype=np.int64)
-        return rng.permutation(self._seed, "shuffle", self._n, epoch).astype(np.int64, copy=False)
+    def epoch(self, number: int) -> Epoch:
+        """The draws of an epoch, a pure function of (seed, number); a sample's own do not depend on the shuffle."""
+        rows = np.arange(self._n, dtype=np.int64)
+        if self._shuffle:
+            rows = rng.permutation(self._seed, "shuffle", self._n, number).astype(np.int64, copy=False)
+        return Epoch(rows, None if self._moves is None else self._moves.picks(self._n, number)[rows])
 
-    def fill(
-        self, epoch_order: NDArray[np.int64], step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any]
-    ) -> int:
+    def fill(self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any]) -> int:
         """Write a batch into the first rows of the given arrays; returns how many rows, n.
 
-        epoch_order:   of ``order``
+        epoch:         of ``epoch``
         x_out:         (at least n, *preprocessing.input) of a float type
         labels_out:    (at least n, …) class numbers or floats; a last axis of 1 may be there or not
         """
-        start = step_in_epoch * self._batch_size
-        rows = epoch_order[start : start + self._batch_size]
+        part = slice(step_in_epoch * self._batch_size, (step_in_epoch + 1) * self._batch_size)
+        rows = epoch.rows[part]
         n = len(rows)
-        if len(epoch_order) != self._n or n == 0:
+        if len(epoch.rows) != self._n or n == 0:
             raise IndexError(
-                f"step {step_in_epoch} of an order of {len(epoch_order)}: "
+                f"step {step_in_epoch} of an order of {len(epoch.rows)}: "
                 f"{self._n} samples give {self.steps_per_epoch} steps"
             )
-        raw, labels = self._raw[:n], self._labels[:n]
-        # mode="clip" only says that np.take may write to ``out`` directly; the rows are those of ``order``.
-        np.take(self._x, rows, axis=0, out=raw, mode="clip")
-        self._preprocessing.normalize_into(raw, self._scratch[:n], x_out[:n])
-        np.take(self._y, rows, axis=0, out=labels, mode="clip")
-        wanted = labels_out[:n]
+        self._write_pictures(rows, None if epoch.picks is None else epoch.picks[part], x_out[:n])
+        self._write_labels(rows, labels_out[:n])
+        return n
+
+    def _write_pictures(self, rows: NDArray[np.int64], picks: NDArray[np.int32] | None, out: NDArray[Any]) -> None:
+        if self._compiled is not None and out.dtype == np.float32 and out.flags.c_contiguous:
+            self._compiled(rows, picks, out)
+            return
+        x, preprocessing = self._x, self._preprocessing
+        if picks is None and preprocessing.is_identity and (x.dtype, x.shape[1:]) == (out.dtype, out.shape[1:]):
+            _take(x, rows, out)
+            return
+        n = len(rows)
+        raw, floats = self._raw[:n], self._floats[:n]
+        if picks is None or self._moves is None:
+            _take(x, rows, raw)
+        else:
+            self._moves.gather(x, rows, picks, self._index[:n], raw)
+        preprocessing.normalize_into(raw, floats, out)
+
+    # Scratch, made when NumPy first needs it: a batch as it is stored, the same as floats, and its pixels' numbers.
+
+    @cached_property
+    def _raw(self) -> NDArray[Any]:
+        return np.empty((len(self._labels), *self._x.shape[1:]), self._x.dtype)
+
+    @cached_property
+    def _floats(self) -> NDArray[np.float32]:
+        return np.empty(self._raw.shape, np.float32)
+
+    @cached_property
+    def _index(self) -> NDArray[np.int64]:
+        return np.empty(self._raw.shape[:3], np.int64)
+
+    def _write_labels(self, rows: NDArray[np.int64], wanted: NDArray[Any]) -> None:
+        labels = self._labels[: len(rows)]
+        _take(self._y, rows, labels)
         if wanted.ndim > labels.ndim:
             wanted = np.squeeze(wanted, -1)
         elif wanted.ndim < labels.ndim:
@@ -91,4 +152,8 @@ class Batches:
         if wanted.shape != labels.shape:
             raise ValueError(f"labels {labels.shape} do not go into {wanted.shape}")
         np.copyto(wanted, labels, casting="same_kind")
-        return n
+
+
+def _take(x: NDArray[Any], rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """out[i] = x[rows[i]]. ``clip`` only says that NumPy may write to ``out`` directly: all rows exist."""
+    np.take(x, rows, axis=0, out=out, mode="clip")

@@ -99,25 +99,24 @@ class Preprocessing:
             return
         straight = out.dtype == np.float32 and kept.shape == out.shape
         x = out if straight else scratch
+        mean, factor = self._pictures
         # Three passes over a few cache lines beat one mixed-type ufunc, which NumPy would buffer.
         np.copyto(x, kept, casting="same_kind")
-        np.subtract(x, self._mean, out=x)
-        np.multiply(x, self._factor, out=x)
+        np.subtract(x, mean, out=x)
+        np.multiply(x, factor, out=x)
         if not straight:
             _spread(x, out)
 
-    @cached_property
-    def _mean(self) -> NDArray[np.float32]:
-        return self._picture(np.array(self.mean))
+    @property
+    def constants(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What is subtracted, then multiplied with: a number per kept channel each."""
+        return np.array(self.mean, np.float32), (1.0 / np.array(self.std)).astype(np.float32)
 
     @cached_property
-    def _factor(self) -> NDArray[np.float32]:
-        return self._picture(1.0 / np.array(self.std))
-
-    def _picture(self, constants: NDArray[np.float64]) -> NDArray[np.float32]:
-        """A number per channel as a whole picture: an inner loop over 3 channels would take ten times as long."""
-        shape = () if len(constants) == 1 else self.kept
-        return np.broadcast_to(constants.astype(np.float32), shape or (1,)).copy()
+    def _pictures(self) -> tuple[NDArray[np.float32], ...]:
+        """The constants as whole pictures: an inner loop over 3 channels would take ten times as long."""
+        shape = (1,) if len(self.mean) == 1 else self.kept
+        return tuple(np.broadcast_to(constant, shape).copy() for constant in self.constants)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON; numbers come back to the bit."""

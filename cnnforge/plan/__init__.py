@@ -2,7 +2,7 @@
 
 from cnnforge.ir.op import Scratch
 from cnnforge.plan.capabilities import Capabilities
-from cnnforge.plan.plan import PHASES, Place, Plan, PlannedNode, Segment, make_plan, require_precision
+from cnnforge.plan.plan import PHASES, Place, Plan, PlannedNode, Segment, make_plan, named, require_precision
 
 __all__ = [
     "PHASES",
@@ -13,5 +13,6 @@ __all__ = [
     "Scratch",
     "Segment",
     "make_plan",
+    "named",
     "require_precision",
 ]

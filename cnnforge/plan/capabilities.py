@@ -13,11 +13,21 @@ from cnnforge.ir.op import Op, Scratch
 ScratchRule = Callable[[str, tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[Scratch, ...]]
 
 
-NativeRule = Callable[[str, tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], bool]
+#: ``(op, ins, outs, attrs) -> ways``: by what a node can be computed, the best guess first. Of a shape, the batch
+#: counts as it was planned.
+WayRule = Callable[[str, tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[str, ...]]
+FuseRule = Callable[[str, tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], bool]
+
+#: The way of a node that runs as a Python call. Any other is a compiled kernel of that name.
+HOST = "host"
 
 
-def _never(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> bool:
-    return False
+def _one_way(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    return ()
+
+
+def _always(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +36,27 @@ class Capabilities:
 
     precisions: dtypes it computes in
     ops:        node ops that it has kernels for
-    heads, tails: a chain ``head, bias[, tail]`` becomes one kernel call
-    inplace:    op -> index of the input whose memory its first output may take over
     scratch:    workspace formulas
-    native:     does a compiled kernel run this node? By its op, inputs, outputs and attributes
+    ways:       by what it can compute a node; a node's attrs then name the one taken, as ``way``. None: there is one
+    chains:     ``a+b+c``, run as one kernel: each reads what the one before wrote first, and nobody else does
+    joins:      ``a+b+c``: b and c are all that read what a wrote, which is never written; and ``a+b``, where every
+                reader has a's work in its own kernel
+    pairs:      ``a+b``: b reads what a wrote, which stays, a's outputs first
+    fuses:      does that hold for these shapes and attributes?
+    inexact:    ways that round more than the definition does
+    inplace:    op -> index of the input whose memory its first output may take over
     """
 
     name: str
     precisions: tuple[str, ...]
     ops: frozenset[str]
-    heads: frozenset[str]
-    tails: frozenset[str]
     scratch: ScratchRule
-    native: NativeRule = _never
+    ways: WayRule = _one_way
+    chains: frozenset[str] = frozenset()
+    joins: frozenset[str] = frozenset()
+    pairs: frozenset[str] = frozenset()
+    fuses: FuseRule = _always
+    inexact: frozenset[str] = frozenset()
     inplace: Mapping[str, int] = field(default_factory=dict)
 
     def extended(self, added: Mapping[str, Op]) -> Capabilities:

@@ -1,49 +1,147 @@
-"""Chains that a backend runs as one kernel."""
+"""Neighbouring nodes that a backend runs as one kernel."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
 
 from cnnforge.ir.graph import Node, Value
 from cnnforge.plan.capabilities import Capabilities
 
 
 def fuse(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[Value]) -> list[Node]:
-    """Merge ``head, bias[, tail]`` into one node where nobody else reads what is in between.
+    """Merge what the backend has one kernel for: chains, then joins, then pairs (see ``Capabilities``).
 
-    The merged node stands where the chain's last one stood; its op is the names joined by ``+`` and its attrs hold
-    each part's own under ``parts``. ``kept`` values are read from outside and never disappear.
+    A merged node's op is the names joined by ``+``. It reads what the first part reads, then what the others read
+    beside it; its attrs hold, under ``parts``, each part's op, how many inputs are its own, and its attrs. ``kept``
+    values are read from outside and never disappear.
     """
+    nodes = _chained(nodes, capabilities, kept)
+    if capabilities.joins:
+        nodes = _joined(nodes, capabilities, kept)
+    if capabilities.pairs:
+        nodes = _paired(nodes, capabilities)
+    return list(nodes)
+
+
+def readers_of(nodes: Sequence[Node]) -> dict[Value, list[Node]]:
+    """Who reads each value, in order."""
     readers: dict[Value, list[Node]] = {}
     for n in nodes:
-        for v in n.ins:
+        for v in dict.fromkeys(n.ins):
             readers.setdefault(v, []).append(n)
+    return readers
 
-    def next_of(n: Node, ops: frozenset[str]) -> Node | None:
-        if n.out in kept or len(n.outs) > 1 or len(readers.get(n.out, ())) != 1:
-            return None
-        (reader,) = readers[n.out]
-        same_place = reader.ins[0] is n.out and reader.phase == n.phase
-        return reader if same_place and reader.op in ops else None
 
+def _chained(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[Value]) -> Sequence[Node]:
+    """Of each chain the longest beginning that has a kernel; the merged node stands where its last part stood."""
+    readers = readers_of(nodes)
+    beginnings = {name.rsplit("+", i)[0] for name in capabilities.chains for i in range(name.count("+") + 1)}
     merged: dict[Node, Node] = {}  # a chain's last node -> the fused one
     gone: set[Node] = set()
     for head in nodes:
-        if head.op not in capabilities.heads:
+        if head in gone or head.op not in beginnings:
             continue
-        chain = [head]
-        if (bias := next_of(head, frozenset({"bias"}))) is not None:
-            chain.append(bias)
-            if (tail := next_of(bias, capabilities.tails)) is not None:
-                chain.append(tail)
-        if len(chain) > 1:
-            gone.update(chain)
-            merged[chain[-1]] = _join(chain)
+        chain, name = [head], head.op
+        while (reader := _only_reader(chain[-1], readers, kept)) is not None and f"{name}+{reader.op}" in beginnings:
+            chain.append(reader)
+            name += f"+{reader.op}"
+        while len(chain) > 1:
+            whole = _chain(chain)
+            if whole.op in capabilities.chains and _has(capabilities, whole):
+                gone.update(chain)
+                merged[chain[-1]] = whole
+                break
+            chain.pop()
     return [merged.get(n, n) for n in nodes if n in merged or n not in gone]
 
 
-def _join(chain: list[Node]) -> Node:
+def _only_reader(n: Node, readers: Mapping[Value, list[Node]], kept: frozenset[Value]) -> Node | None:
+    """The one that alone reads what ``n`` wrote first, in the same phase, and in its first place (of a sum, in any)."""
+    if n.out in kept or len(readers.get(n.out, ())) != 1:
+        return None
+    (reader,) = readers[n.out]
+    places = reader.ins if reader.op == "add" else reader.ins[:1]
+    return reader if reader.phase == n.phase and places.count(n.out) == 1 == reader.ins.count(n.out) else None
+
+
+def _joined(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[Value]) -> Sequence[Node]:
+    """A node and all that read its one output, which is then never written: as one, or in each reader's own kernel."""
+    readers = readers_of(nodes)
+    firsts = {name.split("+")[0] for name in capabilities.joins}
+    replaced: dict[Node, Node | None] = {}
+    for n in nodes:
+        after = readers.get(n.out, [])
+        if n.op not in firsts or n in replaced or not after or n.out in kept or len(n.outs) > 1:
+            continue
+        if any(r in replaced or r.phase != n.phase for r in after):
+            continue
+        whole = _join(n, after)
+        if whole.op in capabilities.joins and _has(capabilities, whole) and _may_wait(nodes, after):
+            replaced |= {n: None, **dict.fromkeys(after), after[-1]: whole}
+            continue
+        alone = [_join(n, [r]) for r in after]
+        if all(w.op in capabilities.joins and _has(capabilities, w) for w in alone):
+            replaced |= {n: None, **dict(zip(after, alone, strict=True))}
+    return [m for n in nodes if (m := replaced.get(n, n)) is not None]
+
+
+def _may_wait(nodes: Sequence[Node], group: Sequence[Node]) -> bool:
+    """Does nobody read what the first of ``group`` write before the last one has run?"""
+    written = {v for n in group for v in n.outs}
+    begin, end = nodes.index(group[0]), nodes.index(group[-1])
+    return not any(v in written for n in nodes[begin : end + 1] for v in n.ins)
+
+
+def _paired(nodes: Sequence[Node], capabilities: Capabilities) -> Sequence[Node]:
+    """A node and one that reads its output, which stays: they run where the first stood."""
+    readers = readers_of(nodes)
+    firsts = {name.split("+")[0] for name in capabilities.pairs}
+    written_at = {v: i for i, n in enumerate(nodes) for v in n.outs}
+    replaced: dict[Node, Node | None] = {}
+    for i, n in enumerate(nodes):
+        if n.op not in firsts:
+            continue
+        for r in readers.get(n.out, ()):
+            ready = all(written_at.get(v, -1) < i or v in n.outs for v in r.ins)
+            if f"{n.op}+{r.op}" in capabilities.pairs and r.phase == n.phase and ready and r not in replaced:
+                whole = _pair(n, r)
+                if _has(capabilities, whole):
+                    replaced |= {n: whole, r: None}
+                    break
+    return [m for n in nodes if (m := replaced.get(n, n)) is not None]
+
+
+def _has(capabilities: Capabilities, n: Node) -> bool:
+    return capabilities.fuses(n.op, n.ins, n.outs, n.attrs)
+
+
+def _beside(n: Node, v: Value) -> tuple[Value, ...]:
+    """What ``n`` reads beside ``v``."""
+    return tuple(w for w in n.ins if w is not v)
+
+
+def _parts(nodes: Sequence[Node], extras: Sequence[tuple[Value, ...]]) -> dict[str, Any]:
+    return {"parts": tuple((n.op, len(own), n.attrs) for n, own in zip(nodes, extras, strict=True))}
+
+
+def _chain(chain: Sequence[Node]) -> Node:
     first, last = chain[0], chain[-1]
-    ins = first.ins + tuple(v for n in chain[1:] for v in n.ins[1:])
-    parts = tuple((n.op, len(n.ins) - (n is not first), n.attrs) for n in chain)
-    return Node("+".join(n.op for n in chain), ins, last.outs, {"parts": parts}, first.phase, first.path)
+    extras = [first.ins, *(_beside(n, before.out) for before, n in pairwise(chain))]
+    outs = (last.out, *(v for n in chain for v in n.outs[1:]))
+    ins = tuple(v for own in extras for v in own)
+    return Node("+".join(n.op for n in chain), ins, outs, _parts(chain, extras), first.phase, first.path)
+
+
+def _join(n: Node, after: Sequence[Node]) -> Node:
+    extras = [n.ins, *(_beside(r, n.out) for r in after)]
+    ins, outs = tuple(v for own in extras for v in own), tuple(v for r in after for v in r.outs)
+    parts = [n, *after]
+    return Node("+".join(p.op for p in parts), ins, outs, _parts(parts, extras), n.phase, after[0].path)
+
+
+def _pair(n: Node, r: Node) -> Node:
+    extras = [n.ins, _beside(r, n.out)]
+    ins = (*extras[0], *extras[1])
+    return Node(f"{n.op}+{r.op}", ins, (*n.outs, *r.outs), _parts([n, r], extras), n.phase, r.path)

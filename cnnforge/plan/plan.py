@@ -6,8 +6,8 @@ everything that lives within one step. Offsets and sizes are in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -15,7 +15,7 @@ from cnnforge import plugins
 from cnnforge.errors import BackendError, Path
 from cnnforge.ir.graph import Graph, Node, Parameter, Phase, Value
 from cnnforge.plan.arena import Request, aligned, lower_bound, place
-from cnnforge.plan.capabilities import Capabilities
+from cnnforge.plan.capabilities import HOST, Capabilities
 from cnnforge.plan.fuse import fuse
 
 PHASES: tuple[Phase, ...] = ("forward", "output", "loss", "backward", "update")
@@ -39,6 +39,12 @@ class PlannedNode:
     scratch: tuple[Value, ...]
     attrs: Mapping[str, Any]
     path: Path
+
+
+def named(node: PlannedNode) -> str:
+    """A kernel call's name: its op, and the way where the backend has several."""
+    way = node.attrs.get("way", "compiled")
+    return node.op if way in ("compiled", HOST) else f"{node.op} ({way})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +82,25 @@ class Plan:
     activations: int
 
 
-def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0) -> Plan:
-    """Fuse, choose memory, and list what runs.
+#: ``(node, ways) -> way``: which of several ways to take.
+Chooser = Callable[[Node, tuple[str, ...]], str]
+
+
+def first_way(node: Node, ways: tuple[str, ...]) -> str:
+    """The backend's best guess."""
+    return ways[0]
+
+
+def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0, choose: Chooser = first_way) -> Plan:
+    """Fuse, choose each node's way and memory, and list what runs.
 
     guard: unused bytes behind every buffer in the arena, for tests that look for kernels writing past their end
     Raises BackendError where the backend has no kernel for a node.
     """
     _can_run(g, capabilities)
     kept = frozenset(g.outputs.values())
-    nodes = fuse(sorted(g.nodes, key=lambda n: PHASES.index(n.phase)), capabilities, kept)
+    fused = fuse(sorted(g.nodes, key=lambda n: PHASES.index(n.phase)), capabilities, kept)
+    nodes = [_settled(n, capabilities, choose) for n in fused]
     scratch = {n: _scratch(g, n, capabilities) for n in nodes}
     places, sizes, slots = _flat_buffers(g)
     arena = _Arena(g, nodes, scratch, capabilities.inplace, guard)
@@ -93,13 +109,26 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0) -> Plan:
     segments = []
     for phase in PHASES:
         here = (n for n in nodes if n.phase == phase)
-        for native, group in groupby(here, lambda n: capabilities.native(n.op, n.ins, n.outs, n.attrs)):
+        for native, group in groupby(here, _is_native):
             planned = tuple(PlannedNode(n.op, n.ins, n.outs, scratch[n], n.attrs, n.path) for n in group)
             segments.append(Segment(phase, "native" if native else "host", planned))
     return Plan(
         capabilities.name, g.batch, g.dtype, tuple(segments), places, sizes, g.params, g.state, g.grads, slots,
         g.inputs, g.outputs, arena.unshared, arena.bound, arena.activations,
     )  # fmt: skip
+
+
+def _settled(n: Node, capabilities: Capabilities, choose: Chooser) -> Node:
+    """The node with its way among its attrs, where the backend has any."""
+    ways = capabilities.ways(n.op, n.ins, n.outs, n.attrs)
+    if not ways:
+        return n
+    way = choose(n, ways) if len(ways) > 1 else ways[0]
+    return replace(n, attrs={**n.attrs, "way": way})
+
+
+def _is_native(n: Node) -> bool:
+    return "way" in n.attrs and n.attrs["way"] != HOST
 
 
 def require_precision(capabilities: Capabilities, dtype: str) -> None:

@@ -7,20 +7,14 @@ attributes. Any other net, batch size or optimizer that asks for the same calls 
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
-from importlib.metadata import version
 from math import inf
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from cnnforge.backends import create, resolve
-from cnnforge.folders import user_cache
+from cnnforge.measurements import Measurements, this_machine
 from cnnforge.plan import Plan
 from cnnforge.plan.forecast import STEP, TRAINING, measuring_batch, signature, step_seconds, training_nodes
 from cnnforge.report.check import plan_of
@@ -37,8 +31,6 @@ DATA_SHARE = 0.05
 #: Rounds of a step: as many as fit into the seconds, within (fewest, most). A short step needs many: what else the
 #: machine does comes in bursts.
 ROUNDS, SECONDS = (2, 100), 0.7
-#: Calls kept in a calibration; the oldest are forgotten.
-KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -89,14 +81,13 @@ def forecast_time(run: RunSpec, plan: Plan, measure: bool) -> tuple[TimeForecast
     read or written, measuring goes on without it.
     """
     batch = measuring_batch(plan, sum(row.macs for row in run.model.table))
-    machine = this_machine(run)
-    path = _file(machine)
-    costs, notes = _load(path)
+    file = Measurements("calibration", facts(run), "seconds", "the measured times")
+    costs, notes = file.load(lambda s: isinstance(s, float) and 0 <= s < inf)
     step = step_seconds(plan, costs, batch)
     if step is None and measure:
         found = measured(run, batch)
         costs = {name: seconds for name, seconds in costs.items() if name not in found} | found
-        notes += _save(path, machine, costs)
+        notes += file.save(costs)
         step = step_seconds(plan, costs, batch)
     return None if step is None else TimeForecast(step, plan.batch, batch, run.data.training_samples()), notes
 
@@ -151,61 +142,7 @@ def _bind(plan: Plan, backend: Backend) -> list[Step]:
     return list(bound.steps(*TRAINING))
 
 
-def this_machine(run: RunSpec) -> dict[str, Any]:
+def facts(run: RunSpec) -> dict[str, Any]:
     """What measured times depend on beside the calls themselves."""
-    return {
-        "calibration": VERSION,
-        "cpu": _cpu(),
-        "cores": os.cpu_count(),
-        "numpy": version("numpy"),
-        "python": platform.python_version(),
-        "backend": resolve(run.trainer.backend),
-        "threads": run.trainer.threads,
-    }
-
-
-def _cpu() -> str:
-    """The processor's model, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, "") or platform.processor() or platform.machine()
-
-
-def _file(machine: Mapping[str, Any]) -> Path:
-    name = blake2b(json.dumps(machine, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return user_cache() / f"calibration-{name}.json"
-
-
-def _load(path: Path) -> tuple[dict[str, float], list[str]]:
-    """What was measured before, and a line where the file cannot be used."""
-    try:
-        seconds = json.loads(path.read_text("utf-8"))["seconds"]
-        if not all(isinstance(s, float) and 0 <= s < inf for s in seconds.values()):
-            raise ValueError("times that are none")
-        return seconds, []
-    except FileNotFoundError:
-        return {}, []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return {}, [
-            f"the measured times in {path} cannot be read ({_reason(error)}); they are measured anew when asked"
-        ]
-
-
-def _save(path: Path, machine: Mapping[str, Any], costs: Mapping[str, float]) -> list[str]:
-    """Write the calibration whole or not at all; a line where that does not work."""
-    newest = dict(list(costs.items())[-KEPT:])
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps({"machine": machine, "seconds": newest}, indent=1) + "\n", "utf-8")
-        temporary.replace(path)
-        return []
-    except OSError as error:
-        return [f"the measured times cannot be kept in {path} ({_reason(error)}); they are used this once"]
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    trainer = run.trainer
+    return {"calibration": VERSION, **this_machine(), "backend": resolve(trainer.backend), "threads": trainer.threads}

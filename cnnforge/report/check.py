@@ -12,6 +12,7 @@ from cnnforge.plan import Plan, make_plan
 from cnnforge.plan.forecast import memory
 from cnnforge.report.table import Check
 from cnnforge.spec import ModelSpec, RunSpec
+from cnnforge.tuning import Choice
 
 
 def check(spec: Mapping[str, Any] | str | Path | ModelSpec | RunSpec) -> Check:
@@ -42,7 +43,8 @@ def plan_of(run: RunSpec, batch: int | None = None) -> Plan:
     """The plan of one training step, of the run's batch size where no other is given."""
     trainer = run.trainer
     graph = train_graph(run.model, batch or trainer.batch_size, trainer.precision, run.seed, run.optimizer)
-    return make_plan(graph, capabilities_of(trainer.backend))
+    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv)
+    return make_plan(graph, capabilities_of(trainer.backend), choose=choice)
 
 
 def _run(spec: Mapping[str, Any] | str | Path | ModelSpec | RunSpec) -> RunSpec:

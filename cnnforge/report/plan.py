@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cnnforge.errors import Path, dotted
+from cnnforge.plan import named
 from cnnforge.report.table import aligned, by, bytes_text
 from cnnforge.spec import layer_of
 
@@ -38,7 +39,7 @@ def _cells(plan: Plan, node: PlannedNode) -> tuple[str, ...]:
     beside = [f"{_place(plan, v)} {by(v.shape) or 'scalar'} {v.dtype}" for v in others]
     space = [f"{_place(plan, v)} {bytes_text(v.nbytes)}" for v in node.scratch]
     return (
-        node.op,
+        named(node),
         _layer(node.path),
         place.buffer,
         f"{place.offset:,}",
@@ -69,7 +70,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
             {
                 "phase": segment.phase,
                 "kind": segment.kind,
-                "kernel": node.op,
+                "kernel": named(node),
                 "layer": _layer(node.path),
                 "reads": [_value(plan, v) for v in node.ins],
                 "writes": [_value(plan, v) for v in node.outs],

@@ -43,7 +43,7 @@ def reference() -> str:
     for name, field in RunSpec.model_fields.items():
         kinds = [kind for kind in members(typed(field)) if is_spec(kind)]
         if kinds:
-            parts += [f"## `{name}`", *_kinds(kinds)]
+            parts += [f"## `{name}`", *_kinds(kinds), *(part for kind in kinds for part in _inside(kind))]
         if name == "model":
             for title, path, kind in _PARTS:
                 parts += [f"## {title}: `{'.'.join(map(str, path))}`"]
@@ -61,6 +61,15 @@ def _kinds(classes: Sequence[type[Spec]]) -> list[str]:
     parts = [f"Each has a `type`, and `{'`, `'.join(shared)}`:", _table(base, shared)] if shared else []
     for cls in classes:
         parts += [f"### `{tag(cls)}`", *_class(cls, *shared)]
+    return parts
+
+
+def _inside(cls: type[Spec]) -> list[str]:
+    """The classes that stand in the fields of another, where a field takes just one."""
+    parts = []
+    for name, field in cls.model_fields.items():
+        kinds = [kind for kind in members(typed(field)) if is_spec(kind)]
+        parts += [f"### `{name}`", *_class(kinds[0])] if len(kinds) == 1 else []
     return parts
 
 

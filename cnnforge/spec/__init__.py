@@ -6,6 +6,7 @@ YAML may say is here, with the walk that works out every shape before any array 
 
 from __future__ import annotations
 
+from cnnforge.spec.augment import AugmentSpec
 from cnnforge.spec.data import DataSpec, DigitsData, MnistData, NpzData, SyntheticData
 from cnnforge.spec.diagnosis import data_mismatch, mistakes
 from cnnforge.spec.layers import LAYERS, MODEL_INPUT_ROW, Row, ending, ordered, walk
@@ -14,7 +15,7 @@ from cnnforge.spec.run import RunFolderSpec, RunSpec, TrackingSpec, TrainerSpec
 from cnnforge.spec.templates import PLACEHOLDER, TEMPLATES, Expansion, Template, expand, layer_of
 
 __all__ = [
-    "LAYERS", "MODEL_INPUT_ROW", "PLACEHOLDER", "TEMPLATES", "DataSpec", "DigitsData", "Expansion", "MnistData",
-    "ModelSpec", "NpzData", "Row", "RunFolderSpec", "RunSpec", "SyntheticData", "Template", "TrackingSpec",
+    "LAYERS", "MODEL_INPUT_ROW", "PLACEHOLDER", "TEMPLATES", "AugmentSpec", "DataSpec", "DigitsData", "Expansion",
+    "MnistData", "ModelSpec", "NpzData", "Row", "RunFolderSpec", "RunSpec", "SyntheticData", "Template", "TrackingSpec",
     "TrainerSpec", "data_mismatch", "ending", "expand", "layer_of", "mistakes", "ordered", "walk",
 ]  # fmt: skip

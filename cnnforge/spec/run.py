@@ -9,6 +9,7 @@ from pydantic import Field
 from cnnforge.fields import Bool, Name, NonNegativeInt, PositiveInt, Spec
 from cnnforge.optim import Adam, AnyOptimizer
 from cnnforge.schedules import AnySchedule, ConstantSchedule
+from cnnforge.spec.augment import AugmentSpec
 from cnnforge.spec.data import AnyData, DigitsData
 from cnnforge.spec.model import ModelSpec
 
@@ -23,6 +24,8 @@ class TrainerSpec(Spec):
     log_every: steps between two metric records
     keep:      periodic checkpoints kept beside ``best``
     max_steps: stop after so many steps, whatever the epochs
+    exact_conv: only convolutions that round as the definition does, which forbids Winograd's
+    autotune:  where a kernel can go several ways, measure once per machine which is fastest; otherwise guess
     """
 
     epochs: PositiveInt = 10
@@ -33,6 +36,8 @@ class TrainerSpec(Spec):
     log_every: PositiveInt = 10
     keep: PositiveInt = 2
     max_steps: PositiveInt | None = None
+    exact_conv: Bool = False
+    autotune: Bool = True
 
 
 class TrackingSpec(Spec):
@@ -66,16 +71,18 @@ class RunSpec(Spec):
 
     model: the network
     data: which samples, and what to do with them
+    augment: what is done to training pictures, each epoch anew
     optimizer: how the weights follow their gradients
     schedule: how the learning rate changes over the run
     trainer: how long, in what pieces, on what
     tracking: where results go beside the run folder
     run: its name and folder
-    seed: decides the first weights, the shuffling and dropout
+    seed: decides the first weights, the shuffling, augmentation and dropout
     """
 
     model: ModelSpec
     data: AnyData = Field(default_factory=lambda: DigitsData(type="digits"))
+    augment: AugmentSpec = AugmentSpec()
     optimizer: AnyOptimizer = Field(default_factory=lambda: Adam(type="adam"))
     schedule: AnySchedule = Field(default_factory=lambda: ConstantSchedule(type="constant"))
     trainer: TrainerSpec = TrainerSpec()

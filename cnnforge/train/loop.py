@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
+from cnnforge.data.ahead import Ahead, InTurn, Source
 from cnnforge.errors import DivergedError, InterruptedRun
 from cnnforge.executable import Executable
 from cnnforge.losses import Loss
@@ -17,22 +18,8 @@ from cnnforge.train.metrics import Sums
 
 Metrics = Mapping[str, float]
 
-
-class Source(Protocol):
-    """Samples in batches; ``data.Batches`` is one."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches per epoch, a partial last one included."""
-
-    def size(self, step: int, /) -> int:
-        """Samples in batch ``step`` of an epoch."""
-
-    def order(self, epoch: int, /) -> Any:
-        """The order of the samples in an epoch: a pure function of the seed and the epoch."""
-
-    def fill(self, order: Any, step: int, x: Any, labels: Any, /) -> object:
-        """Write batch ``step`` into x (n, H, W, C) and labels (n, …)."""
+#: Batches that are made ahead lie in memory of their own: one is filled while the other is read.
+TURNS = (0, 1)
 
 
 @dataclass
@@ -92,61 +79,74 @@ def fit(
     recipe: Recipe,
     watcher: Watcher,
     progress: Progress,
+    ahead: bool = False,
 ) -> list[dict[str, float]]:
     """Train from ``progress`` to the end; return the metrics of every epoch finished here.
 
+    ahead: let a thread make the batches before they are asked for; it ends with this call, however that ends
     Raises DivergedError at the first loss that is not finite, InterruptedRun where the watcher says so.
     """
     history: list[dict[str, float]] = []
     per_epoch = samples.steps_per_epoch
     total = recipe.steps(per_epoch)
+    place = progress.epoch, progress.step_in_epoch, total - progress.step
+    largest = [train.bound(samples.size(0), turn) for turn in (TURNS if ahead else (None,))]
+    rooms = [(bound.x, bound.labels) for bound in largest]
+    batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
     clock = Clock()
-    while progress.step < total:
-        order = samples.order(progress.epoch)
-        while progress.step_in_epoch < per_epoch and progress.step < total:
-            if (reason := watcher.stopping()) is not None:
-                watcher.interrupted(progress)
-                raise reason
-            n = samples.size(progress.step_in_epoch)
-            bound = train.bound(n)
-            samples.fill(order, progress.step_in_epoch, bound.x, bound.labels)
-            lr = recipe.optimizer.lr * recipe.schedule.factor(progress.step, total)
-            update = progress.step + 1
-            train.set_step(
-                step=update, draw=progress.step, first=0, lr=lr, inv_n=1.0 / n, scalars=recipe.optimizer.scalars(update)
-            )
-            bound.run("forward", "loss", "backward", "update")
-            loss = progress.sums.add(bound.outputs["loss"], bound.outputs["hits"])
-            if not isfinite(loss):
-                raise diverged(loss, update, lr)
-            progress.step, progress.step_in_epoch = update, progress.step_in_epoch + 1
-            clock.count(n)
-            metrics: dict[str, float] = {}
-            if update % recipe.log_every == 0 or update == total:
-                accuracy = float(bound.outputs["hits"].mean())
-                metrics = {"step/train_loss": loss, "step/lr": lr, "step/samples_per_second": clock.rate()}
-                if recipe.loss.scores_hits():
-                    metrics["step/train_accuracy"] = accuracy
-            watcher.step(progress, metrics)
-        means = progress.sums.means("train", recipe.loss.scores_hits())
-        means["samples_per_second"] = clock.rate_of_epoch()
-        if validation is not None:
-            means |= evaluate(evaluation, validation, recipe.loss, "val")
-        improved = _improved(progress, means)
-        progress.epoch, progress.step_in_epoch, progress.sums = progress.epoch + 1, 0, Sums()
-        history.append(means)
-        watcher.epoch(progress, means, improved)
-        clock.skip()
+    with batches:
+        while progress.step < total:
+            while progress.step_in_epoch < per_epoch and progress.step < total:
+                if (reason := watcher.stopping()) is not None:
+                    watcher.interrupted(progress)
+                    raise reason
+                n = samples.size(progress.step_in_epoch)
+                asked = perf_counter()
+                turn = batches.next()
+                clock.waited(perf_counter() - asked)
+                bound = train.bound(n, turn)
+                lr = recipe.optimizer.lr * recipe.schedule.factor(progress.step, total)
+                update = progress.step + 1
+                train.set_step(
+                    step=update,
+                    draw=progress.step,
+                    first=0,
+                    lr=lr,
+                    inv_n=1.0 / n,
+                    scalars=recipe.optimizer.scalars(update),
+                )
+                bound.run("forward", "loss", "backward", "update")
+                loss = progress.sums.add(bound.outputs["loss"], bound.outputs["hits"])
+                if not isfinite(loss):
+                    raise diverged(loss, update, lr)
+                progress.step, progress.step_in_epoch = update, progress.step_in_epoch + 1
+                clock.count(n)
+                metrics: dict[str, float] = {}
+                if update % recipe.log_every == 0 or update == total:
+                    accuracy = float(bound.outputs["hits"].mean())
+                    metrics = {"step/train_loss": loss, "step/lr": lr, "step/samples_per_second": clock.rate()}
+                    if recipe.loss.scores_hits():
+                        metrics["step/train_accuracy"] = accuracy
+                watcher.step(progress, metrics)
+            means = progress.sums.means("train", recipe.loss.scores_hits())
+            means |= clock.of_epoch()
+            if validation is not None:
+                means |= evaluate(evaluation, validation, recipe.loss, "val")
+            improved = _improved(progress, means)
+            progress.epoch, progress.step_in_epoch, progress.sums = progress.epoch + 1, 0, Sums()
+            history.append(means)
+            watcher.epoch(progress, means, improved)
+            clock.skip()
     return history
 
 
 def evaluate(evaluation: Executable, samples: Source, loss: Loss, prefix: str) -> dict[str, float]:
     """Mean loss and accuracy over every sample, in inference mode."""
     sums = Sums()
-    order = samples.order(0)
+    epoch = samples.epoch(0)
     for step in range(samples.steps_per_epoch):
         bound = evaluation.bound(samples.size(step))
-        samples.fill(order, step, bound.x, bound.labels)
+        samples.fill(epoch, step, bound.x, bound.labels)
         bound.run("forward", "loss")
         sums.add(bound.outputs["loss"], bound.outputs["hits"])
     return sums.means(prefix, loss.scores_hits())
@@ -173,11 +173,20 @@ def diverged(loss: float, step: int, lr: float) -> DivergedError:
 
 
 class Clock:
-    """Samples per second, without the time that validation and checkpoints take."""
+    """Samples per second and the share of waiting for them, without the time that validation and checkpoints take."""
 
     def __init__(self) -> None:
+        self.skip()
+
+    def skip(self) -> None:
+        """What happened since the last batch was not training."""
         self._mark = self._epoch_mark = perf_counter()
         self._samples = self._epoch_samples = 0
+        self._waited = 0.0
+
+    def waited(self, seconds: float) -> None:
+        """So long it took to get a batch."""
+        self._waited += seconds
 
     def count(self, samples: int) -> None:
         """One more batch is done."""
@@ -185,20 +194,16 @@ class Clock:
         self._epoch_samples += samples
 
     def rate(self) -> float:
-        """Since the last call."""
+        """Samples per second since the last call."""
         now = perf_counter()
         rate = self._samples / max(now - self._mark, 1e-9)
         self._mark, self._samples = now, 0
         return rate
 
-    def rate_of_epoch(self) -> float:
-        """Since the epoch began."""
-        return self._epoch_samples / max(perf_counter() - self._epoch_mark, 1e-9)
-
-    def skip(self) -> None:
-        """What happened since the last batch was not training."""
-        self._mark = self._epoch_mark = perf_counter()
-        self._samples = self._epoch_samples = 0
+    def of_epoch(self) -> dict[str, float]:
+        """``samples_per_second``, and ``data_wait``: the share of the time that went into getting batches."""
+        seconds = max(perf_counter() - self._epoch_mark, 1e-9)
+        return {"samples_per_second": self._epoch_samples / seconds, "data_wait": self._waited / seconds}
 
 
 class Silent:

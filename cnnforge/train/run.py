@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Protocol
@@ -24,7 +25,7 @@ from cnnforge.data import Batches, Dataset, load
 from cnnforge.errors import CnnforgeError, DivergedError, InterruptedRun
 from cnnforge.executable import Executable, Weights
 from cnnforge.lower import eval_graph, train_graph
-from cnnforge.plan import Plan, make_plan, require_precision
+from cnnforge.plan import Plan, make_plan, named, require_precision
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal, Outcome, Sender, start
@@ -32,6 +33,7 @@ from cnnforge.train.checkpoint import Checkpoints, save_model
 from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
 from cnnforge.train.loop import Metrics, Progress, Recipe, evaluate, fit
 from cnnforge.train.signals import StopRequest
+from cnnforge.tuning import Choice
 
 Result = dict[str, Any]
 
@@ -41,6 +43,9 @@ class Console(Protocol):
 
     def note(self, text: str) -> None:
         """A line worth knowing."""
+
+    def compiling(self, done: int, total: int) -> None:
+        """So many of the kernels that this machine does not have yet are compiled: from none to all."""
 
     def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
         """Training is about to start."""
@@ -75,6 +80,12 @@ class _Run:
         assert self.train is not None
         model, precision = self.spec.model, self.spec.trainer.precision
         self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best)
+
+    def compiling(self, done: int, total: int) -> None:
+        """A ``backends.base.Report``."""
+        if self.stop.reason is not None:
+            raise self.stop.reason
+        self.console.compiling(done, total)
 
     # A train.loop.Watcher:
 
@@ -175,9 +186,24 @@ def _work(run: _Run) -> None:
 
     backend = run.backend
     batch = min(trainer.batch_size, len(data.train))
-    plan = make_plan(train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer), backend.capabilities)
-    eval_plan = make_plan(eval_graph(spec.model, batch, trainer.precision), backend.capabilities)
-    _log_plan(run, plan, eval_plan)
+    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv)
+    graphs = (
+        train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer),
+        eval_graph(spec.model, batch, trainer.precision),
+    )
+    plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
+    if trainer.autotune and choice.guessed:
+        untouched = (Executable(p, backend, Weights(p, backend)).bound(batch).steps() for p in (plan, eval_plan))
+        backend.prepare(chain(choice.trials(backend), *untouched), run.compiling)
+        choice.device = backend
+        plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
+    choice.keep()
+    for note in choice.notes:
+        run.console.note(note)
+    if choice.measured:
+        done = f"measured the ways of {choice.measured} kernel calls in {choice.seconds:.1f} s"
+        run.console.note(f"{done}, once for this machine")
+    _log_plan(run, choice, plan, eval_plan)
     loss = spec.model.effective_loss
     labels = plan.inputs["labels"]
     data.check_labels(labels.shape[1:], labels.dtype)
@@ -187,9 +213,13 @@ def _work(run: _Run) -> None:
     arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
     run.train = Executable(plan, backend, weights, arena)
     evaluation = Executable(eval_plan, backend, weights, arena)
+    backend.prepare(chain(run.train.bound(batch).steps(), evaluation.bound(batch).steps()), run.compiling)
 
     def batches(split: Any, shuffle: bool) -> Batches:
-        return Batches(split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle)
+        augment = spec.augment if split is data.train else None
+        return Batches(
+            split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend
+        )
 
     recipe = Recipe(
         spec.optimizer, spec.schedule, loss, trainer.epochs, log_every=trainer.log_every, max_steps=trainer.max_steps
@@ -197,7 +227,7 @@ def _work(run: _Run) -> None:
     samples = batches(data.train, shuffle=True)
     validation = batches(data.validation, shuffle=False) if len(data.validation) else None
     run.console.begin(trainer.epochs, samples.steps_per_epoch, recipe.steps(samples.steps_per_epoch))
-    fit(run.train, evaluation, samples, validation, recipe, run, Progress())
+    fit(run.train, evaluation, samples, validation, recipe, run, Progress(), ahead=True)
 
     chosen = "best" if run.checkpoints.has("best") else "last"
     run.checkpoints.load_weights(chosen, weights)
@@ -216,7 +246,7 @@ def _log_data(run: _Run, data: Dataset) -> None:
     run.console.note(", ".join(f"{count:,} {name}" for name, count in splits.items()) + " samples")
 
 
-def _log_plan(run: _Run, *plans: Plan) -> None:
+def _log_plan(run: _Run, choice: Choice, *plans: Plan) -> None:
     first = plans[0]
     about = {
         "backend": first.backend,
@@ -225,10 +255,11 @@ def _log_plan(run: _Run, *plans: Plan) -> None:
         "memory": memory(*plans),
         "arena": {"bytes": first.sizes["arena"], "unshared": first.unshared, "lower_bound": first.bound},
         "segments": [
-            {"phase": segment.phase, "kind": segment.kind, "kernels": [n.op for n in segment.nodes]}
+            {"phase": segment.phase, "kind": segment.kind, "kernels": [named(n) for n in segment.nodes]}
             for segment in first.segments
         ],
     }
+    about["ways"] = choice.chosen
     write_json(run.folder / "plan.json", about)
     run.journal.artifact("plan.json")
     run.journal.tags({"backend": first.backend})

@@ -145,6 +145,11 @@ SECTIONS = [
     ("data", "{type: npz, path: x.npz, classes: null}", True),
     ("data", "{type: npz}", False),
     ("data", "{type: digits, normalize: no}", False),
+    ("augment", "{crop: {padding: 2, border: zero}, flip: {}}", True),
+    ("augment", "{crop: null, flip: {rate: 0.2}}", True),
+    ("augment", "{crop: {border: zero}}", False),
+    ("augment", "{flip: true}", False),
+    ("augment", "{shift: {}}", False),
     ("trainer", "{epochs: 3, threads: null}", True),
     ("trainer", "{epochs: 0}", False),
     ("trainer", "{epoch: 3}", False),
@@ -237,7 +242,7 @@ def test_mistakes_in_the_command(capsys, tmp_path):
     assert capsys.readouterr().err == (
         "there is no schema of 'modle'\n"
         "  where: cnnforge schema\n"
-        "  why:   there are model, data, optimizer, schedule, trainer, tracking, experiment, train\n"
+        "  why:   there are model, data, augment, optimizer, schedule, trainer, tracking, experiment, train\n"
         "  fix:   did you mean 'model'?\n"
     )
     assert main(["schema", "--write", str(tmp_path / "none")]) == 2

@@ -39,6 +39,15 @@ def test_an_unknown_number_of_classes() -> None:
     assert validate(compose(["data=npz", "data.path=a.npz", "data.classes=10"])).data.class_count() == 10
 
 
+def test_a_border_as_wide_as_the_picture() -> None:
+    assert message("augment=flip_crop", "augment.crop.padding=32", match_data=False) == (
+        "augment: a border of 32 pixels around pictures of 32x32\n"
+        "  where: <override 'augment.crop.padding=32'> (augment.crop.padding)\n"
+        "  why:   32 is not below 32: a crop might hold nothing of the picture\n  fix:   padding: 4"
+    )
+    assert validate(compose(["augment.crop.padding=31"])).augment.crop is not None
+
+
 def test_the_same_mistake_is_said_once() -> None:
     """A key that the scan refused is not reported again by pydantic, nor a layer by both pydantic and the shape "
     "walk."""

@@ -333,6 +333,21 @@ def _dropout(draw, op, dtype):
 # Batch normalisation.
 
 
+@case("fold_batch_norm")
+def _fold_batch_norm(draw, op, dtype):
+    shape = draw(shapes)
+    w, c = reals(draw, shape, dtype), shape[-1:]
+    gamma, beta, mean, b = (reals(draw, c, dtype) for _ in range(4))
+    var = abs(reals(draw, c, dtype)) + np.asarray(0.1, dtype)
+    attrs = {"epsilon": draw(st.sampled_from([1e-5, 1e-3, 0.1]))}
+    biased = draw(st.booleans())
+    before = [b] if biased else []
+    scale = gamma.astype("float64") / np.sqrt(var.astype("float64") + attrs["epsilon"])
+    shift = ((b if biased else 0) - mean.astype("float64")) * scale + beta
+    outs = [(shape, dtype), (c, dtype)]
+    return Case([w, gamma, beta, mean, var, *before], outs, [w * scale, shift], attrs, scale=100)
+
+
 @case("batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx")
 def _batch_norm(draw, op, dtype):
     shape = draw(shapes)

@@ -137,7 +137,7 @@ class Ownership:
 @settings(max_examples=150)
 @given(spec=models(), training=st.booleans(), guard=st.sampled_from([0, 1, 64]), fuse=st.booleans())
 def test_nothing_is_overwritten_while_it_is_wanted(spec, training, guard, fuse):
-    can = CAN if fuse else replace(CAN, heads=frozenset())
+    can = CAN if fuse else replace(CAN, chains=frozenset())
     graph = train_graph(spec, 2, "float32", 0, ADAM) if training else eval_graph(spec, 2, "float32")
     plan = make_plan(graph, can, guard)
     ways = [(("forward", "output"), ("output", "prediction"))]
@@ -155,7 +155,7 @@ def test_the_map_of_owners_sees_two_values_in_one_place():
     """The checker itself: put any two values that live together in one place, and it says so."""
     plan = make_plan(train_graph(LENET, 2, "float32", 0, ADAM), CAN)
     by_name = {v.name: v for v in plan.places if plan.places[v].buffer == "arena"}
-    winner, later = by_name["pool1.max_pool2d.winner"], by_name["conv2.relu"]
+    winner, later = by_name["pool1.max_pool2d.winner"], by_name["conv2.conv2d"]
     places = dict(plan.places) | {later: plan.places[winner]}
     with pytest.raises(AssertionError, match="overwritten"):
         Ownership(replace(plan, places=places)).play(*TRAINING)

@@ -48,9 +48,10 @@ def channels_last(tensor):
     return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
-def compare(spec: ModelSpec, dtype: str, batch: int = 3, seed: int = 0) -> None:
-    """One training step without the update, the running statistics, then inference."""
+def compare(spec: ModelSpec, dtype: str, batch: int = 3, seed: int = 0, scale: float = 1.0) -> None:
+    """One training step without the update, the running statistics, then inference. ``scale``: of the pictures."""
     built = build(spec, batch=batch, dtype=dtype, seed=seed)
+    built.bound.x[...] *= scale
     reference = Reference(spec, built.exe.weights.params, built.exe.weights.state)
     x, labels = built.bound.x.copy(), built.bound.labels.copy()
     loss, gradients = reference.loss_and_gradients(x, labels)
@@ -216,7 +217,8 @@ def test_norms_of_features(tail, dtype):
 def test_a_loss(tail, loss, ending, dtype):
     """The mean over the batch, of vectors and of pictures of outputs."""
     block = {"type": "conv", "filters": 2, "kernel": 3}
-    compare(one_block(block, tail=tail | {"activation": ending}, loss=loss), dtype, batch=4)
+    # Of faint pictures: a saturated softmax amplifies the rounding of what it is given, ours and PyTorch's alike.
+    compare(one_block(block, tail=tail | {"activation": ending}, loss=loss), dtype, batch=4, scale=0.1)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])

@@ -85,5 +85,5 @@ def test_a_chain_does_not_reach_into_another_phase(g):
 
 def test_a_backend_that_fuses_nothing(g):
     chain(g, "matmul", "bias", "relu")
-    assert ops(g, can=replace(CAPABILITIES, heads=frozenset())) == ["matmul", "bias", "relu"]
-    assert ops(g, can=replace(CAPABILITIES, tails=frozenset())) == ["matmul+bias", "relu"]
+    assert ops(g, can=replace(CAPABILITIES, chains=frozenset())) == ["matmul", "bias", "relu"]
+    assert ops(g, can=replace(CAPABILITIES, chains=frozenset({"matmul+bias"}))) == ["matmul+bias", "relu"]

@@ -12,6 +12,7 @@ from cnnforge.ir.graph import STEP_FIELDS, Graph
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim.adam import Adam
 from cnnforge.plan import PHASES, make_plan
+from cnnforge.plan.capabilities import HOST
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import ModelSpec
 from tests.nets import plain_deep, plain_mobilenet, plain_resnet20, plain_vgg
@@ -63,7 +64,8 @@ def test_segments_follow_the_phases_and_every_node_is_in_one(made):
 
 
 def test_neighbours_that_are_compiled_are_one_segment():
-    can = replace(CAPABILITIES, native=lambda op, ins, outs, attrs: op in ("batch_norm", "dropout", "relu_dx"))
+    compiled = ("batch_norm", "dropout", "relu_dx")
+    can = replace(CAPABILITIES, ways=lambda op, ins, outs, attrs: ("fast",) if op in compiled else (HOST,))
     plan = make_plan(train_graph(SPEC, 2, "float32", 0, ADAM), can)
     kinds = [(s.phase, s.kind, [n.op for n in s.nodes]) for s in plan.segments]
     assert kinds[:3] == [

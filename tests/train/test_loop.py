@@ -1,13 +1,18 @@
 """The loop against what it promises: order, counters, metrics, stopping, diverging."""
 
+import threading
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
+from cnnforge.backends import create
 from cnnforge.data import Batches, Preprocessing, Split
 from cnnforge.errors import DivergedError, InterruptedRun
+from cnnforge.executable import Executable, Weights
+from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import OPTIMIZERS
+from cnnforge.plan import make_plan
 from cnnforge.schedules import ConstantSchedule, CosineSchedule
 from cnnforge.spec import ModelSpec
 from cnnforge.train.loop import Progress, Recipe, Silent, evaluate, fit
@@ -62,13 +67,17 @@ def source(shuffle=True):
     return Batches(Split(X, Y), Preprocessing.identity(SPEC.input), 5, seed=7, shuffle=shuffle)
 
 
-def run(watcher, progress=None, validation=True, train=None, **changes):
+def run(watcher, progress=None, validation=True, train=None, ahead=False, samples=None, **changes):
     built, evaluation = engines()
     train = train or built
     return fit(
-        train.exe, evaluation.exe, source(), source(shuffle=False) if validation else None, recipe(**changes), watcher,
-        progress or Progress(),
+        train.exe, evaluation.exe, samples or source(), source(shuffle=False) if validation else None,
+        recipe(**changes), watcher, progress or Progress(), ahead=ahead,
     )  # fmt: skip
+
+
+def threads():
+    return [thread.name for thread in threading.enumerate() if thread.name == "cnnforge-batches"]
 
 
 def test_counters_and_partial_last_batch():
@@ -78,7 +87,15 @@ def test_counters_and_partial_last_batch():
     assert [s[:2] for s in seen.steps[:6]] == [(0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 1)]
     assert [e[0] for e in seen.epochs] == [1, 2, 3]
     assert len(history) == 3
-    assert set(history[0]) == {"train_loss", "train_accuracy", "val_loss", "val_accuracy", "samples_per_second"}
+    assert set(history[0]) == {
+        "train_loss",
+        "train_accuracy",
+        "val_loss",
+        "val_accuracy",
+        "samples_per_second",
+        "data_wait",
+    }
+    assert all(0 < metrics["data_wait"] < 1 for metrics in history)
 
 
 def test_metrics_come_every_log_every_steps_and_at_the_end():
@@ -91,9 +108,9 @@ def test_metrics_come_every_log_every_steps_and_at_the_end():
 
 
 def test_every_sample_counts_once_per_epoch():
-    order = source().order(2)
-    assert sorted(order.tolist()) == list(range(23))
-    assert order.tolist() != source().order(3).tolist()
+    rows = source().epoch(2).rows
+    assert sorted(rows.tolist()) == list(range(23))
+    assert rows.tolist() != source().epoch(3).rows.tolist()
 
 
 def test_max_steps_ends_within_an_epoch():
@@ -112,7 +129,8 @@ def test_the_schedule_reaches_the_optimizer():
     assert rates[-1] < 0.001
 
 
-def test_a_stopped_and_continued_run_is_the_uninterrupted_one_bit_for_bit():
+@pytest.mark.parametrize("ahead", [False, True])
+def test_a_stopped_and_continued_run_is_the_uninterrupted_one_bit_for_bit(ahead):
     whole, _ = engines()
     run(Silent(), train=whole)
     pieces, _ = engines()
@@ -120,11 +138,99 @@ def test_a_stopped_and_continued_run_is_the_uninterrupted_one_bit_for_bit():
     for limit in (3, 4, 2):
         watcher = Recorder(limit)
         with pytest.raises(InterruptedRun):
-            run(watcher, progress, train=pieces)
+            run(watcher, progress, train=pieces, ahead=ahead)
         assert watcher.saved == [progress.step]
-    run(Silent(), progress, train=pieces)
+    run(Silent(), progress, train=pieces, ahead=ahead)
     for name, array in whole.exe.weights.params.items():
         np.testing.assert_array_equal(pieces.exe.weights.params[name], array)
+
+
+def test_batches_made_ahead_are_the_same_batches():
+    here, there = Recorder(), Recorder()
+    run(here, log_every=1)
+    history = run(there, log_every=1, ahead=True)
+    timed = ("step/samples_per_second", "samples_per_second", "data_wait")
+    for one, two in zip(here.steps, there.steps, strict=True):
+        assert one[:3] == two[:3]
+        assert {k: v for k, v in one[3].items() if k not in timed} == {
+            k: v for k, v in two[3].items() if k not in timed
+        }
+    assert len(history) == 3
+    assert all(0 < metrics["data_wait"] < 1 for metrics in history)
+    assert not threads()
+
+
+def test_validation_in_the_same_arena_does_not_disturb_batches_made_ahead():
+    """The next epoch's first batches are made while the evaluation plan uses the memory of the training plan."""
+
+    def trained(ahead):
+        device = create("numpy")
+        plans = [
+            make_plan(graph, device.capabilities)
+            for graph in (train_graph(SPEC, 5, "float64", 0, SGD), eval_graph(SPEC, 5, "float64"))
+        ]
+        weights = Weights(plans[0], device)
+        weights.initialise(plans[0], 0)
+        arena = device.buffer(max(plan.sizes["arena"] for plan in plans))
+        executables = [Executable(plan, device, weights, arena) for plan in plans]
+        history = fit(*executables, source(), source(shuffle=False), recipe(), Silent(), Progress(), ahead=ahead)
+        return [metrics["train_loss"] for metrics in history], {k: v.copy() for k, v in weights.params.items()}
+
+    (losses, params), (losses_ahead, params_ahead) = trained(False), trained(True)
+    assert losses == losses_ahead
+    for name, array in params.items():
+        np.testing.assert_array_equal(params_ahead[name], array)
+
+
+class Broken(Batches):
+    """Fails at step 2 of epoch 1."""
+
+    error = OSError("the disk is gone")
+
+    def fill(self, epoch, step, x, labels):
+        if step == 2 and epoch.rows.tolist() == self.epoch(1).rows.tolist():
+            raise self.error
+        return super().fill(epoch, step, x, labels)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+def test_what_goes_wrong_with_a_batch_is_raised_where_it_is_needed(ahead):
+    samples = Broken(Split(X, Y), Preprocessing.identity(SPEC.input), 5, seed=7, shuffle=True)
+    seen, progress = Recorder(), Progress()
+    with pytest.raises(OSError, match="the disk is gone") as error:
+        run(seen, progress, samples=samples, ahead=ahead)
+    assert error.value is Broken.error
+    assert (progress.step, progress.epoch, progress.step_in_epoch) == (7, 1, 2), "all before it were trained on"
+    assert not threads()
+
+
+class Impatient(Silent):
+    """Raises what it is given after the third step."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def step(self, progress, metrics):
+        assert threads()
+        if progress.step == 3:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError, SystemExit])
+def test_the_thread_ends_with_the_loop_however_that_ends(error):
+    with pytest.raises(error):
+        run(Impatient(error), ahead=True)
+    assert not threads()
+
+
+def test_a_run_that_is_over_draws_nothing():
+    class Untouched(Batches):
+        def epoch(self, number):
+            raise AssertionError
+
+    samples = Untouched(Split(X, Y), Preprocessing.identity(SPEC.input), 5, seed=7, shuffle=True)
+    for ahead in (False, True):
+        assert run(Silent(), Progress(epoch=3, step=15), samples=samples, ahead=ahead) == []
 
 
 def test_divergence_is_an_error_with_the_step_and_a_fix():

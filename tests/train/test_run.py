@@ -2,15 +2,19 @@
 
 import io
 import json
+import signal
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cnnforge
+from cnnforge.backends import resolve
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, read_run, validate
 from cnnforge.errors import BackendError, DataError, DivergedError, InterruptedRun
+from cnnforge.spec import AugmentSpec
 from cnnforge.tracking import read
 from cnnforge.train import run as run_module
 from cnnforge.train.run import run
@@ -42,7 +46,7 @@ def test_what_a_run_leaves_behind():
     assert written == result
     assert {
         "status", "epochs", "steps", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss",
-        "test_accuracy", "samples_per_second", "wall_seconds", "peak_memory_bytes",
+        "test_accuracy", "samples_per_second", "data_wait", "wall_seconds", "peak_memory_bytes",
     } <= written.keys()  # fmt: skip
     assert (written["status"], written["epochs"], written["steps"]) == ("finished", 3, 9)
     assert "epoch 3/3" in said
@@ -74,7 +78,7 @@ def test_the_journal_holds_what_the_result_says():
     params = next(r for r in records if r["kind"] == "params")["values"]
     assert params["model.layers.conv1.filters"] == "6"
     tags = {name: value for r in records if r["kind"] == "tags" for name, value in r["values"].items()}
-    assert tags["backend"] == "numpy"
+    assert tags["backend"] == resolve("auto")
     assert "numpy.version" in tags
 
 
@@ -100,6 +104,28 @@ def test_without_validation_the_last_checkpoint_is_tested():
     assert "val_loss" not in result
     assert not (folder / "checkpoints" / "best").exists()
     assert "test_accuracy" in result
+
+
+def test_only_training_pictures_are_augmented(monkeypatch):
+    made = []
+
+    class Seen(run_module.Batches):
+        def __init__(self, split, *args, augment=None, **kwargs):
+            made.append((len(split), augment))
+            super().__init__(split, *args, augment=augment, **kwargs)
+
+    monkeypatch.setattr(run_module, "Batches", Seen)
+    go("trainer.epochs=1", "augment=flip_crop", "augment.crop.padding=2")
+    chosen = AugmentSpec(crop={"padding": 2}, flip={"rate": 0.5})
+    assert made == [(90, chosen), (10, None), (30, None)]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_augmented_runs_are_equal_to_the_bit_and_differ_from_plain_ones(backend):
+    augmented = [f"trainer.backend={backend}", "trainer.threads=1", "trainer.epochs=1", "augment=flip_crop"]
+    one, two = go(*augmented)[1], go(*augmented)[1]
+    assert one["train_loss"] == two["train_loss"]
+    assert one["train_loss"] != go(*augmented, "augment=none")[1]["train_loss"]
 
 
 def test_divergence_is_recorded_and_raised():
@@ -133,10 +159,7 @@ def test_ctrl_c_writes_a_checkpoint_and_ends_as_interrupted(monkeypatch):
     class Impatient(PlainConsole):
         def step(self, progress, metrics):
             if progress.step == 4:
-                import os
-                import signal
-
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(InterruptedRun) as error:
         run(validate(compose([*QUICK, "trainer.epochs=5"])), Impatient(io.StringIO()))
@@ -145,10 +168,46 @@ def test_ctrl_c_writes_a_checkpoint_and_ends_as_interrupted(monkeypatch):
     assert json.loads((folder / "result.json").read_text())["status"] == "interrupted"
     state = json.loads((folder / "checkpoints" / "last" / "state.json").read_text())
     assert (state["step"], state["epoch"], state["step_in_epoch"]) == (4, 1, 1)
+    assert "cnnforge-batches" not in {thread.name for thread in threading.enumerate()}
+
+
+class TestCompiling:
+    """Kernels that this machine does not have are compiled before anything else begins, where one can see it."""
+
+    class Telling(PlainConsole):
+        def compiling(self, done, total):
+            self.say(f"compiling {done}/{total}")
+
+    @pytest.fixture
+    def missing(self, monkeypatch):
+        def prepare(self, steps, report):
+            assert len(list(steps)) > 20
+            for done in range(3):
+                report(done, 2)
+
+        monkeypatch.setattr("cnnforge.backends.numpy.backend.NumpyBackend.prepare", prepare)
+
+    def test_it_is_shown(self, missing):
+        out = io.StringIO()
+        run(validate(compose([*QUICK, "trainer.max_steps=1", "trainer.backend=numpy"])), self.Telling(out))
+        said = out.getvalue().splitlines()
+        at = said.index("compiling 0/2")
+        assert said[at : at + 3] == ["compiling 0/2", "compiling 1/2", "compiling 2/2"]
+        assert "epochs of" in said[at + 3]
+
+    def test_ctrl_c_ends_it(self, missing):
+        class Impatient(self.Telling):
+            def compiling(self, done, total):
+                assert not done
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(InterruptedRun):
+            run(validate(compose([*QUICK, "trainer.backend=numpy"])), Impatient(io.StringIO()))
+        assert json.loads(Path("runs/latest/result.json").read_text())["status"] == "interrupted"
 
 
 def test_a_bug_still_leaves_a_record(monkeypatch):
-    def broken(*args):
+    def broken(*args, **options):
         raise ZeroDivisionError
 
     monkeypatch.setattr(run_module, "make_plan", broken)

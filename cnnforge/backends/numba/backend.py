@@ -5,53 +5,62 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numba
-
-from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.base import Gather, Kernel, Report, Step
 from cnnforge.backends.numba import (
+    activation,
+    bias,
     conv,
+    conv_samples,
+    dropout,
     elementwise,
+    fold,
+    gather,
     linear,
+    loss,
     lrn,
     merge,
     norm,
     norm_dx,
     norm_pool,
+    optimizer,
     pool,
+    prelu,
     sample_norm,
-    winograd,
+    team,
 )
-from cnnforge.backends.numba.capabilities import capabilities, is_native, parts_of, scratch
+from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.driver import Call, Run
+from cnnforge.backends.numba.gather import bind_gather
+from cnnforge.backends.numba.prepare import prepare
 from cnnforge.backends.numba.rules.base import THREADS
-from cnnforge.backends.numba.rules.conv import CONVOLUTIONS, convolution
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.ir.graph import Value
+from cnnforge.plan.capabilities import HOST
 
 #: ``bind(ins, outs, scratch, threads, **attrs)`` -> a call, or several in order.
 Native = Callable[..., Call | tuple[Call, ...]]
 
-
-def _convolution(op: str) -> Native:
-    def bind(ins: Arrays, outs: Arrays, space: Arrays, threads: int, **attrs: Any) -> Call | tuple[Call, ...]:
-        family: dict[str, Native] = (winograd if convolution(op, ins, outs, attrs) == "winograd" else conv).NATIVE
-        return family[op](ins, outs, space, threads, **attrs)
-
-    return bind
-
-
+#: Of an op with several ways: those that take ``way`` among their attributes.
+SEVERAL: dict[str, Native] = {**conv.SEVERAL}
 NATIVE: dict[str, Native] = {
+    **activation.NATIVE,
+    **bias.NATIVE,
+    **conv_samples.NATIVE,
+    **dropout.NATIVE,
     **elementwise.NATIVE,
+    **fold.NATIVE,
     **linear.NATIVE,
     **lrn.NATIVE,
     **merge.NATIVE,
+    **loss.NATIVE,
     **norm.NATIVE,
     **norm_dx.NATIVE,
     **norm_pool.NATIVE,
+    **optimizer.NATIVE,
     **pool.NATIVE,
+    **prelu.NATIVE,
     **sample_norm.NATIVE,
-    **{op: _convolution(op) for op in CONVOLUTIONS},
 }
 
 
@@ -75,37 +84,59 @@ class NumbaBackend(NumpyBackend):
     def __init__(self, threads: int | None = None) -> None:
         """``threads``: that native kernels are spread over; one for each core where not given."""
         super().__init__(1)
-        self.native_threads = min(threads or THREADS, THREADS, int(numba.config.NUMBA_NUM_THREADS))
+        self.native_threads = min(threads or THREADS, THREADS)
 
     def kernel(self, op: str) -> Kernel:
-        """The kernel of ``op``: native where its shapes allow, else NumPy's."""
-        if "+" in op and op not in NATIVE:
-            return self._chain
+        """The kernel of ``op``, by the way that its attributes name."""
+        theirs = super().kernel
 
-        def bind(ins: Arrays, outs: Arrays, space: Arrays, **attrs: Any) -> Step:
-            if is_native(op, ins, outs, attrs):
+        def bind(ins: Arrays, outs: Arrays, space: Arrays, *, way: str = "compiled", **attrs: Any) -> Step:
+            if way == HOST:
+                return theirs(op)(ins, outs, space, **attrs)
+            if op in SEVERAL:
+                made = SEVERAL[op](ins, outs, space, self.native_threads, way=way, **attrs)
+            elif op in NATIVE:
                 made = NATIVE[op](ins, outs, space, self.native_threads, **attrs)
-                return made if isinstance(made, Call) else Chain(made)
-            step: Step = super(NumbaBackend, self).kernel(op)(ins, outs, space, **attrs)
-            return step
+            else:
+                return self._chain(ins, outs, space, way=way, **attrs)
+            return made if isinstance(made, Call) else Chain(made)
 
         return bind
 
     def _chain(self, ins: Arrays, outs: Arrays, space: Arrays, **attrs: Any) -> Step:
-        """A fused node: its parts one after another in the same memory."""
+        """A fused node without a kernel of its own: its parts one after another in the same memory."""
         steps: list[Step] = []
         at = 0
-        for op, (read, written), part_attrs in parts_of(ins, outs, attrs):
-            needs = len(scratch(op, _values(read), _values(written), part_attrs))
-            steps.append(self.kernel(op)(read, written, space[at : at + needs], **part_attrs))
+        for op, (read, written), own in parts_of(ins, outs, attrs):
+            needs = len(self.capabilities.scratch(op, _values(read), _values(written), own))
+            steps.append(self.kernel(op)(read, written, space[at : at + needs], **own))
             at += needs
         return Chain(steps)
 
+    def run(self, steps: Iterable[Step]) -> None:
+        """One after another. Only NumPy's steps need NumPy's settings, which take longer than a small net."""
+        if isinstance(steps, list) and all(isinstance(step, Run) for step in steps):
+            for step in steps:
+                step()
+        else:
+            super().run(steps)
+
+    def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
+        """Compiled for bytes."""
+        return bind_gather(x, mean, factor, channels, down, across)
+
+    def prepare(self, steps: Iterable[Step], report: Report) -> None:
+        """Compile the kernels that the cache does not have."""
+        called = (kernel for step in _flat(steps) if isinstance(step, Call) for kernel in step.kernels())
+        prepare((*team.KERNELS, *gather.KERNELS, *called), report)
+
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Neighbouring native calls as one."""
+        steps = list(_flat(steps))
+        self.prepare(steps, lambda done, total: None)
         linked: list[Step] = []
         waiting: list[Call] = []
-        for step in _flat(steps):
+        for step in steps:
             if isinstance(step, Call):
                 waiting.append(step)
                 continue

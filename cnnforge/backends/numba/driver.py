@@ -3,46 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numba
 import numpy as np
-from numba import prange
 from numpy.typing import NDArray
 
-from cnnforge.backends.numba.cache import compiled
-from cnnforge.backends.numba.signature import Kernel, call
-
-#: Columns of the table: address of the kernel, address of its arguments, how many parts its range has.
-COLUMNS = 3
-
-
-def _drive(table: NDArray[np.int64], threads: int) -> None:
-    for k in range(table.shape[0]):
-        n = table[k, 2]
-        parts = min(threads, n)
-        if parts == 1:
-            call(table[k, 0], table[k, 1], 0, n, 0)
-        else:
-            for t in prange(parts):
-                call(table[k, 0], table[k, 1], t * n // parts, (t + 1) * n // parts, t)
-
-
-@cache
-def _compiled() -> Any:
-    signature = "void(int64[:, ::1], intp)"
-    return compiled(lambda cached: numba.njit(signature, parallel=True, nogil=True, cache=cached)(_drive))
-
-
-def drive(table: NDArray[np.int64], threads: int) -> None:
-    """Run every kernel of ``table``, one after another, each spread over ``threads``.
-
-    Between two kernels all threads meet: the planner lets later arrays lie where earlier ones were. Measured with two
-    threads: 1.3 microseconds.
-    """
-    _compiled()(table, threads)
+from cnnforge.backends.numba.signature import Kernel
+from cnnforge.backends.numba.team import team
 
 
 @dataclass(frozen=True)
@@ -50,6 +18,7 @@ class Call:
     """A kernel bound to its arrays: a step by itself, and a line in the driver's table.
 
     count: parts that its range may be cut into;  kept: what the addresses in ``block`` point into
+    called: kernels that the kernel calls, and where in ``block`` it looks for them
     """
 
     kernel: Kernel
@@ -57,16 +26,28 @@ class Call:
     count: int
     threads: int
     kept: tuple[Any, ...] = field(repr=False)
+    called: tuple[tuple[int, Kernel], ...]
+
+    def kernels(self) -> tuple[Kernel, ...]:
+        """All that it needs compiled."""
+        return self.kernel, *(kernel for _, kernel in self.called)
+
+    def keeping(self, *more: Any) -> Call:
+        """The same, with more that addresses point into."""
+        return replace(self, kept=(*self.kept, *more))
 
     def row(self) -> tuple[int, int, int]:
+        for at, kernel in self.called:
+            self.block[at] = kernel.address
         return self.kernel.address, self.block.ctypes.data, self.count
 
     def __call__(self) -> None:
-        drive(np.array([self.row()], np.int64), self.threads)
+        Run([self])()
 
 
 class Run:
-    """Neighbouring calls as one step."""
+    """Neighbouring calls as one step: between two kernels all threads meet, because the planner lets later arrays lie
+    where earlier ones were."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
         self.calls = tuple(calls)
@@ -74,17 +55,22 @@ class Run:
         self._threads = max(c.threads for c in calls)
 
     def __call__(self) -> None:
-        drive(self._table, self._threads)
+        team(self._threads).walk(self._table)
 
 
 def bound(kernel: Kernel, count: int, threads: int, *arguments: Any) -> Call:
     """A call of ``kernel`` over ``range(count)``.
 
-    arguments: arrays (their addresses are passed), integers, and floats (passed as the address of one float64)
+    arguments: arrays (their addresses are passed), integers, floats (passed as the address of one float64), and kernels
+    that it calls
     """
     block = np.empty(len(arguments), np.int64)
     kept: list[Any] = []
+    called: list[tuple[int, Kernel]] = []
     for i, argument in enumerate(arguments):
+        if isinstance(argument, Kernel):
+            called.append((i, argument))
+            continue
         if isinstance(argument, float):
             argument = np.array([argument])
         if isinstance(argument, np.ndarray):
@@ -93,4 +79,4 @@ def bound(kernel: Kernel, count: int, threads: int, *arguments: Any) -> Call:
             block[i] = argument.ctypes.data
         else:
             block[i] = argument
-    return Call(kernel, block, count, threads, tuple(kept))
+    return Call(kernel, block, count, threads, tuple(kept), tuple(called))

@@ -1,56 +1,50 @@
 """Element by element: the range is the array cut into pieces of ``PIECE`` elements.
 
-Shapes: any; kernels see flat arrays.
+Shapes: any; kernels see flat arrays. Memory limits them: each array is read or written once.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba import carray, float32
-
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.signature import Kernel, floats, longs
+from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.vectors import LANES, put_upto, upto
 from cnnforge.backends.numpy.types import Arrays
 
-#: Elements of one part of the range: 16 KiB, so that a part's arrays stay in the first cache.
+#: Elements of one part of the range, a multiple of LANES: 16 KiB, so that a part's arrays stay in the first cache.
 PIECE = 4096
 
 
 @Kernel
-def _relu(block: int, lo: int, hi: int, thread: int) -> None:
-    a = carray(longs(block), (3,))
-    n = a[2]
-    x, y = carray(floats(a[0]), (n,)), carray(floats(a[1]), (n,))
-    for i in range(lo * PIECE, min(hi * PIECE, n)):
-        v = x[i]
-        y[i] = v if v > float32(0) else float32(0)
-
-
-@Kernel
-def _relu_dx(block: int, lo: int, hi: int, thread: int) -> None:
-    a = carray(longs(block), (4,))
-    n = a[3]
-    y, dy, dx = carray(floats(a[0]), (n,)), carray(floats(a[1]), (n,)), carray(floats(a[2]), (n,))
-    for i in range(lo * PIECE, min(hi * PIECE, n)):
-        dx[i] = dy[i] if y[i] > float32(0) else float32(0)
-
-
-@Kernel
 def _add(block: int, lo: int, hi: int, thread: int) -> None:
-    a = carray(longs(block), (4,))
-    n = a[3]
-    p, q, y = carray(floats(a[0]), (n,)), carray(floats(a[1]), (n,)), carray(floats(a[2]), (n,))
-    for i in range(lo * PIECE, min(hi * PIECE, n)):
-        y[i] = p[i] + q[i]
+    """y = p + q."""
+    a = longs(block)
+    p, q, y, n = a[0], a[1], a[2], a[3]
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        put_upto(y + 4 * i, upto(p + 4 * i, n - i) + upto(q + 4 * i, n - i), n - i)
 
 
-def _flat(kernel: Kernel) -> Any:
-    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
-        n = outs[0].size
-        return bound(kernel, -(-n // PIECE), threads, *ins, outs[0], n)
+@Kernel
+def _multiply(block: int, lo: int, hi: int, thread: int) -> None:
+    """y = p q."""
+    a = longs(block)
+    p, q, y, n = a[0], a[1], a[2], a[3]
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        put_upto(y + 4 * i, upto(p + 4 * i, n - i) * upto(q + 4 * i, n - i), n - i)
 
-    return bind
+
+def streamed(kernel: Kernel, threads: int, *arguments: Any, n: int) -> Call:
+    """A kernel of arrays of ``n`` elements, of which its arguments are ``arguments`` with ``n`` behind them."""
+    return bound(kernel, -(-n // PIECE), threads, *arguments, n)
+
+
+def _add_bound(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
+    return streamed(_add, threads, *ins, outs[0], n=outs[0].size)
+
+
+def _multiply_bound(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
+    return streamed(_multiply, threads, *ins, outs[0], n=outs[0].size)
 
 
 def _reshape(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> tuple[Call, ...]:
@@ -59,4 +53,4 @@ def _reshape(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> tuple[
     return ()
 
 
-NATIVE = {"reshape": _reshape, "relu": _flat(_relu), "relu_dx": _flat(_relu_dx), "add": _flat(_add)}
+NATIVE: dict[str, Any] = {"reshape": _reshape, "add": _add_bound, "multiply": _multiply_bound}

@@ -13,10 +13,8 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
+from cnnforge.backends.numba.language import intrinsic, later, types
 from cnnforge.backends.numba.vectors import (
     BYTE,
     BYTES,
@@ -32,6 +30,8 @@ from cnnforge.backends.numba.vectors import (
     pointer,
     spread,
 )  # fmt: skip
+
+cgutils = later("cgutils", "numba.core")
 
 
 class Vector:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import float32
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.formulas import Code, Vector, clamped, passage
+from cnnforge.backends.numba.language import float32
 from cnnforge.backends.numba.rules.channels import SHARDS, row_width
 from cnnforge.backends.numba.signature import Kernel, doubles, longs
 from cnnforge.backends.numba.sweeps import clear, fold, repeat, sweep

@@ -9,10 +9,10 @@ from math import nan
 from typing import Any
 
 from llvmlite import ir
-from numba import float32, float64
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.formulas import Code, Vector, passage
+from cnnforge.backends.numba.language import float32, float64
 from cnnforge.backends.numba.norm import shards_for, sizes
 from cnnforge.backends.numba.signature import Kernel, doubles, floats, longs
 from cnnforge.backends.numba.sweeps import clear, fold, repeat, sweep

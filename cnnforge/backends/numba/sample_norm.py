@@ -8,15 +8,14 @@ dx = inverse (d - mean(d) - h mean(d h)). A sample, or a position, is looked at 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf, sqrt
 from typing import Any
 
 from llvmlite import ir
-from numba import float32
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.formulas import Code, Vector, passage
+from cnnforge.backends.numba.language import float32
 from cnnforge.backends.numba.norm import moments, normalise, shards_for, sizes
 from cnnforge.backends.numba.norm_dx import affine, products
 from cnnforge.backends.numba.rules.channels import row_width
@@ -264,9 +263,8 @@ def group_norm(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, grou
     (x, *_), (work, rows) = ins, scratch
     _, r, c, width, size = sizes(x)
     of_sample = bound(moments, len(x), 1, x, work, r, c, width, len(x), size)
-    words = (*ins, *outs, work, rows, c, width, groups, moments.address, of_sample.block, x[0].size, epsilon)
-    made = bound(_group_norm, len(x), threads, *words)
-    return replace(made, kept=(*made.kept, of_sample))
+    words = (*ins, *outs, work, rows, c, width, groups, moments, of_sample.block, x[0].size, epsilon)
+    return bound(_group_norm, len(x), threads, *words).keeping(of_sample)
 
 
 def group_norm_dx(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, groups: int) -> Call:

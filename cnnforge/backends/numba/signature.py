@@ -10,56 +10,89 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from importlib import import_module
+from types import FunctionType
+from typing import Any, ClassVar
+from weakref import WeakSet
 
-import numba
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
-from cnnforge.backends.numba.cache import compiled
-
-_SIGNATURE = types.void(types.intp, types.intp, types.intp, types.intp)
-#: Sums may be taken in another order and products contracted; nan and inf stay what they are, because a loss that is
-#: not finite has to be seen.
-FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
+from cnnforge.backends.numba import cache
+from cnnforge.backends.numba.language import FAST_MATH, Later, intrinsic, resolved, types
+from cnnforge.backends.numba.objects import loaded
 
 
 class Kernel:
-    """A Python function of the uniform signature, compiled when its address is first asked for."""
+    """A Python function, compiled where the cache does not have it when it is first needed."""
 
-    def __init__(self, function: Callable[[int, int, int, int], None]) -> None:
-        self._function = function
+    #: All there are, for a process that compiles for another.
+    made: ClassVar[WeakSet[Kernel]] = WeakSet()
+
+    def __init__(self, function: Callable[..., None], words: int = 4) -> None:
+        """``words``: how many arguments it takes; four is the uniform signature."""
+        assert isinstance(function, FunctionType)
+        self.function, self.words = function, words
+        self._address = 0
+        self.made.add(self)
 
     @cached_property
-    def _compiled(self) -> Any:
-        def make(cache: bool) -> Any:
-            return numba.cfunc(_SIGNATURE, cache=cache, fastmath=FAST_MATH, error_model="numpy")(self._function)
+    def name(self) -> str:
+        return cache.name_of(self.function)
 
-        return compiled(make)
+    @property
+    def ready(self) -> bool:
+        """Whether it has an address without compilation."""
+        if not self._address and (code := cache.kept(self.name)) is not None:
+            self._address = loaded(code, self.name)
+        return bool(self._address)
+
+    def compile(self) -> bytes:
+        """Object code, compiled here and now."""
+        from cnnforge.backends.numba.compilation import object_code
+
+        return object_code(self.function, self.words, self.name)
+
+    def take(self, code: bytes) -> None:
+        """Use ``code`` and keep it."""
+        cache.keep(self.name, code)
+        self._address = loaded(code, self.name)
 
     @property
     def address(self) -> int:
-        return int(self._compiled.address)
+        if not self.ready:
+            self.take(self.compile())
+        return self._address
 
 
-def _pointer(bits: Callable[[], ir.Type], kind: Any) -> Any:
+def callee(words: int) -> Callable[[Callable[..., None]], Kernel]:
+    """A function of so many words that kernels call by its address: compiled once for all of them."""
+    return lambda function: Kernel(function, words)
+
+
+def part(function: Any) -> Any:
+    """A piece of kernels, compiled into them."""
+    # Nothing but kernels calls it, so it needs no entry for Python or C: a fifth of its compilation.
+    options = {"fastmath": FAST_MATH, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return Later(lambda: import_module("numba").njit(**options)(resolved(function)), function)
+
+
+def _pointer(bits: Callable[[], ir.Type], kind: str) -> Any:
     @intrinsic
     def cast(typing_context: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             return builder.inttoptr(arguments[0], bits().as_pointer())
 
-        return types.CPointer(kind)(types.intp), generate
+        return types.CPointer(getattr(types, kind))(types.intp), generate
 
     return cast
 
 
 #: In a kernel: ``floats(address)`` is a pointer, ``carray(floats(address), (n, c))`` an array.
-floats = _pointer(ir.FloatType, types.float32)
-doubles = _pointer(ir.DoubleType, types.float64)
-longs = _pointer(lambda: ir.IntType(64), types.int64)
-ints = _pointer(lambda: ir.IntType(32), types.int32)
-bytes_at = _pointer(lambda: ir.IntType(8), types.uint8)
+floats = _pointer(ir.FloatType, "float32")
+doubles = _pointer(ir.DoubleType, "float64")
+longs = _pointer(lambda: ir.IntType(64), "int64")
+ints = _pointer(lambda: ir.IntType(32), "int32")
+bytes_at = _pointer(lambda: ir.IntType(8), "uint8")
 
 
 @intrinsic

@@ -9,25 +9,21 @@ CPU has. A kernel is then ordinary arithmetic:
 
 ``Lanes`` are float32, ``Ints`` int32, ``Mask`` what a comparison gives. All addresses count bytes; what lies there need
 not be aligned. ``some…(address, …, n)`` touch the first n lanes only (none where n < 1, all where n >= LANES), and the
-others are 0. Products and sums may be contracted to multiply-adds, nothing else: what is not finite stays so.
+others are 0; ``upto`` and ``put_upto`` do the same behind a branch, for loops that are whole vectors but for the last.
+Products and sums may be contracted to multiply-adds, nothing else: what is not finite stays so.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.datamodel.models import PrimitiveModel
-from numba.core.imputils import lower_builtin
-from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import intrinsic, register_model
 
-#: Numbers of a vector: a cache line of floats.
-LANES = 16
+from cnnforge.backends.numba.language import Later, intrinsic, later, types
+from cnnforge.backends.numba.rules import base
+
+LANES = base.LANES
 #: Bytes of a vector of floats.
 WIDTH = 4 * LANES
 
@@ -36,35 +32,16 @@ VECTOR, INTS, BYTES, BITS = (ir.VectorType(t, LANES) for t in (FLOAT, INT, BYTE,
 FLAGS = ("contract",)
 
 
-class _Vector(types.Type):  # type: ignore[misc]
-    """A Numba type that is one LLVM vector."""
+signature = later("signature", "numba.core.typing.templates")
 
 
-class _LanesType(_Vector):
-    pass
+def _kind(name: str) -> Any:
+    from cnnforge.backends.numba import vector_types
+
+    return getattr(vector_types, name)
 
 
-class _IntsType(_Vector):
-    pass
-
-
-class _MaskType(_Vector):
-    pass
-
-
-Lanes, Ints, Mask = _LanesType("Lanes"), _IntsType("Ints"), _MaskType("Mask")
-
-
-def _model(kind: type[_Vector], shape: ir.Type) -> None:
-    @register_model(kind)
-    class Model(PrimitiveModel):  # type: ignore[misc]
-        def __init__(self, manager: Any, fe_type: Any) -> None:
-            super().__init__(manager, fe_type, shape)
-
-
-_model(_LanesType, VECTOR)
-_model(_IntsType, INTS)
-_model(_MaskType, BITS)
+Lanes, Ints, Mask = Later(lambda: _kind("Lanes")), Later(lambda: _kind("Ints")), Later(lambda: _kind("Mask"))
 
 
 def pointer(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type) -> ir.Value:
@@ -88,42 +65,8 @@ def first(builder: ir.IRBuilder, n: ir.Value) -> ir.Value:
 def called(builder: ir.IRBuilder, name: str, result: ir.Type, arguments: list[ir.Value]) -> ir.Value:
     """A call of one of LLVM's intrinsics."""
     kind = ir.FunctionType(result, [a.type for a in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
-
-
-# What has an operator.
-
-
-def _operator(function: Any, result: Any, kinds: tuple[Any, ...], generate: Callable[..., ir.Value]) -> None:
-    @infer_global(function)
-    class Typed(ConcreteTemplate):  # type: ignore[misc]
-        cases: ClassVar[list[Any]] = [signature(result, *kinds)]
-
-    @lower_builtin(function, *kinds)
-    def lowered(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return generate(builder, *arguments)
-
-
-_ARITHMETIC = (
-    (operator.add, operator.iadd, "add"), (operator.sub, operator.isub, "sub"), (operator.mul, operator.imul, "mul"),
-)  # fmt: skip
-for _plain, _assigned, _name in _ARITHMETIC:
-    for _which in (_plain, _assigned):
-        _operator(_which, Lanes, (Lanes, Lanes), lambda b, x, y, name=_name: getattr(b, "f" + name)(x, y, flags=FLAGS))
-        _operator(_which, Ints, (Ints, Ints), lambda b, x, y, name=_name: getattr(b, name)(x, y))
-_operator(operator.truediv, Lanes, (Lanes, Lanes), lambda b, x, y: b.fdiv(x, y, flags=FLAGS))
-_COMPARISONS = (
-    (operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "=="),
-)  # fmt: skip
-for _which, _sign in _COMPARISONS:
-    _operator(_which, Mask, (Lanes, Lanes), lambda b, x, y, sign=_sign: b.fcmp_ordered(sign, x, y))
-    _operator(_which, Mask, (Ints, Ints), lambda b, x, y, sign=_sign: b.icmp_signed(sign, x, y))
-_operator(operator.and_, Mask, (Mask, Mask), lambda b, x, y: b.and_(x, y))
-_operator(operator.or_, Mask, (Mask, Mask), lambda b, x, y: b.or_(x, y))
-_operator(operator.neg, Lanes, (Lanes,), lambda b, x: b.fneg(x))
-
-
-# What has a name.
+    known = builder.module.globals.get(name)
+    return builder.call(ir.Function(builder.module, kind, name) if known is None else known, arguments)
 
 
 def _function(result: Any, kinds: tuple[Any, ...], generate: Callable[..., Any]) -> tuple[Any, Any]:
@@ -177,6 +120,50 @@ def put_some_floats(builder: ir.IRBuilder, at: ir.Value, value: ir.Value, n: ir.
 
 
 @intrinsic
+def upto(typing_context: Any, address: Any, left: Any) -> Any:
+    """The first ``left`` floats at ``address``, whole vectors without a mask."""
+
+    def generate(b: ir.IRBuilder, at: ir.Value, left: ir.Value) -> ir.Value:
+        with b.if_else(_whole_vector(b, left), likely=True) as (whole, part):
+            with whole:
+                all_of = b.load(pointer(b, at, VECTOR), align=4)
+                from_whole = b.block
+            with part:
+                some_of = some_floats(b, at, left)
+                from_part = b.block
+        found = b.phi(VECTOR)
+        found.add_incoming(all_of, from_whole)
+        found.add_incoming(some_of, from_part)
+        return found
+
+    return _function(Lanes, (types.intp, types.intp), generate)
+
+
+@intrinsic
+def put_upto(typing_context: Any, address: Any, value: Any, left: Any) -> Any:
+    """Write the first ``left`` of ``value`` to ``address``, whole vectors without a mask."""
+
+    def generate(b: ir.IRBuilder, at: ir.Value, value: ir.Value, left: ir.Value) -> None:
+        with b.if_else(_whole_vector(b, left), likely=True) as (whole, part):
+            with whole:
+                _stored(b, value, at, VECTOR, 4)
+            with part:
+                put_some_floats(b, at, value, left)
+
+    return _function(types.void, (types.intp, Lanes, types.intp), generate)
+
+
+def _whole_vector(builder: ir.IRBuilder, left: ir.Value) -> ir.Value:
+    return builder.icmp_signed(">=", left, ir.Constant(WORD, LANES))
+
+
+@intrinsic
+def leading(typing_context: Any, n: Any) -> Any:
+    """A mask of the first ``n`` lanes."""
+    return _function(Mask, (types.intp,), first)
+
+
+@intrinsic
 def splat(typing_context: Any, value: Any) -> Any:
     """A float32 (or what converts to one) in every lane."""
     return _function(Lanes, (types.float32,), spread)
@@ -216,6 +203,12 @@ def larger(typing_context: Any, x: Any, y: Any) -> Any:
 def smaller(typing_context: Any, x: Any, y: Any) -> Any:
     """x where x < y, else y: y where either is nan."""
     return _function(Lanes, (Lanes, Lanes), lambda b, x, y: b.select(b.fcmp_ordered("<", x, y), x, y))
+
+
+@intrinsic
+def unordered(typing_context: Any, x: Any) -> Any:
+    """A mask of the lanes that are nan."""
+    return _function(Mask, (Lanes,), lambda b, v: b.fcmp_unordered("uno", v, v))
 
 
 @intrinsic
@@ -301,6 +294,23 @@ def put_some_octets(typing_context: Any, address: Any, value: Any, n: Any) -> An
 def splat_int(typing_context: Any, value: Any) -> Any:
     """A whole number in every lane."""
     return _function(Ints, (types.int32,), spread)
+
+
+@intrinsic
+def lane_numbers(typing_context: Any) -> Any:
+    """0, 1, 2, …"""
+    return _function(Ints, (), lambda b: ir.Constant(INTS, list(range(LANES))))
+
+
+@intrinsic
+def high(typing_context: Any, x: Any, y: Any) -> Any:
+    """The upper halves of the products of 32-bit words without a sign."""
+
+    def generate(b: ir.IRBuilder, *xy: ir.Value) -> ir.Value:
+        product = b.mul(*(b.zext(v, ir.VectorType(WORD, LANES)) for v in xy))
+        return b.trunc(b.lshr(product, spread(b, ir.Constant(WORD, 32))), INTS)
+
+    return _function(Ints, (Ints, Ints), generate)
 
 
 @intrinsic

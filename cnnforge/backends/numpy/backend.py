@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.base import Gather, Kernel, Report, Step
 from cnnforge.backends.numpy import (
     activation,
     conv,
@@ -87,6 +87,13 @@ class NumpyBackend:
         if "+" in op:
             return fused(KERNELS)
         return KERNELS[op] if op in KERNELS else _added(op)
+
+    def prepare(self, steps: Iterable[Step], report: Report) -> None:
+        """Nothing is missing."""
+
+    def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
+        """What the data's own NumPy does."""
+        return None
 
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Every step by itself."""

@@ -163,6 +163,7 @@ _RULES: dict[str, Rule] = {
         Scratch((i[0].shape[0], 7, -(-prod(o[1].shape[1:]) // 4)), "uint64"),
     ),
     "batch_norm": lambda i, o, a: (_like(i[0]), _row_ones(i[0]), Scratch((1, i[0].shape[-1]), i[0].dtype, False)),
+    "fold_batch_norm": lambda i, o, a: (Scratch(i[1].shape, i[1].dtype, False),),
     "batch_norm_inference": lambda i, o, a: (Scratch((2, i[0].shape[-1]), i[0].dtype, False),),
     "batch_norm_dparams": lambda i, o, a: (
         _like(i[0]), _row_ones(i[0]), Scratch((1, i[0].shape[-1]), i[0].dtype, False),
@@ -209,6 +210,11 @@ def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Map
     return wanted
 
 
+#: Chains run as one kernel: ``head, bias[, tail]``. Tails are only functions that can overwrite their input, and whose
+#: derivative does not need it.
+HEADS = ("conv2d", "conv2d_dx", "matmul")
+TAILS = tuple(op for op in FROM_OUTPUT if op != "softmax")
+
 _ELEMENTWISE = frozenset((*FROM_OUTPUT, *FROM_INPUT))
 _PLAIN = frozenset(
     (
@@ -217,7 +223,8 @@ _PLAIN = frozenset(
         "shortcut_pad_dx", "channel_shuffle",
         "prelu", "prelu_dx", "prelu_dalpha",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
-        "batch_norm", "batch_norm_inference", "batch_norm_dparams", "batch_norm_dx", "batch_norm_running",
+        "batch_norm", "batch_norm_inference", "fold_batch_norm", "batch_norm_dparams", "batch_norm_dx",
+        "batch_norm_running",
         "group_norm", "group_norm_dx", "group_norm_dgamma", "layer_norm", "layer_norm_dx", "layer_norm_dgamma",
         "lrn", "lrn_dx",
     )
@@ -232,9 +239,7 @@ CAPABILITIES = Capabilities(
     | set(LOSSES)
     | {f"{op}_dz" for op in LOSSES}
     | set(OPTIMIZERS),
-    heads=frozenset({"conv2d", "conv2d_dx", "matmul"}),
-    # Only functions that can overwrite their input, and whose derivative does not need it.
-    tails=frozenset(FROM_OUTPUT) - {"softmax"},
+    chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),
     scratch=scratch,
     inplace={
         **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale_channels", "dropout", "prelu"), 0),

@@ -115,7 +115,25 @@ def batch_norm_running(ins: Arrays, outs: Arrays, scratch: Arrays, *, momentum: 
     return step
 
 
+def fold_batch_norm(ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float) -> Step:
+    """w (…, F), gamma, beta, running mean, running var[, b] -> weights and bias that norm as well."""
+    (w, gamma, beta, mean, var, *b), (folded, shift), (scale,) = ins, outs, scratch
+
+    def step() -> None:
+        _inverse_deviation(var, epsilon, scale)
+        np.multiply(scale, gamma, out=scale)
+        np.multiply(w, scale, out=folded)
+        np.negative(mean, out=shift)
+        for before in b:
+            np.add(shift, before, out=shift)
+        np.multiply(shift, scale, out=shift)
+        np.add(shift, beta, out=shift)
+
+    return step
+
+
 KERNELS: dict[str, Kernel] = {
+    "fold_batch_norm": fold_batch_norm,
     "batch_norm": batch_norm, "batch_norm_inference": batch_norm_inference, "batch_norm_dparams": batch_norm_dparams,
     "batch_norm_dx": batch_norm_dx, "batch_norm_running": batch_norm_running,
 }  # fmt: skip

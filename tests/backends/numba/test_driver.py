@@ -1,14 +1,20 @@
 """The driver and its table: every part of every range exactly once, in order, on any number of threads."""
 
+import subprocess
+import sys
+import threading
+import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from numba import carray
 
+from cnnforge.backends.numba import team as team_module
 from cnnforge.backends.numba.backend import Chain, NumbaBackend
 from cnnforge.backends.numba.driver import Call, Run, bound
+from cnnforge.backends.numba.language import carray
 from cnnforge.backends.numba.signature import Kernel, doubles, longs
+from cnnforge.backends.numba.team import Team
 
 
 @Kernel
@@ -49,6 +55,94 @@ def test_all_threads_meet_between_kernels(threads):
     for array in arrays[1:]:
         np.testing.assert_array_equal(array, total % 1000 + 3)
         total = array.sum()
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("counts", [(1, 64, 1, 1, 64, 64, 1), (64, 0, 1, 64), (1, 1), (0,)])
+def test_kernels_of_one_part_are_in_order_too(threads, counts):
+    """Sums long enough for a thread that does not wait to read what is not written yet."""
+    n = 1 << 14
+    arrays = [np.arange(n), *(np.zeros(n, np.int64) for _ in counts)]
+    calls = []
+    for count, (before, after) in zip(counts, pairwise(arrays), strict=True):
+        calls.append(bound(_running, count, threads, before, after, n, 3.0))
+    for _ in range(5):
+        for array in arrays[1:]:
+            array[:] = 0
+        Run(calls)()
+        for count, (before, after) in zip(counts, pairwise(arrays), strict=True):
+            np.testing.assert_array_equal(after, np.where(np.arange(n) < count, before.sum() % 1000 + 3, 0))
+
+
+def test_who_sleeps_is_woken(monkeypatch):
+    monkeypatch.setattr(team_module, "PATIENCE", 10)
+    three, seen = Team(3), np.zeros(8, np.int64)
+    table = np.array([bound(_count, 8, 3, seen, 8).row()])
+    for n in range(1, 6):
+        three.walk(table)
+        np.testing.assert_array_equal(seen, n)
+        until = time.monotonic() + 10
+        while three._words[team_module._SLEEPING] < 2 and time.monotonic() < until:
+            time.sleep(0.001)
+        assert three._words[team_module._SLEEPING] == 2
+
+
+def test_several_threads_ask_at_once():
+    """The counts are only right where rounds do not mix."""
+    arrays = [np.zeros(16, np.int64) for _ in range(3)]
+    rounds = 300
+
+    def ask(seen):
+        run = Run([bound(_count, 16, 2, seen, 16)] * 2)
+        for _ in range(rounds):
+            run()
+
+    asking = [threading.Thread(target=ask, args=(seen,)) for seen in arrays]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    for seen in arrays:
+        np.testing.assert_array_equal(seen, 2 * rounds)
+
+
+def test_where_the_system_gives_fewer_threads_fewer_do_it_all(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def refuse(thread):
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        few = Team(4)
+    assert few.threads == 2
+    seen = np.zeros(7, np.int64)
+    few.walk(np.array([bound(_count, 7, 4, seen, 7).row()]))
+    np.testing.assert_array_equal(seen, 1)
+
+
+FORK = """
+import os
+import numpy as np
+from cnnforge.backends.numba.driver import bound
+from tests.backends.numba.tiny import ADDING
+x = np.zeros(8, np.int64)
+call = bound(ADDING[1], 8, 2, x, 8)
+call()
+if (child := os.fork()) == 0:
+    call()
+    os._exit(int(x.sum()))
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 16
+call()
+assert x.sum() == 16
+"""
+
+
+def test_a_forked_process_has_threads_of_its_own():
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], check=True, timeout=60)
 
 
 def test_neighbouring_calls_are_linked_and_host_steps_stay_between():

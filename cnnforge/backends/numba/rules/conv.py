@@ -3,57 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
+from math import inf, prod
 from typing import Any
 
+from cnnforge.backends.numba.rules import bias, direct, samples
 from cnnforge.backends.numba.rules.base import THREADS, Rule
+from cnnforge.backends.numba.rules.linear import BOUNDS
 from cnnforge.backends.numpy import capabilities as numpy
-from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
-from cnnforge.shapes import Window
 
-#: Winograd convolution: partial sums of a weight's gradient, and its channels summed side by side.
-WINOGRAD_SHARDS, WINOGRAD_ROWS = 8, 4
-
-#: Into how many parts a batch is cut for weight gradients: few for large kernels, whose sums take memory.
+#: Into how many parts a batch is cut for a weight gradient, and floats that all their sums may take together.
 #: Fixed numbers, so that the order of adding up, and with it the result, is the same for any number of threads.
-SHARDS, SHARDS_OF_LARGE, LARGE = 16, 8, 1 << 16
+SHARDS, SUMS = 16, 1 << 19
+#: The same for Winograd convolution, whose sums are four times as large.
+WINOGRAD_SHARDS = 8, 1 << 21
 
 
-def column_rows(w: Window) -> int:
-    """Rows of the padded sample in each remainder modulo the stride, as a convolution unrolls them."""
-    return -(-((w.out[0] - 1) * w.stride[0] + w.extent[0]) // w.stride[0])
+def shards(floats: int, most: int = SHARDS, sums: int = SUMS) -> int:
+    """Parts of a batch for a gradient of so many floats."""
+    return max(1, min(most, sums // floats))
 
 
-def _conv_choice(w: tuple[int, ...], attrs: Mapping[str, Any]) -> bool:
-    """One group, or as many as channels and filters.  w: (KH, KW, C/groups, F)."""
-    groups = attrs["groups"]
-    return bool(groups == 1 or (numpy.is_depthwise(w, groups) and w[3] == groups))
+def is_depthwise(w: tuple[int, ...], groups: int) -> bool:
+    """One channel and one filter in each group.  w: (KH, KW, C/groups, F)."""
+    return numpy.is_depthwise(w, groups) and w[3] == groups
 
 
-def _columns(c: int, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    """Each thread's unrolled sample of ``c`` channels, where the input as it lies will not do."""
-    w = attrs["window"]
-    if attrs["groups"] > 1 or numpy.is_pointwise(w):
-        return ()
-    return (Scratch((THREADS, w.stride[0] * column_rows(w), w.out[1], w.kernel[1] * c), "float32", False),)
+def _direct(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """Packed weights, or sums for each shard; then each thread's own: a padded copy of a piece's input, where there is
+    one, and for the weights' gradient its dy in panels."""
+    win, groups, f = attrs["window"], attrs["groups"], w.shape[3]
+    back = op == "conv2d_dx"
+    at = direct.walk(tuple(x.shape[1:3]), f if back else x.shape[3], win, attrs["flip"], back)
+    copies = (Scratch((THREADS, at.copy), "float32", False),) if at.copied else ()
+    if op != "conv2d_dw":
+        return Scratch((direct.packed(w.shape, groups, back),), "float32", False), *copies
+    size = direct.sums(w.shape, groups)
+    panels = at.positions * groups * direct.padded(f // groups)
+    return (
+        Scratch((shards(size), size), "float32", False), *copies, Scratch((THREADS, panels), "float32", False),
+    )  # fmt: skip
 
 
-def _conv_dw(dw: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    """A sum for each shard; then the columns."""
-    shards = SHARDS if prod(dw.shape) <= LARGE else SHARDS_OF_LARGE
-    return Scratch((shards, *dw.shape), dw.dtype, False), *_columns(dw.shape[2], attrs)
+def _depthwise(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """Packed weights, or sums for each shard and as many again as a tile of taps may have too many; then each thread's
+    padded copy of a piece's input, where there is one."""
+    at = direct.depthwise_walk(tuple(x.shape[1:3]), w.shape[3], attrs["window"], attrs["flip"], op == "conv2d_dx")
+    copies = (Scratch((THREADS, at.copy), "float32", False),) if at.copied else ()
+    taps, columns = w.shape[0] * w.shape[1], direct.padded(w.shape[3])
+    if op == "conv2d_dw":
+        return Scratch((SHARDS, taps + 8, columns), "float32", False), *copies
+    return Scratch((taps, columns), "float32", False), *copies
 
 
-def winograd_tiles(c: int) -> int:
-    """Tiles that are transformed together: the transformed patches of ``c`` channels take about 200 KiB."""
-    return min(96, max(24, 1536 // c // 6 * 6))
+def tile_rows(size: int) -> int:
+    """Tiles that cover ``size`` rows or columns."""
+    return -(-size // 4)
+
+
+def winograd_rows(c: int, columns: int) -> int:
+    """Rows of tiles that are transformed together: about 48 tiles, of many channels 24."""
+    return max(1, (48 if c <= 128 else 24) // tile_rows(columns))
 
 
 def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
     """3x3, stride 1, enough channels for whole vectors, and fewer products than the direct way takes."""
     win = attrs["window"]
-    tiles = -(-win.out[0] // 4) * -(-win.out[1] // 4)
+    tiles = tile_rows(win.out[0]) * tile_rows(win.out[1])
     return (
         (win.kernel, win.stride, win.dilation, win.transposed) == ((3, 3), (1, 1), (1, 1), False)
         and attrs["groups"] == 1
@@ -62,52 +78,86 @@ def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
     )
 
 
-def _winograd_space(c: int) -> Scratch:
-    """Of each thread: a patch; the products of a group of tiles with 16 filters; the group's transformed patches."""
-    tiles = winograd_tiles(c)
-    return Scratch((THREADS, 36, 16 + (tiles * 16 + 16) + (tiles * c + 16)), "float32", False)
+def _winograd_space(c: int, columns: int) -> Scratch:
+    """Of each thread: rows of x with padding; the products of a group of tiles with 32 filters; the group's
+    transformed patches."""
+    across = tile_rows(columns)
+    tiles = winograd_rows(c, columns) * across
+    band = max(6 * (4 * across + 2) * c, 36 * 16 * 16)
+    return Scratch((THREADS, band + 36 * (tiles * 32 + 16) + 36 * (tiles * c + 16)), "float32", False)
 
 
-def _winograd(c: int, f: int) -> tuple[Scratch, ...]:
-    """Transformed weights; then each thread's own."""
-    return Scratch((36, -(-f // 16), c, 16), "float32", False), _winograd_space(c)
+def _winograd(op: str, c: int, f: int, columns: int) -> tuple[Scratch, ...]:
+    """Transformed weights, or for their gradient partial sums of it; then each thread's own."""
+    if op == "conv2d_dw":
+        sums = 36, c, direct.padded(f)
+        return Scratch((shards(prod(sums), *WINOGRAD_SHARDS), *sums), "float32", False), _winograd_space(c, columns)
+    c, f = (f, c) if op == "conv2d_dx" else (c, f)
+    return Scratch((36, c * direct.padded(f) + 16), "float32", False), _winograd_space(c, columns)
 
 
-def _winograd_dw(c: int, f: int) -> tuple[Scratch, ...]:
-    """Partial sums of the transformed weights' gradient; then each thread's own."""
-    rows = -(-c // WINOGRAD_ROWS)
-    sums = (WINOGRAD_SHARDS, 36, -(-f // 16), rows, WINOGRAD_ROWS, 16)
-    return Scratch(sums, "float32", False), _winograd_space(c)
+def _named(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+    """(x, w, y) of a convolution, or those that have their shapes."""
+    if op == "conv2d":
+        return ins[0], ins[1], outs[0]
+    return (outs[0], ins[1], ins[0]) if op == "conv2d_dx" else (ins[0], outs[0], ins[1])
 
 
-def convolution(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> str:
-    """The way a convolution or one of its gradients is computed: ``winograd``, ``gemm``, or "" for NumPy's."""
-    x, w, y = {
-        "conv2d": lambda: (ins[0], ins[1], outs[0]),
-        "conv2d_dx": lambda: (outs[0], ins[1], ins[0]),
-        "conv2d_dw": lambda: (ins[0], outs[0], ins[1]),
-    }[op]()
-    if _is_winograd(x, w, y, attrs):
-        return "winograd"
-    return "gemm" if _conv_choice(w.shape, attrs) else ""
+def _ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    """By what a convolution or one of its gradients can be computed, the best guess first."""
+    x, w, y = _named(op, ins, outs)
+    if is_depthwise(w.shape, attrs["groups"]):
+        return ("depthwise",)
+    found = ["winograd"] if _is_winograd(x, w, y, attrs) else []
+    if samples.fits(x.shape, w.shape, attrs):
+        # Lanes are samples: good where there are many of them, and where channels fill no vectors.
+        narrow = min(w.shape[2:]) < samples.SAMPLES and x.shape[0] >= samples.SAMPLES // 2
+        return ("samples", *found, "direct") if narrow else (*found, "direct", "samples")
+    return (*found, "direct")
 
 
-def _convolution_space(
+def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    x, w, y = _named(op, ins, outs)
+    c, f = w.shape[2:]
+    if attrs["way"] == "depthwise":
+        return _depthwise(op, x, w, attrs)
+    if attrs["way"] == "samples":
+        if op == "conv2d":
+            return (samples.forward_space(x.shape, attrs["window"], f),)
+        space = samples.backward_space(x.shape, attrs["window"], f)
+        return (samples.sums(w.shape), space) if op == "conv2d_dw" else (space,)
+    if attrs["way"] == "winograd":
+        return _winograd(op, c, f, (x if op == "conv2d_dx" else y).shape[2])
+    return _direct(op, x, w, attrs)
+
+
+def _biased_ways(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    return _ways("conv2d", ins, outs, attrs["parts"][0][2])
+
+
+def _biased_space(
     op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
 ) -> tuple[Scratch, ...]:
-    w = outs[0] if op == "conv2d_dw" else ins[1]
-    c, f = w.shape[2:]
-    if convolution(op, ins, outs, attrs) == "winograd":
-        return _winograd_dw(c, f) if op == "conv2d_dw" else _winograd(c, f) if op == "conv2d" else _winograd(f, c)
-    return _conv_dw(w, attrs) if op == "conv2d_dw" else _columns(c, attrs)
+    """What the convolution needs; then the bias where it comes after it."""
+    way = attrs["way"]
+    space = _space("conv2d", ins, outs, {**attrs["parts"][0][2], "way": way})
+    return (*space, *bias.band(outs[0])) if way == "samples" and BIASED[op][1] < inf else space
 
 
+#: A convolution and what cuts its result, in one pass: floor and ceiling.
+BIASED = {f"conv2d{tail}": bounds for tail, bounds in BOUNDS.items()}
 CONVOLUTIONS = ("conv2d", "conv2d_dx", "conv2d_dw")
 
 RULES = {
-    op: Rule(
-        lambda i, o, a, op=op: bool(convolution(op, i, o, a)),  # type: ignore[misc]
-        lambda i, o, a, op=op: _convolution_space(op, i, o, a),  # type: ignore[misc]
-    )
-    for op in CONVOLUTIONS
+    **{
+        op: Rule(
+            scratch=lambda i, o, a, op=op: _space(op, i, o, a),  # type: ignore[misc]
+            ways=lambda i, o, a, op=op: _ways(op, i, o, a),  # type: ignore[misc]
+        )
+        for op in CONVOLUTIONS
+    },
+    **{
+        op: Rule(scratch=lambda i, o, a, op=op: _biased_space(op, i, o, a), ways=_biased_ways)  # type: ignore[misc]
+        for op in BIASED
+    },
 }

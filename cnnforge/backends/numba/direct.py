@@ -1,0 +1,246 @@
+"""Convolution and its gradients as products of the input as it lies, without unrolling it: lanes are filters.
+
+Shapes: x (N, H, W, C), w (KH, KW, C/groups, F), y (N, OH, OW, F). A row of A is one output position: the channels under
+one row of its window are one run of numbers (``rules/direct.py``), so a product only has to know where each position's
+window begins (Zhang et al., "High performance zero-memory overhead direct convolutions", ICML 2018). Weights are
+packed into panels once per call. Padding is copied: a piece's input with zeros around it is a small part of what the
+products cost from 16 filters on. ``jobs`` are tables of what is to be done with each piece: a product for each panel of
+filters (and phase of a gradient). The gradient of x is the same with the weights turned, on dy; of w, positions are
+summed over instead (``across``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.language import carray
+from cnnforge.backends.numba.pack import pack
+from cnnforge.backends.numba.pieces import (
+    BANDS,
+    BEHIND,
+    OH,
+    OUT,
+    OW,
+    ROWS,
+    SAMPLES,
+    STRIDE,
+    F,
+    N,
+    count,
+    packed,
+    parts_of,
+    phases,
+    positions,
+    source,
+    summed,
+    where,
+)  # fmt: skip
+from cnnforge.backends.numba.rules.direct import Walk, padded, walk
+from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, UNBOUNDED, across, along
+from cnnforge.backends.numba.vectors import LANES
+from cnnforge.backends.numpy.types import Array, Arrays
+from cnnforge.shapes import Window
+
+_JOBS, _COUNT, _PARTS, _PRODUCT = range(BEHIND, BEHIND + 4)
+_PLACE = BEHIND + 4
+
+# A line of the jobs of ``_gather``.
+_Q, _P, _COLUMNS, _FROM, _ROWS_AT, _TAPS_AT, _TAPS, _RUN, _B, _B_STEP, _TO, _PLACES_AT, _START = range(13)
+_WEIGHTS, _ADDED, _BOUNDS = range(_PLACE, _PLACE + 3)
+
+
+@Kernel
+def _gather(block: int, lo: int, hi: int, thread: int) -> None:
+    """x, packed weights -> y, or dy -> dx. Range: pieces x parts of their jobs. The multiply-add units limit it."""
+    a = carray(longs(block), (_PLACE + 3,))
+    count, parts, samples, bands = a[_COUNT], a[_PARTS], a[SAMPLES], a[BANDS]
+    jobs = carray(longs(a[_JOBS]), (count, 13))
+    held = -1
+    for unit in range(lo, hi):
+        piece, part = divmod(unit, parts)
+        group, band = divmod(piece, bands)
+        first, q = group * samples, band * a[ROWS]
+        many = min(samples, a[N] - first)
+        found = source(a, thread, first, many, q, a[ROWS], piece != held)
+        held = piece
+        into = a[OUT] + 4 * (first * a[OH] + q * a[STRIDE]) * a[OW] * a[F]
+        for i in range(part * count // parts, (part + 1) * count // parts):
+            j = jobs[i]
+            positions = many * min(a[ROWS], j[_Q] - q) * j[_P]
+            start = a[_ADDED] + j[_START] if a[_ADDED] else 0
+            along(
+                a[_PRODUCT], positions, j[_COLUMNS], found + j[_FROM], j[_ROWS_AT], j[_TAPS_AT], j[_TAPS], j[_RUN],
+                a[_WEIGHTS] + j[_B], j[_B_STEP], into + j[_TO], j[_PLACES_AT], start, 0, a[_BOUNDS],
+            )  # fmt: skip
+
+
+# A line of the jobs of ``_shards``, and of its panels of dy.
+_ROWS_OF, _FROM_A, _PANEL, _TO_SUMS = range(4)
+_FIRST, _VALID, _WHOLE, _PACKED_AT, _SEGMENTS, _STEP_OF = range(6)
+_DY, _PACKED, _PACKED_OWN, _PANELS, _PANEL_COUNT, _SHARDS, _ALL, _RUN_OF, _A_STEP, _C_STEP = range(_PLACE, _PLACE + 10)
+
+
+@Kernel
+def _shards(block: int, lo: int, hi: int, thread: int) -> None:
+    """x, dy -> sums, over the pieces of each shard. Range: shards x parts of their jobs.
+
+    The multiply-add units limit it: a block of sums stays in registers over all positions of a piece.
+    """
+    a = carray(longs(block), (_PLACE + 10,))
+    count, parts, samples, bands = a[_COUNT], a[_PARTS], a[SAMPLES], a[BANDS]
+    jobs, panels = carray(longs(a[_JOBS]), (count, 4)), carray(longs(a[_PANELS]), (a[_PANEL_COUNT], 6))
+    pieces = (a[N] + samples - 1) // samples * bands
+    for unit in range(lo, hi):
+        shard, part = divmod(unit, parts)
+        begin, end = shard * pieces // a[_SHARDS], (shard + 1) * pieces // a[_SHARDS]
+        begin_job, end_job = part * count // parts, (part + 1) * count // parts
+        sums = a[OUT] + 4 * shard * a[_ALL]
+        # An empty shard has one piece of no samples, which writes zeros.
+        for piece in range(begin, max(end, begin + 1)):
+            group, band = divmod(piece, bands)
+            first, q = group * samples, band * a[ROWS]
+            many = min(samples, a[N] - first) if begin < end else 0
+            rows = min(a[ROWS], a[OH] - q)
+            found = source(a, thread, first, many, q, rows, True)
+            dy = a[_DY] + 4 * (first * a[OH] + q) * a[OW] * a[F]
+            run = a[_RUN_OF]
+            segments = many * rows
+            if not run:
+                run, segments = many, min(many, 1)
+            held = -1
+            for i in range(begin_job, end_job):
+                j = jobs[i]
+                p = panels[j[_PANEL]]
+                b = dy + 4 * p[_FIRST]
+                if p[_PACKED_AT] >= 0:
+                    b = a[_PACKED] + 4 * (thread * a[_PACKED_OWN] + p[_PACKED_AT])
+                    if held != j[_PANEL]:
+                        pack(dy + 4 * p[_FIRST], 4 * a[F], segments * run, p[_VALID], b, p[_STEP_OF])
+                        held = j[_PANEL]
+                across(
+                    a[_PRODUCT], j[_ROWS_OF], p[_WHOLE], found + j[_FROM_A], b, p[_SEGMENTS], segments, run,
+                    a[_A_STEP], p[_STEP_OF], sums + j[_TO_SUMS], a[_C_STEP], piece - begin,
+                )  # fmt: skip
+
+
+def _panels(columns: int) -> list[tuple[int, int, int]]:
+    """(first, columns, columns in whole vectors) of each block of columns."""
+    return [
+        (i, min(COLUMNS, columns - i), min(COLUMNS, padded(columns - i))) for i in range(0, columns, COLUMNS)
+    ]  # fmt: skip
+
+
+def gathered(
+    x: Array, w: Array, out: Array, at: Walk, groups: int, space: Arrays, threads: int, *, back: bool,
+    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
+) -> tuple[Call, ...]:  # fmt: skip
+    """x -> out as ``at`` walks over them. ``added``, ``bounds``: a bias, and a floor and a ceiling."""
+    u, *buffer = space
+    f = out.shape[-1]
+    columns = f // groups
+    lines: list[tuple[int, ...]] = []
+    packing: list[tuple[int, ...]] = []
+    kept: list[Any] = []
+    base = 0
+    c, all_f = w.shape[2:]
+    for phase in phases(at, groups):
+        rows, places = positions(at, phase.down, phase.across, f)
+        offsets = np.array(phase.offsets or [0], np.int64)
+        kept += [rows, places, offsets]
+        k = len(phase.kernel) * (at.c // groups)
+        for group in range(groups):
+            for first, valid, whole in _panels(columns):
+                lines.append(
+                    (
+                        phase.down.count, phase.across.count, valid, 4 * group * (at.c // groups), rows.ctypes.data,
+                        offsets.ctypes.data, len(phase.offsets), phase.run, base, 4 * whole,
+                        4 * (group * columns + first), places.ctypes.data, 4 * (group * columns + first),
+                    )
+                )  # fmt: skip
+                for tap, (i, j) in enumerate(phase.kernel):
+                    start = (i * w.shape[1] + j) * c * all_f
+                    if back:
+                        start += first * all_f + group * (all_f // groups)
+                    else:
+                        start += group * columns + first
+                    size = at.c // groups
+                    packing.append((4 * start, base + 4 * tap * size * whole, size, valid, 4 * whole))
+                base += 4 * k * whole
+    jobs, limits = np.array(lines, np.int64), np.array(bounds, np.float32)
+    pieces = at.pieces(count(x, at))
+    parts = parts_of(pieces, len(jobs), threads)
+    call = bound(
+        _gather, pieces * parts, threads, *where(x, out, f, at, buffer[0] if buffer else None), jobs, len(jobs), parts,
+        ALONG, u, 0 if added is None else added, limits,
+    )  # fmt: skip
+    return packed(w, u, packing, threads, back), call.keeping(*kept)
+
+
+def conv2d(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool,
+    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
+) -> tuple[Call, ...]:  # fmt: skip
+    """x, w -> y."""
+    (x, w), (y,) = ins, outs
+    at = walk(x.shape[1:3], x.shape[3], window, flip)
+    return gathered(x, w, y, at, groups, scratch, threads, back=False, added=added, bounds=bounds)
+
+
+def conv2d_dx(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+) -> tuple[Call, ...]:
+    """dy, w -> dx."""
+    (dy, w), (dx,) = ins, outs
+    at = walk(dx.shape[1:3], dy.shape[3], window, flip, back=True)
+    return gathered(dy, w, dx, at, groups, scratch, threads, back=True)
+
+
+def conv2d_dw(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+) -> tuple[Call, ...]:
+    """x, dy -> dw: a sum for each shard of the pieces, then over the shards."""
+    (x, dy), (dw,), (sums, *space) = ins, outs, scratch
+    at = walk(x.shape[1:3], x.shape[3], window, flip)
+    buffer = space.pop(0) if at.copied else None
+    packed = space.pop(0)
+    (phase,) = phases(at, groups)
+    c, f = dw.shape[2:]
+    columns = f // groups
+    whole_columns, taps = padded(columns), len(phase.kernel)
+    as_it_lies = columns in (LANES, 2 * LANES) and f == columns
+    panels, jobs, tables = [], [], {}
+    (rows, _), places = positions(at, phase.down, phase.across, 1), np.arange(at.samples * at.rows) * at.across.out
+    if at.flat:
+        places = np.arange(1)
+    starts = np.array(rows).reshape(-1, 1 if at.flat else at.across.out)[:, 0][: len(places)]
+    filled = 0
+    for group in range(groups):
+        for first, valid, whole in _panels(columns):
+            step = 4 * f if as_it_lies else 4 * whole
+            if step not in tables:
+                tables[step] = np.ascontiguousarray(np.stack([starts, places * step], 1), np.int64)
+            panels.append(
+                (group * columns + first, valid, whole, -1 if as_it_lies else filled, tables[step].ctypes.data, step)
+            )
+            filled += at.positions * whole
+            for t, offset in enumerate(phase.offsets):
+                row = (group * taps * c) + t * phase.run
+                jobs.append(
+                    (phase.run, offset + 4 * group * c, len(panels) - 1, 4 * (row * whole_columns + first))
+                )  # fmt: skip
+    panel_table, job_table = np.array(panels, np.int64), np.array(jobs, np.int64)
+    shards = len(sums)
+    parts = parts_of(shards, len(jobs), threads)
+    call = bound(
+        _shards, shards * parts, threads, *where(x, sums, f, at, buffer), job_table, len(jobs), parts, ACROSS,
+        dy, packed, packed.size // len(packed), panel_table, len(panels), shards, sums.size // shards,
+        0 if at.flat else at.across.out, 4 * at.across.step * at.c, 4 * whole_columns,
+    )  # fmt: skip
+    return call.keeping(*tables.values()), summed(sums, dw, phase.kernel, groups, whole_columns, threads)
+
+
+NATIVE = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}

@@ -1,0 +1,117 @@
+"""Updates of the flat parameter buffer in one pass. Range: pieces.
+
+params, grads, slots: (P,); grads are sums over the batch, scaled here by ``inv_n`` of the step block, which is read
+when the kernel runs. The order of operations is the numpy backend's; products and sums may be rounded once.
+Memory limits them: each array is read once and, but for the gradients, written once.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+from cnnforge.backends.numba.driver import Call
+from cnnforge.backends.numba.elementwise import PIECE, streamed
+from cnnforge.backends.numba.signature import Kernel, doubles, longs
+from cnnforge.backends.numba.vectors import LANES, put_upto, root, splat, upto
+from cnnforge.backends.numpy.types import Arrays
+from cnnforge.ir.graph import STEP_FIELDS
+
+_LR, _INV_N, _C1, _C2 = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2"))
+
+
+@Kernel
+def _sgd(block: int, lo: int, hi: int, thread: int) -> None:
+    """v = momentum v + g; p -= lr (v, or with Nesterov g + momentum v); without momentum p -= lr g, and no v."""
+    a = longs(block)
+    params, grads, values, velocity, n = a[0], a[1], doubles(a[2]), a[3], a[7]
+    momentum, nesterov, decay = splat(doubles(a[4])[0]), a[5], splat(doubles(a[6])[0])
+    lr, inv_n = splat(values[_LR]), splat(values[_INV_N])
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        p = upto(params + 4 * i, n - i)
+        g = upto(grads + 4 * i, n - i) * inv_n + p * decay
+        if velocity:
+            v = upto(velocity + 4 * i, n - i) * momentum + g
+            put_upto(velocity + 4 * i, v, n - i)
+            g = g + v * momentum if nesterov else v
+        put_upto(params + 4 * i, p - g * lr, n - i)
+
+
+@Kernel
+def _rmsprop(block: int, lo: int, hi: int, thread: int) -> None:
+    """s = alpha s + (1 - alpha) g^2; p -= lr g / (sqrt s + epsilon), or by a velocity that gathers the quotients."""
+    a = longs(block)
+    params, grads, values, squares, velocity, n = a[0], a[1], doubles(a[2]), a[3], a[4], a[9]
+    alpha, epsilon = doubles(a[5])[0], splat(doubles(a[6])[0])
+    momentum, decay = splat(doubles(a[7])[0]), splat(doubles(a[8])[0])
+    kept, new, lr, inv_n = splat(alpha), splat(1 - alpha), splat(values[_LR]), splat(values[_INV_N])
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        p = upto(params + 4 * i, n - i)
+        g = upto(grads + 4 * i, n - i) * inv_n + p * decay
+        square = upto(squares + 4 * i, n - i) * kept + g * g * new
+        put_upto(squares + 4 * i, square, n - i)
+        g = g / (root(square) + epsilon)
+        if velocity:
+            g += upto(velocity + 4 * i, n - i) * momentum
+            put_upto(velocity + 4 * i, g, n - i)
+        put_upto(params + 4 * i, p - g * lr, n - i)
+
+
+@Kernel
+def _adam(block: int, lo: int, hi: int, thread: int) -> None:
+    """m += (1 - beta1) (g - m); s = beta2 s + (1 - beta2) g^2; p -= lr / c1 m / (sqrt s / sqrt c2 + epsilon).
+
+    ``decay`` is added to the gradient; ``decoupled`` shrinks p first, by 1 - lr decoupled.
+    """
+    a = longs(block)
+    params, grads, values, means, squares, n = a[0], a[1], doubles(a[2]), a[3], a[4], a[10]
+    beta1, beta2, epsilon = doubles(a[5])[0], doubles(a[6])[0], splat(doubles(a[7])[0])
+    decay, lr = splat(doubles(a[8])[0]), values[_LR]
+    shrink, rate, inv_n = splat(1 - lr * doubles(a[9])[0]), splat(lr / values[_C1]), splat(values[_INV_N])
+    kept, new, moved, correction = splat(beta2), splat(1 - beta2), splat(1 - beta1), splat(sqrt(values[_C2]))
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        p = upto(params + 4 * i, n - i)
+        g = upto(grads + 4 * i, n - i) * inv_n + p * decay
+        mean = upto(means + 4 * i, n - i)
+        mean += (g - mean) * moved
+        put_upto(means + 4 * i, mean, n - i)
+        square = upto(squares + 4 * i, n - i) * kept + g * g * new
+        put_upto(squares + 4 * i, square, n - i)
+        step = mean / (root(square) / correction + epsilon) * rate
+        put_upto(params + 4 * i, p * shrink - step, n - i)
+
+
+def sgd(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, momentum: float, nesterov: bool, weight_decay: float
+) -> Call:
+    """params, grads, step[, velocity] -> params[, velocity]."""
+    params, grads, block, *slots = ins
+    velocity = slots[0] if momentum else 0
+    rest = (float(momentum), int(nesterov), float(weight_decay))
+    return streamed(_sgd, threads, params, grads, block, velocity, *rest, n=params.size)
+
+
+def rmsprop(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int,
+    *, alpha: float, epsilon: float, momentum: float, weight_decay: float,
+) -> Call:  # fmt: skip
+    """params, grads, step, squares[, velocity] -> params, squares[, velocity]."""
+    params, grads, block, squares, *slots = ins
+    velocity = slots[0] if momentum else 0
+    rest = (float(alpha), float(epsilon), float(momentum), float(weight_decay))
+    return streamed(_rmsprop, threads, params, grads, block, squares, velocity, *rest, n=params.size)
+
+
+def _adam_bound(decoupled: bool) -> Any:
+    def bind(
+        ins: Arrays, outs: Arrays, scratch: Arrays, threads: int,
+        *, beta1: float, beta2: float, epsilon: float, weight_decay: float,
+    ) -> Call:  # fmt: skip
+        params = ins[0]
+        decay = (0.0, float(weight_decay)) if decoupled else (float(weight_decay), 0.0)
+        return streamed(_adam, threads, *ins, float(beta1), float(beta2), float(epsilon), *decay, n=params.size)
+
+    return bind
+
+
+NATIVE: dict[str, Any] = {"sgd": sgd, "rmsprop": rmsprop, "adam": _adam_bound(False), "adamw": _adam_bound(True)}

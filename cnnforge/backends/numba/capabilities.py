@@ -18,10 +18,12 @@ from cnnforge.backends.numba.rules import (
     fold,
     linear,
     loss,
+    lrn,
     merge,
     norm,
     optimizer,
     pool,
+    sample_norm,
     samples,
 )
 from cnnforge.backends.numba.rules.base import Rule
@@ -39,11 +41,13 @@ RULES: dict[str, Rule] = {
     **elementwise.RULES,
     **fold.RULES,
     **linear.RULES,
-    **merge.RULES,
     **loss.RULES,
+    **lrn.RULES,
+    **merge.RULES,
     **norm.RULES,
     **optimizer.RULES,
     **pool.RULES,
+    **sample_norm.RULES,
     **samples.RULES,
 }
 

@@ -47,8 +47,12 @@ docs: $(VENV)/.installed ## Write the generated pages, the output that pages sho
 ui: $(VENV)/.installed ## Open the MLflow UI on this machine
 	@$(BIN)/cnnforge ui
 
-bench: $(VENV)/.installed-dev ## Time a training step beside PyTorch's, where it is installed
-	@$(BIN)/python benchmarks/train_step.py
+# For every benchmark: BENCH=--quick, BENCH=--markdown, BENCH="--backend numpy".
+BENCH ?=
+
+bench: $(VENV)/.installed-dev ## Speed, memory and start-up beside PyTorch's, where it is installed
+	@for script in machine train_step inference scaling memory cold_start; do \
+		echo; $(BIN)/python -m benchmarks.$$script $(BENCH) || exit 1; done
 
 clean: ## Remove what was installed and cached; runs stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

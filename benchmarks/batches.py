@@ -89,21 +89,21 @@ def waiting(spec, split, preprocessing, batch: int, backend, rounds: int) -> Non
     weights = Weights(plan, backend)
     weights.initialise(plan, 0)
     train = Executable(plan, backend, weights)
-    bound = train.bound(batch)
     times: dict[tuple[bool, bool], list[tuple[float, float]]] = {}
     sources = {augmented: batches(spec, split, preprocessing, batch, backend, augmented) for augmented in (False, True)}
     done = 0
     for _ in range(rounds):
         for augmented, source in sources.items():
             for ahead in (False, True):
-                like = {"like": (bound.x, bound.labels), "put": backend.put}
-                supply = Ahead(source, 0, 0, STEPS, **like) if ahead else InTurn(source, 0, 0, STEPS)
+                rooms = [(b.x, b.labels) for b in (train.bound(batch, turn) for turn in ((0, 1) if ahead else (None,)))]
+                supply = Ahead(source, 0, 0, STEPS, rooms) if ahead else InTurn(source, 0, 0, STEPS, *rooms)
                 with supply:
                     for i in range(STEPS):
                         done += 1
                         began = perf_counter()
-                        supply.next(bound.x, bound.labels)
+                        turn = supply.next()
                         got = perf_counter()
+                        bound = train.bound(batch, turn)
                         scalars = spec.optimizer.scalars(done)
                         train.set_step(step=done, draw=done, first=0, lr=1e-6, inv_n=1 / batch, scalars=scalars)
                         bound.run("forward", "loss", "backward", "update")

@@ -12,6 +12,7 @@ steps take turns: other work on the machine then disturbs both alike.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
 
@@ -29,13 +30,13 @@ from tests import nets
 NETS = ("lenet", "simple_convnet", "plain_vgg", "resnet20", "mobilenet_v2@32", "densenet121@32", "plain_deep")
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", nargs="+", default=NETS)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=5)
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     print(f"batch {args.batch}, medians of {args.rounds} rounds of {args.steps} steps, in ms")
     print(
         f"{'net':<16}{'measured':>10}{'forecast':>10}{'ratio':>7}{'shared':>10}{'ratio':>7}  measured with  calibrating"

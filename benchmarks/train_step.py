@@ -1,144 +1,116 @@
 """How fast is a training step beside PyTorch's?
 
-Same net, same starting weights, same batch, forward + loss + backward + Adam, in turn: a round times some steps of
-ours, then some of PyTorch's, then of PyTorch's channels_last. Medians over the rounds, and the ratio round by round.
+Same net, same starting weights, same batch, float32: forward, loss, backward and update, on as many threads. Engines
+take turns, so that other work on the machine disturbs all alike. PyTorch runs eager with contiguous and with
+channels_last tensors, by torch.compile where it works, and, as a column that does not count, in bfloat16 (autocast);
+with whichever form of its optimizer is fastest. Before anything is timed the first losses must agree.
 
-    python benchmarks/train_step.py [--model lenet] [--batch 64 128] [--rounds 9] [--steps 10] [--threads 2]
-        [--backend numba numpy]
+ratio: the best float32 time of PyTorch / ours, of the medians; smallest and largest within a round in brackets.
+GFLOP/s: 2 for each multiply-accumulate of convolutions and products done directly, forward and backward. Winograd
+    convolutions multiply less often, so ``of peak`` (the machine's rate of fused multiply-adds, measured just before)
+    may be more than direct convolution could ever reach.
+of bandwidth: what our kernels read and write, each array once, per second, beside what the memory gives; more than
+    100% means that caches served it.
+
+    python -m benchmarks.train_step [--net lenet resnet20 …] [--batch 64 128] [--rounds 7] [--threads 2]
+
+NET is a row of the table, a shipped model, or the path of a YAML file.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
-from time import perf_counter
+from typing import Any
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from benchmarks import options
+from benchmarks.table import Table, milliseconds, share
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="lenet")
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 128])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--backend", nargs="+", default=["auto"], help="ours; ratios are to the first")
-    args = parser.parse_args()
-    # Read by BLAS when NumPy is imported, so before anything else.
-    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(args.threads)
+def main(words: Sequence[str] | None = None) -> None:
+    parser = options.parser(__doc__, rounds=7)
+    parser.add_argument("--net", nargs="+", help="instead of every row (with --quick: of lenet)")
+    parser.add_argument("--batch", nargs="+", type=options.positive, help="instead of each row's own")
+    parser.add_argument("--steps", type=options.positive, help="steps of a turn (as many as fit 0.2 s)")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes a minute per net")
+    chosen = options.parsed(parser, words)
 
-    from cnnforge.config import compose, validate
+    from benchmarks import machine
+    from benchmarks.engines import Rival
 
-    spec = validate(compose([f"model={args.model}"]), match_data=False).model
-    print(f"{args.model}, float32, Adam, {args.threads} threads, {args.rounds} rounds of {args.steps} steps")
-    print(f"{'batch':>5}  {'engine':<24}{'ms/step':>9}{'samples/s':>11}   time of this / the first: median (min..max)")
-    for batch in args.batch:
-        measure(spec, batch, args)
-
-
-def measure(spec, batch: int, args) -> None:
-    engines = {f"cnnforge {name}": Ours(spec, batch, name, args.threads) for name in args.backend}
-    first, ours = next(iter(engines.items()))
-    engines |= theirs(spec, batch, args.threads, ours.params)
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for run in engines.values():
-        for _ in range(3):
-            run()
-    for _ in range(args.rounds):
-        for name, run in engines.items():
-            start = perf_counter()
-            for _ in range(args.steps):
-                run()
-            times[name].append((perf_counter() - start) / args.steps)
-    mine = times[first]
-    for name, seconds in times.items():
-        line = f"{batch:>5}  {name:<24}{median(seconds) * 1e3:>9.2f}{batch / median(seconds):>11,.0f}"
-        if name != first:
-            ratios = [theirs / own for theirs, own in zip(seconds, mine, strict=True)]
-            line += f"   {median(ratios):.2f} ({min(ratios):.2f}..{max(ratios):.2f})"
-        print(line, flush=True)
-    plan = ours.plan
-    shared, unshared = plan.sizes["arena"], plan.unshared
+    rival = Rival(chosen.threads, compiled=not (chosen.no_compile or chosen.quick))
+    peak, bandwidth = machine.flops(chosen.threads), machine.bandwidth(chosen.threads)
     print(
-        f"{'':>5}  arena {shared / 2**20:.1f} MiB, unshared {unshared / 2**20:.1f} MiB: "
-        f"{shared / unshared:.0%}; no placement is below {plan.bound / 2**20:.1f} MiB"
+        f"training step, float32, {chosen.threads} threads, ms; medians of {chosen.rounds} rounds; this machine: "
+        f"{peak / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.0f} GB/s"
     )
+    columns = {"net": 18, "batch": 5, "ours": 8} | dict.fromkeys(rival.columns, 8)
+    columns |= {"ratio": 19, "at least": 8, "aim": 4, "GFLOP/s": 7, "of peak": 7, "of bandwidth": 12}
+    table = Table(columns, markdown=chosen.markdown)
+    notes: dict[str, None] = {}
+    for net, batch in rows(chosen):
+        notes |= dict.fromkeys(measure(net, batch, chosen, rival, table, peak, bandwidth))
+    for note in notes:
+        print(note)
 
 
-class Ours:
-    """One bound training step."""
+def rows(chosen: argparse.Namespace) -> list[tuple[str, int]]:
+    """The nets and batches to measure."""
+    from benchmarks import nets
 
-    def __init__(self, spec, batch: int, backend_name: str, threads: int) -> None:
-        import numpy as np
-
-        from cnnforge.backends import create
-        from cnnforge.executable import Executable, Weights
-        from cnnforge.lower import train_graph
-        from cnnforge.optim import Adam
-        from cnnforge.plan import make_plan
-
-        backend = create(backend_name, None if backend_name == "numpy" else threads)
-        self.optimizer = Adam(type="adam")
-        self.plan = make_plan(train_graph(spec, batch, "float32", 0, self.optimizer), backend.capabilities)
-        weights = Weights(self.plan, backend)
-        weights.initialise(self.plan, 0)
-        self.params = {name: backend.get(array) for name, array in weights.params.items()}
-        self.executable = Executable(self.plan, backend, weights)
-        self.bound = self.executable.bound(batch)
-        self.x, self.labels = noise(spec, batch)
-        backend.put(self.x, self.bound.x)
-        backend.put(np.asarray(self.labels), self.bound.labels)
-        self.batch, self.done = batch, 0
-
-    def __call__(self) -> None:
-        self.done += 1
-        scalars = self.optimizer.scalars(self.done)
-        self.executable.set_step(
-            step=self.done, draw=self.done, first=0, lr=1e-3, inv_n=1 / self.batch, scalars=scalars
-        )
-        self.bound.run("forward", "loss", "backward", "update")
+    named = chosen.net or (["lenet"] if chosen.quick else [row.net for row in nets.TRAINING])
+    usual = {row.net: row.batches[:1] if chosen.quick else row.batches for row in nets.TRAINING}
+    return [(net, batch) for net in named for batch in chosen.batch or usual.get(net, (64,))]
 
 
-def noise(spec, batch: int):
-    """A batch of noise and labels for it; what is in a picture does not change the time."""
-    import numpy as np
+def measure(
+    net: str, batch: int, chosen: argparse.Namespace, rival: Any, table: Table, peak: float, bandwidth: float
+) -> list[str]:
+    """One row of the table; returns what is to be said below it."""
+    from benchmarks import nets, timing
+    from benchmarks.engines import FLOAT32
 
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(batch, *spec.input)).astype("float32"), rng.integers(0, spec.output[-1], batch)
+    spec = nets.spec(net)
+    ours, times, notes = compared(spec, nets.optimizer(net), batch, chosen, rival)
+    mine = median(times["ours"])
+    winner = timing.best(times, FLOAT32)
+    row = nets.known(net)
+    rate = nets.training_flops(spec, batch) / mine
+    table.row(
+        spec.name if net.endswith((".yaml", ".yml")) else net,
+        batch,
+        milliseconds(mine),
+        *(milliseconds(median(times[name])) if name in times else None for name in rival.columns),
+        str(timing.ratio(times[winner], times["ours"])) if winner else None,
+        row.goal.least if row else None,
+        row.goal.aim if row else None,
+        rate / 1e9,
+        share(rate / peak),
+        share(ours.traffic() / mine / bandwidth),
+    )
+    return notes
 
 
-def theirs(spec, batch: int, threads: int, params) -> dict:
-    """PyTorch eager, with contiguous and with channels_last tensors; nothing where it is not installed."""
-    try:
-        import torch
-        from torch_net import build, copy_weights
-    except ImportError:
-        print("PyTorch is not installed: only our own time (pip install torch==2.13.0)")
-        return {}
-    torch.set_num_threads(threads)
+def compared(
+    spec: Any, optimizer: Any, batch: int, chosen: argparse.Namespace, rival: Any
+) -> tuple[Any, dict[str, list[float]], list[str]]:
+    """(our engine, seconds per step of every engine by round, what is to be said)."""
+    from benchmarks import timing
+    from benchmarks.engines import Ours
 
-    def engine(memory_format):
-        net = build(spec)
-        copy_weights(spec, params, net)
-        net = net.to(memory_format=memory_format)
-        x, labels = noise(spec, batch)
-        pictures = torch.from_numpy(x).permute(0, 3, 1, 2).contiguous(memory_format=memory_format)
-        targets = torch.from_numpy(labels)
-        optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, foreach=True)
-        criterion = torch.nn.CrossEntropyLoss()
-
-        def step() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            criterion(net(pictures), targets).backward()
-            optimizer.step()
-
-        return step
-
-    return {
-        "PyTorch eager": engine(torch.contiguous_format),
-        "PyTorch channels_last": engine(torch.channels_last),
-    }
+    ours = Ours(spec, optimizer, batch, chosen.backend, chosen.threads)
+    start = ours.arrays()
+    ours()
+    sides = rival.training(spec, ours, start, ours.loss())
+    turn = timing.TURN / 10 if chosen.quick else timing.TURN
+    return ours, timing.interleaved({"ours": ours} | sides.engines, chosen.rounds, chosen.steps, turn), sides.notes
 
 
 if __name__ == "__main__":
-    main()
+    options.run(main)

@@ -8,7 +8,7 @@ from typing import Any
 
 from cnnforge.backends.base import Array, Backend, Step
 from cnnforge.ir.graph import STEP_FIELDS, Phase, Value
-from cnnforge.plan import Plan
+from cnnforge.plan import Place, Plan
 from cnnforge.rng import stream
 
 
@@ -75,7 +75,8 @@ class Executable:
         buffers = {name: backend.buffer(plan.sizes[name]) for name in ("grads", "slots", "step")}
         self.arena = backend.buffer(plan.sizes["arena"]) if arena is None else arena
         self._buffers = buffers | weights.buffers | {"arena": self.arena}
-        self._bound: dict[int, Bound] = {}
+        self._bound: dict[tuple[int, int | None], Bound] = {}
+        self._turns: dict[int, dict[Place, Any]] = {}
         self.grads = {name: self._view(v) for name, v in plan.grads.items()}
         self._step_block = (
             backend.view(buffers["step"], 0, (len(STEP_FIELDS),), "float64") if plan.sizes["step"] else None
@@ -94,20 +95,36 @@ class Executable:
                         self.backend.view(self._buffers["slots"], offset, p.value.shape, p.value.dtype),
                     )
 
-    def _view(self, v: Value, batch: int | None = None) -> Array:
+    def _view(self, v: Value, batch: int | None = None, turn: int | None = None) -> Array:
         place = self.plan.places[v]
         shape = (batch, *v.shape[1:]) if v.batched and batch is not None else v.shape
+        own = self._inputs(turn).get(place)
+        if own is not None:
+            return self.backend.view(own, 0, shape, v.dtype)
         return self.backend.view(self._buffers[place.buffer], place.offset, shape, v.dtype)
 
-    def bound(self, batch: int) -> Bound:
-        """The plan bound for ``batch`` samples, at most the planned number."""
-        if batch not in self._bound:
-            assert 1 <= batch <= self.plan.batch, f"planned for {self.plan.batch} samples, asked for {batch}"
-            self._bound[batch] = self._bind(batch)
-        return self._bound[batch]
+    def _inputs(self, turn: int | None) -> Mapping[Place, Any]:
+        """Memory of this turn's own by the place in the arena that it stands for: an input is there alone all step."""
+        if turn is None:
+            return {}
+        if turn not in self._turns:
+            inputs = self.plan.inputs.values()
+            self._turns[turn] = {self.plan.places[v]: self.backend.buffer(v.nbytes) for v in inputs}
+        return self._turns[turn]
 
-    def _bind(self, batch: int) -> Bound:
-        arrays: dict[Value, Array] = {v: self._view(v, batch) for v in self.plan.places}
+    def bound(self, batch: int, turn: int | None = None) -> Bound:
+        """The plan bound for ``batch`` samples, at most the planned number.
+
+        turn: with inputs in memory of their own, one for each number: one can be filled while another is read, or
+              while somebody else uses the arena
+        """
+        if (batch, turn) not in self._bound:
+            assert 1 <= batch <= self.plan.batch, f"planned for {self.plan.batch} samples, asked for {batch}"
+            self._bound[batch, turn] = self._bind(batch, turn)
+        return self._bound[batch, turn]
+
+    def _bind(self, batch: int, turn: int | None) -> Bound:
+        arrays: dict[Value, Array] = {v: self._view(v, batch, turn) for v in self.plan.places}
         steps: dict[Phase, list[Step]] = {}
         for segment in self.plan.segments:
             for n in segment.nodes:
@@ -128,4 +145,4 @@ class Executable:
     @property
     def nbytes(self) -> int:
         """Everything that was allocated for this executable and its weights."""
-        return sum(self.plan.sizes.values())
+        return sum(self.plan.sizes.values()) + len(self._turns) * sum(v.nbytes for v in self.plan.inputs.values())

@@ -212,3 +212,47 @@ def test_a_plan_binds_and_runs_without_a_device(spec):
     bound.run(*TRAINING)
     assert bound.x == (1, *spec.input)
     assert device.get(bound.outputs["loss"]) == (1,)
+
+
+FLAT = ModelSpec.model_validate(
+    {"name": "f", "input": [3, 2, 2], "layers": {"a": {"type": "fc", "units": 3, "activation": "softmax"}}}
+)
+
+
+@pytest.mark.parametrize("spec", [SPEC, FLAT], ids=["conv", "flattened at once"])
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_inputs_of_a_turn_lie_in_memory_of_their_own(spec, backend):
+    """Filling one turn's, or using the arena, does not disturb a step on another's."""
+    plain, turns = (build(spec, batch=4, dtype="float32", optimizer=ADAM, backend=backend) for _ in range(2))
+    bounds = [turns.exe.bound(4, turn) for turn in (0, 1)]
+    arrays = [(bound.x, bound.labels) for bound in (turns.bound, *bounds)]
+    for i, one in enumerate(arrays):
+        for other in arrays[i + 1 :]:
+            assert not any(np.shares_memory(a, b) for a, b in zip(one, other, strict=True))
+            assert not np.shares_memory(other[0], turns.exe.arena)
+    rng = np.random.default_rng(3)
+    for step in range(4):
+        bound, other = bounds[step % 2], bounds[1 - step % 2]
+        bound.x[...] = plain.bound.x[...] = rng.normal(size=bound.x.shape)
+        bound.labels[...] = plain.bound.labels[...] = rng.integers(0, 3, 4)
+        turns.exe.arena[...] = 255
+        other.x[...], other.labels[...] = np.nan, 2
+        for built, at in ((plain, plain.bound), (turns, bound)):
+            built.exe.set_step(step=step + 1, draw=step, first=0, lr=0.1, inv_n=0.25, scalars=(0.5, 0.5))
+            at.run("forward", "loss")
+            other.x[...] = -np.inf
+            at.run("backward", "update")
+        np.testing.assert_array_equal(plain.bound.outputs["loss"], bound.outputs["loss"])
+    for name, array in plain.exe.weights.params.items():
+        np.testing.assert_array_equal(turns.exe.weights.params[name], array)
+    inputs = turns.bound.x.nbytes + turns.bound.labels.nbytes
+    assert turns.exe.nbytes == plain.exe.nbytes + 2 * inputs
+
+
+def test_a_turns_smaller_batch_lies_in_the_same_memory():
+    built = build(SPEC, batch=4, dtype="float32", optimizer=ADAM)
+    large, small = built.exe.bound(4, 0), built.exe.bound(2, 0)
+    large.x[...], large.labels[...] = np.arange(large.x.size).reshape(large.x.shape), np.arange(4) % 3
+    np.testing.assert_array_equal(small.x, large.x[:2])
+    np.testing.assert_array_equal(small.labels, large.labels[:2])
+    assert built.exe.bound(4, 0) is large

@@ -8,14 +8,14 @@ from cnnforge.backends.base import Backend
 from cnnforge.errors import BackendError
 from cnnforge.plan.capabilities import Capabilities
 
-#: What works in this version; ``auto`` takes the first. ``numba`` is still being built: many ops run by NumPy there.
-NAMES = ("numpy", "numba")
+#: What there is, the fastest first.
+NAMES = ("numba", "numpy")
 
 
 def resolve(name: str) -> str:
     """The backend that ``name`` stands for. Raises BackendError where it is not available."""
     if name == "auto":
-        return NAMES[0]
+        return "numba" if importlib.util.find_spec("numba") is not None else "numpy"
     if name not in NAMES:
         raise BackendError(
             f"backend {name} is not available",

@@ -120,6 +120,8 @@ def _syntax(error: yaml.YAMLError, text: str, source: str) -> ConfigErrors:
     where = Mark(source, mark.line + 1, mark.column + 1)
     if "\t" in line[: mark.column + 1] and not line[: mark.column].strip():
         return _stop("a tab in the indentation", where, "YAML indents with spaces only", "replace the tab by spaces")
+    if "maximum nesting depth" in problem:  # PyYAML's own bound, since 6.0.4, where brackets follow each other
+        return _too_deep(where)
     fix = "check the brackets, colons and indentation around this line"
     if "mapping values are not allowed" in problem:
         fix = "put text that holds ': ' in quotes, and check the indentation"
@@ -128,6 +130,11 @@ def _syntax(error: yaml.YAMLError, text: str, source: str) -> ConfigErrors:
     elif "cannot start any token" in problem:
         fix = f"put text that begins with '{line[mark.column : mark.column + 1]}' in quotes"
     return _stop(f"not YAML: {problem}", where, context or f"the line reads: {line.strip()}", fix)
+
+
+def _too_deep(where: Mark) -> ConfigErrors:
+    why = f"more than {MAX_DEPTH} levels of brackets or indentation"
+    return _stop("nested too deeply", where, why, "check the brackets; no config needs that many")
 
 
 def _package(text: str) -> str | None:
@@ -214,12 +221,7 @@ class _Builder:
 
     def _begin(self, event: Any) -> None:
         if len(self._stack) >= MAX_DEPTH:
-            raise _stop(
-                "nested too deeply",
-                self._mark(event),
-                f"more than {MAX_DEPTH} levels of brackets or indentation",
-                "check the brackets; no config needs that many",
-            )
+            raise _too_deep(self._mark(event))
         self._expect_value(event)
         self._count(event, 1)
         self._refuse_tag(event)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from types import TracebackType
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-#: Batches that are made before they are asked for. A step takes longer than making its batch, so two are enough; what
-#: takes longer is the draw of an epoch, which is made during the validation before it.
-DEPTH = 2
+#: x and labels, to be filled.
+Room = tuple[Any, Any]
 
 
 class Source(Protocol):
@@ -35,13 +30,14 @@ class Source(Protocol):
 
 
 class InTurn:
-    """``total`` batches of ``source`` from one place on, each made when it is asked for, where a step reads it.
+    """``total`` batches of ``source`` from one place on, each made when it is asked for.
 
     epoch, step: the place of the first batch
+    room:        x (n, H, W, C) and labels (n, …) of the largest batch, where a step reads them
     """
 
-    def __init__(self, source: Source, epoch: int, step: int, total: int) -> None:
-        self._source = source
+    def __init__(self, source: Source, epoch: int, step: int, total: int, room: Room) -> None:
+        self._source, self._room = source, room
         self._places = _places(source, epoch, step, total)
 
     def __enter__(self) -> None:
@@ -50,47 +46,26 @@ class InTurn:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Nothing to end."""
 
-    def next(self, x: Any, labels: Any) -> None:
-        """Write the next batch into x (n, H, W, C) and labels (n, …)."""
-        self._source.fill(*next(self._places), x, labels)
-
-
-@dataclass
-class _Made:
-    """A batch: its first ``n`` rows count."""
-
-    x: NDArray[Any]
-    labels: NDArray[Any]
-    n: int = 0
+    def next(self) -> None:
+        """Write the next batch into the first rows of the room."""
+        self._source.fill(*next(self._places), *self._room)
 
 
 class Ahead:
-    """The same batches, each made by a thread before it is asked for.
+    """The same batches, each made by a thread before it is asked for, in one of several rooms.
 
     What a batch holds follows from its place alone, so whether it waits or is waited for changes nothing. What goes
     wrong in the thread is raised where the batch is asked for. The thread lives from entering to leaving.
-
-    like: (x, labels) as of the largest batch: shapes and types
-    put:  how an array of the host gets to where a step reads it, as ``Backend.put``
     """
 
-    def __init__(
-        self,
-        source: Source,
-        epoch: int,
-        step: int,
-        total: int,
-        *,
-        like: tuple[Any, Any],
-        put: Callable[[Any, Any], None],
-    ) -> None:
-        self._source, self._put, self._over = source, put, False
+    def __init__(self, source: Source, epoch: int, step: int, total: int, rooms: Sequence[Room]) -> None:
+        self._source, self._rooms, self._over = source, rooms, False
         self._places = _places(source, epoch, step, total)
-        self._made: SimpleQueue[_Made | BaseException] = SimpleQueue()
-        self._free: SimpleQueue[_Made | None] = SimpleQueue()
-        for _ in range(DEPTH):
-            x, labels = (np.empty(array.shape, array.dtype) for array in like)
-            self._free.put(_Made(x, labels))
+        self._made: SimpleQueue[int | BaseException] = SimpleQueue()
+        self._free: SimpleQueue[int | None] = SimpleQueue()
+        for number in range(len(rooms)):
+            self._free.put(number)
+        self._read: int | None = None
         self._thread = Thread(target=self._work, name="cnnforge-batches", daemon=True)
 
     def __enter__(self) -> None:
@@ -101,23 +76,24 @@ class Ahead:
         self._free.put(None)
         self._thread.join()
 
-    def next(self, x: Any, labels: Any) -> None:
-        """Put the next batch into x (n, H, W, C) and labels (n, …)."""
+    def next(self) -> int:
+        """The number of the room that holds the next batch, to be read until the one after it is asked for."""
+        if self._read is not None:
+            self._free.put(self._read)
         made = self._made.get()
         if isinstance(made, BaseException):
             raise made
-        self._put(made.x[: made.n], x)
-        self._put(made.labels[: made.n], labels)
-        self._free.put(made)
+        self._read = made
+        return made
 
     def _work(self) -> None:
         try:
             for drawn, step in self._places:
-                room = self._free.get()
-                if room is None or self._over:
+                number = self._free.get()
+                if number is None or self._over:
                     return
-                room.n = self._source.fill(drawn, step, room.x, room.labels)
-                self._made.put(room)
+                self._source.fill(drawn, step, *self._rooms[number])
+                self._made.put(number)
         except BaseException as error:
             self._made.put(error)
 

@@ -25,9 +25,10 @@ def memory(*plans: Plan) -> dict[str, int]:
     ``state`` holds running statistics and the step block. ``total`` is exactly what binding allocates, and what
     resident memory grows by when steps run: kernels allocate nothing beside it.
 
-    A run takes more than its plans: the interpreter with its libraries, the data set as it is stored, and for each
-    split that is read one batch of pictures as stored, as float32, and of labels. Its evaluation plan, of the same
-    batch, lies in the same arena and keeps no gradients, so counting it as well hardly ever changes the numbers.
+    A run takes more than its plans: the interpreter with its libraries, the data set as it is stored, two batches of
+    input that are made ahead of time, and, where NumPy makes them, a batch of each split as stored and as float32. Its
+    evaluation plan, of the same batch, lies in the same arena and keeps no gradients, so counting it as well hardly
+    ever changes the numbers.
     """
     sizes = {name: max(p.sizes[name] for p in plans) for name in plans[0].sizes}
     arena, activations = sizes["arena"], max(p.activations for p in plans)

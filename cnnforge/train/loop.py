@@ -18,6 +18,9 @@ from cnnforge.train.metrics import Sums
 
 Metrics = Mapping[str, float]
 
+#: Batches that are made ahead lie in memory of their own: one is filled while the other is read.
+TURNS = (0, 1)
+
 
 @dataclass
 class Progress:
@@ -87,12 +90,9 @@ def fit(
     per_epoch = samples.steps_per_epoch
     total = recipe.steps(per_epoch)
     place = progress.epoch, progress.step_in_epoch, total - progress.step
-    batches: Ahead | InTurn
-    if ahead:
-        largest = train.bound(samples.size(0))
-        batches = Ahead(samples, *place, like=(largest.x, largest.labels), put=train.backend.put)
-    else:
-        batches = InTurn(samples, *place)
+    largest = [train.bound(samples.size(0), turn) for turn in (TURNS if ahead else (None,))]
+    rooms = [(bound.x, bound.labels) for bound in largest]
+    batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
     clock = Clock()
     with batches:
         while progress.step < total:
@@ -101,10 +101,10 @@ def fit(
                     watcher.interrupted(progress)
                     raise reason
                 n = samples.size(progress.step_in_epoch)
-                bound = train.bound(n)
                 asked = perf_counter()
-                batches.next(bound.x, bound.labels)
+                turn = batches.next()
                 clock.waited(perf_counter() - asked)
+                bound = train.bound(n, turn)
                 lr = recipe.optimizer.lr * recipe.schedule.factor(progress.step, total)
                 update = progress.step + 1
                 train.set_step(

@@ -7,6 +7,7 @@ When the output changes on purpose: ``cnnforge check model=lenet > tests/golden/
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnforge.cli.main import main
+from tests.cores import two_cores
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -21,10 +23,12 @@ LENET = (ROOT / "configs" / "model" / "lenet.yaml").read_text()
 
 
 @pytest.fixture(autouse=True)
-def _in_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """In the checkout, on a machine that has not been measured."""
+def _in_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """In the checkout, on a machine of two cores that has not been measured."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    with two_cores():
+        yield
 
 
 def test_lenet_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,8 +129,8 @@ def test_train_says_warnings_first_and_goes_on(tmp_path: Path, capsys: pytest.Ca
 def test_the_plan(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--plan"]) == 0
     out = capsys.readouterr().out
-    assert "\nplan for backend numpy, 64 samples of float32: arena " in out
-    assert "\nforward (host)\n  conv2d" in out
+    assert "\nplan for backend numba, 64 samples of float32: arena " in out
+    assert "\nforward (native)\n  conv2d+max_pool2d+bias+relu" in out
     assert " adam " in out
 
 
@@ -138,7 +142,7 @@ def test_the_plan_of_lenet_stays_in_columns(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_time(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["check", "model=lenet", "trainer.batch_size=2"]
+    small = ["check", "model=lenet", "trainer.batch_size=2", "trainer.backend=numpy"]
     main(small)
     assert capsys.readouterr().out.endswith(
         "\ntraining time: not measured on this machine; cnnforge check --time does it once\n"
@@ -166,7 +170,7 @@ def test_a_cache_that_cannot_be_used_is_a_note(
 ) -> None:
     (tmp_path / "cnnforge").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert main(["check", "model=lenet", "trainer.batch_size=2", "--time"]) == 0
+    assert main(["check", "model=lenet", "trainer.batch_size=2", "trainer.backend=numpy", "--time"]) == 0
     out, err = capsys.readouterr()
     assert "training time " in out
     assert err.count("\n") == err.count("note: the measured times ") == 2
@@ -185,9 +189,9 @@ def test_wide(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_plan_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["check", "model=lenet", "--plan", "--json"])
     plan = json.loads(capsys.readouterr().out)["plan"]
-    assert plan["calls"][0]["kernel"] == "conv2d"
+    assert plan["calls"][0]["kernel"] == "conv2d+max_pool2d+bias+relu"
     assert plan["calls"][-1] | {"reads": [], "writes": [], "workspace": []} == {
-        "phase": "update", "kind": "host", "kernel": "adam", "layer": "optimizer", "reads": [], "writes": [],
+        "phase": "update", "kind": "native", "kernel": "adam", "layer": "optimizer", "reads": [], "writes": [],
         "workspace": [],
     }  # fmt: skip
     ends = [v["offset"] for call in plan["calls"] for v in call["writes"] if v["buffer"] == "arena"]
@@ -253,7 +257,7 @@ def test_the_note_about_data_names_the_model(capsys: pytest.CaptureFixture[str])
 
 def test_a_backend_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "trainer.precision=float16"]) == 2
-    assert capsys.readouterr().err.startswith("backend numpy does not compute in float16\n  where: trainer.precision\n")
+    assert capsys.readouterr().err.startswith("backend numba does not compute in float16\n  where: trainer.precision\n")
 
 
 # fmt: off

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cnnforge.data import Batches, Preprocessing, Split
-from cnnforge.data.ahead import DEPTH, Ahead, InTurn
+from cnnforge.data.ahead import Ahead, InTurn
 
 N, SIZE = 23, 5
 
@@ -37,42 +37,41 @@ def source(kind: type[Batches] = Batches) -> Any:
     return kind(Split(x, np.arange(N)), Preprocessing.identity((1, 1, 1)), SIZE, seed=3, shuffle=True)
 
 
-def like() -> tuple[NDArray[Any], NDArray[Any]]:
-    return np.empty((SIZE, 1, 1, 1), np.float32), np.empty(SIZE, np.int64)
+def rooms(n: int = 2) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    return [(np.empty((SIZE, 1, 1, 1), np.float32), np.empty(SIZE, np.int64)) for _ in range(n)]
 
 
-def put(host: Any, into: Any) -> None:
-    """Slow enough for the thread to spoil what it may no longer write to."""
-    time.sleep(0.0002)
-    into[...] = host
+def ahead(samples: Batches, epoch: int = 0, step: int = 0, total: int = 100, n: int = 2) -> Ahead:
+    return Ahead(samples, epoch, step, total, rooms(n))
 
 
-def ahead(samples: Batches, epoch: int = 0, step: int = 0, total: int = 100) -> Ahead:
-    return Ahead(samples, epoch, step, total, like=like(), put=put)
+Taken = list[tuple[list[float], list[int]]]
 
 
-def drawn(batches: Ahead | InTurn, samples: Batches, step: int, total: int, nap: Callable[[], float]) -> list[Any]:
-    found = []
+def taken(batches: Ahead | InTurn, step: int, total: int, nap: float = 0.0) -> Taken:
+    """Every batch as it is after it was looked at for a while."""
+    found, samples = [], source()
     with batches:
         for i in range(step, step + total):
+            number = batches.next()
+            x, labels = batches._room if isinstance(batches, InTurn) else batches._rooms[number]  # type: ignore[index]
             n = samples.size(i % samples.steps_per_epoch)
-            x, labels = (array[:n] for array in like())
-            time.sleep(nap())
-            batches.next(x, labels)
-            found.append((x.ravel().tolist(), labels.tolist()))
+            time.sleep(nap)
+            found.append((x[:n].ravel().tolist(), labels[:n].tolist()))
     return found
 
 
-@given(st.integers(0, 3), st.integers(0, 4), st.integers(0, 17), st.integers(0, 2), st.integers(0, 2))
-@settings(max_examples=30)
+@given(
+    st.integers(0, 3), st.integers(0, 4), st.integers(0, 17), st.integers(0, 2), st.integers(0, 2), st.integers(1, 3)
+)
+@settings(max_examples=40)
 def test_the_same_batches_from_any_place_on_at_any_pace(
-    epoch: int, step: int, total: int, making: int, using: int
+    epoch: int, step: int, total: int, making: int, reading: int, n: int
 ) -> None:
     samples = source(Slow)
     samples.nap = lambda: making * 0.0004
-    here = drawn(InTurn(source(), epoch, step, total), source(), step, total, lambda: 0.0)
-    there = drawn(ahead(samples, epoch, step, total), source(), step, total, lambda: using * 0.0004)
-    assert here == there
+    there = taken(ahead(samples, epoch, step, total, n), step, total, reading * 0.0004)
+    assert there == taken(InTurn(source(), epoch, step, total, *rooms(1)), step, total)
     assert samples.begun == total, "none is made that nobody asks for"
 
 
@@ -90,22 +89,21 @@ def test_the_thread_lives_from_entering_to_leaving() -> None:
 
 def test_it_makes_no_more_than_there_is_room_for() -> None:
     samples = source(Slow)
-    with ahead(samples):
+    with ahead(samples, n=3):
         until = time.monotonic() + 5
-        while samples.begun < DEPTH and time.monotonic() < until:
+        while samples.begun < 3 and time.monotonic() < until:
             time.sleep(0.001)
         time.sleep(0.02)
-        assert samples.begun == DEPTH
+        assert samples.begun == 3
 
 
-@pytest.mark.parametrize("taken", [0, 1, 7])
-def test_leaving_early_waits_for_one_batch_at_most(taken: int) -> None:
+@pytest.mark.parametrize("number", [0, 1, 7])
+def test_leaving_early_waits_for_one_batch_at_most(number: int) -> None:
     samples = source(Slow)
-    x, labels = like()
     batches = ahead(samples)
     with batches:
-        for i in range(taken):
-            batches.next(*(array[: samples.size(i % 5)] for array in (x, labels)))
+        for _ in range(number):
+            batches.next()
         samples.nap = lambda: 0.3
         left = time.monotonic()
     assert time.monotonic() - left < 0.55
@@ -125,13 +123,12 @@ class Broken(Batches):
 def test_an_error_is_raised_as_itself_where_the_batch_is_asked_for(error: BaseException) -> None:
     samples = source(Broken)
     samples.error = error
-    x, labels = like()
     batches = ahead(samples)
     with batches:
         for _ in range(3):
-            batches.next(x, labels)
+            batches.next()
         with pytest.raises(type(error)) as caught:
-            batches.next(x, labels)
+            batches.next()
     assert caught.value is error
     assert not running()
 
@@ -141,8 +138,9 @@ def test_an_error_in_drawing_an_epoch() -> None:
         def epoch(self, number: int) -> Any:
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), (batches := ahead(source(Undrawn))):
-        batches.next(*like())
+    batches = ahead(source(Undrawn))
+    with batches, pytest.raises(ZeroDivisionError):
+        batches.next()
 
 
 def test_an_error_that_nobody_asks_for_is_no_trouble() -> None:
@@ -155,17 +153,16 @@ def test_an_error_that_nobody_asks_for_is_no_trouble() -> None:
 def test_taking_a_batch_allocates_no_array() -> None:
     x = np.zeros((64, 40, 40, 3), np.float32)
     samples = Batches(Split(x, np.zeros(64, np.int64)), Preprocessing.identity((40, 40, 3)), 16, seed=0, shuffle=True)
-    into, labels = np.empty((16, 40, 40, 3), np.float32), np.empty(16, np.int64)
-    batches = Ahead(samples, 0, 0, 100, like=(into, labels), put=put)
+    batches = Ahead(samples, 0, 0, 100, [(np.empty((16, 40, 40, 3), np.float32), np.empty(16, np.int64))] * 2)
     with batches:
         for _ in range(3):
-            batches.next(into, labels)
+            batches.next()
         tracemalloc.start()
         try:
             before = tracemalloc.get_traced_memory()[0]
             tracemalloc.reset_peak()
             for _ in range(8):
-                batches.next(into, labels)
+                batches.next()
             peak = tracemalloc.get_traced_memory()[1] - before
         finally:
             tracemalloc.stop()

@@ -15,6 +15,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from cnnforge.cli.main import main
+from tests.cores import two_cores
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -26,7 +27,7 @@ def written_anew(document: Path) -> str:
     """The document with every ``$ cnnforge …`` block as it would print now.
 
     The commands run in a checkout, or beside the page's own files where it shows some that no checkout has,
-    and on a machine that has not been measured.
+    and on a machine of two cores that has not been measured.
     """
     text = document.read_text("utf-8")
     own = {name: content for content, name in _FILE.findall(text) if not (ROOT / name).exists()}
@@ -35,7 +36,7 @@ def written_anew(document: Path) -> str:
             file = Path(folder) / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(content, "utf-8")
-        with contextlib.chdir(folder if own else ROOT):
+        with contextlib.chdir(folder if own else ROOT), two_cores():
             return _BLOCK.sub(lambda found: f"{found[1]}{_printed(found[2])}\n{found[4]}", text)
 
 

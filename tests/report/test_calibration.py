@@ -27,7 +27,7 @@ TREE = {
         "out": {"type": "fc", "units": 3, "activation": "softmax"},
     },
 }
-RUN = RunSpec.model_validate({"model": TREE, "trainer": {"batch_size": 8}})
+RUN = RunSpec.model_validate({"model": TREE, "trainer": {"batch_size": 8, "backend": "numpy"}})
 PLAN = plan_of(RUN)
 
 
@@ -56,13 +56,13 @@ def test_measured_once_and_then_known(cache: Path, monkeypatch: pytest.MonkeyPat
     # Another seed or learning rate asks for the same calls, another batch size for others.
     same = RUN.model_copy(update={"seed": 5})
     assert forecast_time(same, plan_of(same), measure=False) == (found, [])
-    other = RUN.model_copy(update={"trainer": TrainerSpec(batch_size=4)})
+    other = RUN.model_copy(update={"trainer": TrainerSpec(batch_size=4, backend="numpy")})
     assert forecast_time(other, plan_of(other), measure=False) == (None, [])
 
 
 def test_what_is_known_stays_when_another_net_is_measured(cache: Path) -> None:
     found, _ = forecast_time(RUN, PLAN, measure=True)
-    other = RUN.model_copy(update={"trainer": TrainerSpec(batch_size=4)})
+    other = RUN.model_copy(update={"trainer": TrainerSpec(batch_size=4, backend="numpy")})
     assert forecast_time(other, plan_of(other), measure=True)[0] is not None
     again, _ = forecast_time(RUN, PLAN, measure=False)
     assert found is not None
@@ -72,7 +72,7 @@ def test_what_is_known_stays_when_another_net_is_measured(cache: Path) -> None:
 
 def test_threads_have_a_calibration_of_their_own() -> None:
     forecast_time(RUN, PLAN, measure=True)
-    two = RUN.model_copy(update={"trainer": TrainerSpec(batch_size=8, threads=2)})
+    two = RUN.model_copy(update={"trainer": TrainerSpec(batch_size=8, threads=2, backend="numpy")})
     assert forecast_time(two, plan_of(two), measure=False) == (None, [])
 
 

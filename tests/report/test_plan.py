@@ -13,7 +13,7 @@ RUN = {
         "layers": {"out": {"type": "fc", "units": 2, "activation": "softmax"}},
     },
     "optimizer": {"type": "sgd"},
-    "trainer": {"batch_size": 4},
+    "trainer": {"batch_size": 4, "backend": "numpy"},
 }
 
 

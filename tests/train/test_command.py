@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import cnnforge
+from cnnforge.backends import resolve
 
 # MLflow's client runs inside some of these tests and warns about itself; cnnforge runs in processes of its own.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -76,7 +77,7 @@ def test_mlflow_has_it_all(tracked):
     assert len(steps) > 8
     assert {a.path for a in client.list_artifacts(run.info.run_id)} >= {"config.yaml", "plan.json", "result.json"}
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["digits"]
-    assert run.data.tags["backend"] == "numpy"
+    assert run.data.tags["backend"] == resolve("auto")
     assert run.data.tags["cnnforge.version"] == cnnforge.__version__
 
 

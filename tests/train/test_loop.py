@@ -6,9 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from cnnforge.backends import create
 from cnnforge.data import Batches, Preprocessing, Split
 from cnnforge.errors import DivergedError, InterruptedRun
+from cnnforge.executable import Executable, Weights
+from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import OPTIMIZERS
+from cnnforge.plan import make_plan
 from cnnforge.schedules import ConstantSchedule, CosineSchedule
 from cnnforge.spec import ModelSpec
 from cnnforge.train.loop import Progress, Recipe, Silent, evaluate, fit
@@ -154,6 +158,28 @@ def test_batches_made_ahead_are_the_same_batches():
     assert len(history) == 3
     assert all(0 < metrics["data_wait"] < 1 for metrics in history)
     assert not threads()
+
+
+def test_validation_in_the_same_arena_does_not_disturb_batches_made_ahead():
+    """The next epoch's first batches are made while the evaluation plan uses the memory of the training plan."""
+
+    def trained(ahead):
+        device = create("numpy")
+        plans = [
+            make_plan(graph, device.capabilities)
+            for graph in (train_graph(SPEC, 5, "float64", 0, SGD), eval_graph(SPEC, 5, "float64"))
+        ]
+        weights = Weights(plans[0], device)
+        weights.initialise(plans[0], 0)
+        arena = device.buffer(max(plan.sizes["arena"] for plan in plans))
+        executables = [Executable(plan, device, weights, arena) for plan in plans]
+        history = fit(*executables, source(), source(shuffle=False), recipe(), Silent(), Progress(), ahead=ahead)
+        return [metrics["train_loss"] for metrics in history], {k: v.copy() for k, v in weights.params.items()}
+
+    (losses, params), (losses_ahead, params_ahead) = trained(False), trained(True)
+    assert losses == losses_ahead
+    for name, array in params.items():
+        np.testing.assert_array_equal(params_ahead[name], array)
 
 
 class Broken(Batches):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import cnnforge
+from cnnforge.backends import resolve
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, read_run, validate
 from cnnforge.errors import BackendError, DataError, DivergedError, InterruptedRun
@@ -77,7 +78,7 @@ def test_the_journal_holds_what_the_result_says():
     params = next(r for r in records if r["kind"] == "params")["values"]
     assert params["model.layers.conv1.filters"] == "6"
     tags = {name: value for r in records if r["kind"] == "tags" for name, value in r["values"].items()}
-    assert tags["backend"] == "numpy"
+    assert tags["backend"] == resolve("auto")
     assert "numpy.version" in tags
 
 
@@ -188,7 +189,7 @@ class TestCompiling:
 
     def test_it_is_shown(self, missing):
         out = io.StringIO()
-        run(validate(compose([*QUICK, "trainer.max_steps=1"])), self.Telling(out))
+        run(validate(compose([*QUICK, "trainer.max_steps=1", "trainer.backend=numpy"])), self.Telling(out))
         said = out.getvalue().splitlines()
         at = said.index("compiling 0/2")
         assert said[at : at + 3] == ["compiling 0/2", "compiling 1/2", "compiling 2/2"]
@@ -201,7 +202,7 @@ class TestCompiling:
                 signal.raise_signal(signal.SIGINT)
 
         with pytest.raises(InterruptedRun):
-            run(validate(compose(QUICK)), Impatient(io.StringIO()))
+            run(validate(compose([*QUICK, "trainer.backend=numpy"])), Impatient(io.StringIO()))
         assert json.loads(Path("runs/latest/result.json").read_text())["status"] == "interrupted"
 
 

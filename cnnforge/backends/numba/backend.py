@@ -17,8 +17,12 @@ from cnnforge.backends.numba import (
     gather,
     linear,
     loss,
+    merge,
     norm,
+    norm_dx,
+    norm_pool,
     optimizer,
+    pool,
     prelu,
     team,
 )
@@ -45,9 +49,13 @@ NATIVE: dict[str, Native] = {
     **elementwise.NATIVE,
     **fold.NATIVE,
     **linear.NATIVE,
+    **merge.NATIVE,
     **loss.NATIVE,
     **norm.NATIVE,
+    **norm_dx.NATIVE,
+    **norm_pool.NATIVE,
     **optimizer.NATIVE,
+    **pool.NATIVE,
     **prelu.NATIVE,
 }
 

@@ -18,8 +18,10 @@ from cnnforge.backends.numba.rules import (
     fold,
     linear,
     loss,
+    merge,
     norm,
     optimizer,
+    pool,
     samples,
 )
 from cnnforge.backends.numba.rules.base import Rule
@@ -37,9 +39,11 @@ RULES: dict[str, Rule] = {
     **elementwise.RULES,
     **fold.RULES,
     **linear.RULES,
+    **merge.RULES,
     **loss.RULES,
     **norm.RULES,
     **optimizer.RULES,
+    **pool.RULES,
     **samples.RULES,
 }
 

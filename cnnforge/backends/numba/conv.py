@@ -49,13 +49,12 @@ def _biased(op: str) -> Bind:
     def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, parts: Parts) -> Any:
         x, w, b = ins
         attrs, (floor, ceiling) = parts[0][2], BIASED[op]
-        if way in ("direct", "winograd"):
+        if way != "samples":
             return _WAYS[way]["conv2d"]((x, w), outs, scratch, threads, **attrs, added=b, bounds=(floor, ceiling))
-        if way == "samples" and ceiling == np.inf:
+        if ceiling == np.inf:
             return conv_samples.forward(x, w, b, floor, outs[0], None, scratch[0], threads, attrs["window"])
-        calls = _WAYS[way]["conv2d"]((x, w), outs, scratch[:-1], threads, **attrs)
-        rest = bias.NATIVE[op.partition("+")[2]]((outs[0], b), outs, scratch[-1:], threads)
-        return (*(calls if isinstance(calls, tuple) else (calls,)), rest)
+        call = _WAYS[way]["conv2d"]((x, w), outs, scratch[:-1], threads, **attrs)
+        return call, bias.NATIVE[op.partition("+")[2]]((outs[0], b), outs, scratch[-1:], threads)
 
     return bind
 

@@ -1,134 +1,171 @@
-"""Depthwise convolution and its gradients as direct loops with the channels innermost.
+"""Depthwise convolution and its gradients: lanes are channels.
 
-Shapes: x (N, H, W, C), w (KH, KW, 1, C), y (N, OH, OW, C): one filter per channel (Chollet, CVPR 2017). Every
-weight meets one value of the input at a time, so all three are bound by reading what the first cache holds; there is no
-workspace but the shards' sums.
+Shapes: x (N, H, W, C), w (KH, KW, 1, C), y (N, OH, OW, C): one filter per channel (Chollet, CVPR 2017). Every weight
+meets one value of the input at a time, so that reading limits all three: a piece of the input is copied with its
+padding, and each vector of channels goes over it while the fast cache holds it. Pieces and their tables are those of
+``direct.py``; the gradient of x is the same as y with the weights turned, in as many phases as strides.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from cnnforge.backends.numba.channel_tiles import TAPS, correlate, gather
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.language import carray, float32
-from cnnforge.backends.numba.reduce import reduced
-from cnnforge.backends.numba.signature import Kernel, floats, longs
+from cnnforge.backends.numba.language import carray
+from cnnforge.backends.numba.pieces import (
+    BANDS,
+    BEHIND,
+    OH,
+    OUT,
+    OW,
+    ROWS,
+    SAMPLES,
+    STRIDE,
+    C,
+    N,
+    count,
+    packed,
+    phases,
+    positions,
+    source,
+    summed,
+    where,
+)  # fmt: skip
+from cnnforge.backends.numba.rules.direct import Walk, depthwise_walk, padded
+from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.tiles import UNBOUNDED
+from cnnforge.backends.numba.vectors import LANES, WIDTH
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
 
-# Where the sizes lie in an argument block: three addresses first, then these.
-_H, _W, _C, _KH, _KW, _SH, _SW, _DH, _DW, _TOP, _LEFT, _OH, _OW, _FLIP = range(3, 17)
-_SIZES = 17
-
-
-def _sizes(x: Array, w: Window, flip: bool) -> tuple[int, ...]:
-    return *x.shape[1:], *w.kernel, *w.stride, *w.dilation, w.pads[0], w.pads[2], *w.out, int(flip)
+_WEIGHTS, _STARTS, _START_STEP, _BOUNDS, _PHASES, _COUNT, _VECTORS = range(BEHIND, BEHIND + 7)
+# A line of the table of phases.
+_Q, _P, _ROWS_AT, _TAPS_AT, _TAPS, _PLACES_AT, _W = range(7)
 
 
 @Kernel
-def _forward(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, w, y; range: rows of y in the whole batch."""
-    a = carray(longs(block), (_SIZES,))
-    height, width, c, kh, kw, oh, ow = a[_H], a[_W], a[_C], a[_KH], a[_KW], a[_OH], a[_OW]
-    w = carray(floats(a[1]), (kh, kw, c))
-    for row in range(lo, hi):
-        n, r = row // oh, row % oh
-        x = carray(floats(a[0] + 4 * n * height * width * c), (height, width, c))
-        y = carray(floats(a[2] + 4 * row * ow * c), (ow, c))
-        for o in range(ow):
-            for k in range(c):
-                y[o, k] = float32(0)
-            for i in range(kh):
-                p = r * a[_SH] + i * a[_DH] - a[_TOP]
-                if not 0 <= p < height:
-                    continue
-                for j in range(kw):
-                    q = o * a[_SW] + j * a[_DW] - a[_LEFT]
-                    if not 0 <= q < width:
-                        continue
-                    wi, wj = (kh - 1 - i, kw - 1 - j) if a[_FLIP] else (i, j)
-                    for k in range(c):
-                        y[o, k] += x[p, q, k] * w[wi, wj, k]
+def _gather(block: int, lo: int, hi: int, thread: int) -> None:
+    """x, packed weights -> y, or dy -> dx. Range: pieces. Reading limits it."""
+    a = carray(longs(block), (BEHIND + 7,))
+    samples, bands, c, step = a[SAMPLES], a[BANDS], a[C], WIDTH * a[_VECTORS]
+    table = carray(longs(a[_PHASES]), (a[_COUNT], 7))
+    for piece in range(lo, hi):
+        group, band = divmod(piece, bands)
+        first, q = group * samples, band * a[ROWS]
+        many = min(samples, a[N] - first)
+        found = source(a, thread, first, many, q, a[ROWS], True)
+        into = a[OUT] + 4 * (first * a[OH] + q * a[STRIDE]) * a[OW] * c
+        for v in range(a[_VECTORS]):
+            at, columns = WIDTH * v, min(LANES, c - LANES * v)
+            for i in range(a[_COUNT]):
+                p = table[i]
+                gather(
+                    found + at, p[_ROWS_AT], many * min(a[ROWS], p[_Q] - q) * p[_P], p[_TAPS_AT], p[_TAPS],
+                    a[_WEIGHTS] + p[_W] + at, step, a[_STARTS] + a[_START_STEP] * v, into + at, p[_PLACES_AT], columns,
+                    a[_BOUNDS],
+                )  # fmt: skip
+
+
+_DY, _ALL, _SHARDS, _STEPS, _ROWS_OF, _TAPS_OF, _LANES_OF, _SUMS = range(BEHIND, BEHIND + 8)
 
 
 @Kernel
-def _dx(block: int, lo: int, hi: int, thread: int) -> None:
-    """dy, w, dx; range: rows of dx in the whole batch. Every pixel gathers from the windows that saw it."""
-    a = carray(longs(block), (_SIZES,))
-    height, width, c, kh, kw, oh, ow = a[_H], a[_W], a[_C], a[_KH], a[_KW], a[_OH], a[_OW]
-    sh, sw = a[_SH], a[_SW]
-    w = carray(floats(a[1]), (kh, kw, c))
-    for row in range(lo, hi):
-        n, r = row // height, row % height
-        dy = carray(floats(a[0] + 4 * n * oh * ow * c), (oh, ow, c))
-        dx = carray(floats(a[2] + 4 * row * width * c), (width, c))
-        for o in range(width):
-            for k in range(c):
-                dx[o, k] = float32(0)
-            for i in range(kh):
-                p = r + a[_TOP] - i * a[_DH]
-                if p < 0 or p % sh or p // sh >= oh:
-                    continue
-                for j in range(kw):
-                    q = o + a[_LEFT] - j * a[_DW]
-                    if q < 0 or q % sw or q // sw >= ow:
-                        continue
-                    wi, wj = (kh - 1 - i, kw - 1 - j) if a[_FLIP] else (i, j)
-                    for k in range(c):
-                        dx[o, k] += dy[p // sh, q // sw, k] * w[wi, wj, k]
-
-
-@Kernel
-def _dw(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, dy, sums (shards, KH, KW, C); then the sizes, N, and how many shards; range: shards of the batch."""
-    a = carray(longs(block), (_SIZES + 2,))
-    height, width, c, kh, kw, oh, ow = a[_H], a[_W], a[_C], a[_KH], a[_KW], a[_OH], a[_OW]
-    samples, shards = a[_SIZES], a[_SIZES + 1]
+def _shards(block: int, lo: int, hi: int, thread: int) -> None:
+    """x, dy -> sums (shards, taps, C in whole vectors), over each shard's pieces. Range: shards. Reading limits it."""
+    a = carray(longs(block), (BEHIND + 8,))
+    samples, bands, c, shards, vectors = a[SAMPLES], a[BANDS], a[C], a[_SHARDS], a[_LANES_OF]
+    pieces = (a[N] + samples - 1) // samples * bands
     for shard in range(lo, hi):
-        sums = carray(floats(a[2] + 4 * shard * kh * kw * c), (kh, kw, c))
-        for i in range(kh):
-            for j in range(kw):
-                for k in range(c):
-                    sums[i, j, k] = float32(0)
-        for n in range(shard * samples // shards, (shard + 1) * samples // shards):
-            x = carray(floats(a[0] + 4 * n * height * width * c), (height, width, c))
-            dy = carray(floats(a[1] + 4 * n * oh * ow * c), (oh, ow, c))
-            for r in range(oh):
-                for i in range(kh):
-                    p = r * a[_SH] + i * a[_DH] - a[_TOP]
-                    if not 0 <= p < height:
-                        continue
-                    for o in range(ow):
-                        for j in range(kw):
-                            q = o * a[_SW] + j * a[_DW] - a[_LEFT]
-                            if not 0 <= q < width:
-                                continue
-                            wi, wj = (kh - 1 - i, kw - 1 - j) if a[_FLIP] else (i, j)
-                            for k in range(c):
-                                sums[wi, wj, k] += x[p, q, k] * dy[r, o, k]
+        begin, end = shard * pieces // shards, (shard + 1) * pieces // shards
+        # An empty shard has one piece of no samples, which writes zeros.
+        for piece in range(begin, max(end, begin + 1)):
+            group, band = divmod(piece, bands)
+            first, q = group * samples, band * a[ROWS]
+            many = min(samples, a[N] - first) if begin < end else 0
+            rows = min(a[ROWS], a[OH] - q)
+            found = source(a, thread, first, many, q, rows, True)
+            dy = a[_DY] + 4 * (first * a[OH] + q) * a[OW] * c
+            for v in range(vectors):
+                at, columns = WIDTH * v, min(LANES, c - LANES * v)
+                for t in range(0, a[_STEPS], TAPS):
+                    correlate(
+                        found + at, a[_ROWS_OF], many * rows * a[OW], a[_TAPS_OF] + 8 * t, dy + at, 4 * c, columns,
+                        a[OUT] + 4 * shard * a[_ALL] + WIDTH * vectors * t + at, WIDTH * vectors, piece - begin,
+                    )  # fmt: skip
+
+
+def _gathered(
+    x: Array, w: Array, out: Array, at: Walk, space: Arrays, threads: int, added: Array | None,
+    bounds: tuple[float, float],
+) -> tuple[Call, ...]:  # fmt: skip
+    """x -> out as ``at`` walks over them."""
+    u, *buffer = space
+    c, vectors = at.c, padded(at.c) // LANES
+    lines: list[tuple[int, ...]] = []
+    packing: list[tuple[int, ...]] = []
+    kept: list[Any] = []
+    for phase in phases(at, 1, joined=False):
+        rows, places = positions(at, phase.down, phase.across, c)
+        offsets = np.array(phase.offsets or [0], np.int64)
+        kept += [rows, places, offsets]
+        begin = WIDTH * vectors * len(packing)
+        lines.append(
+            (
+                phase.down.count, phase.across.count, rows.ctypes.data, offsets.ctypes.data, len(phase.offsets),
+                places.ctypes.data, begin,
+            )
+        )  # fmt: skip
+        for i, j in phase.kernel:
+            line = WIDTH * vectors * len(packing)
+            packing.append((4 * c * (i * w.shape[1] + j), line, 1, c, WIDTH * vectors))
+    table = np.array(lines, np.int64)
+    starts = np.zeros(LANES, np.float32) if added is None else added
+    call = bound(
+        _gather, at.pieces(count(x, at)), threads, *where(x, out, c, at, buffer[0] if buffer else None), u, starts,
+        WIDTH * (added is not None), np.array(bounds, np.float32), table, len(table), vectors,
+    )  # fmt: skip
+    return packed(w, u, packing, threads, False), call.keeping(*kept)
 
 
 def conv2d(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
-) -> Call:
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool,
+    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
+) -> tuple[Call, ...]:  # fmt: skip
     """x, w -> y."""
     (x, w), (y,) = ins, outs
-    return bound(_forward, len(x) * window.out[0], threads, x, w, y, *_sizes(x, window, flip))
+    at = depthwise_walk(x.shape[1:3], x.shape[3], window, flip)
+    return _gathered(x, w, y, at, scratch, threads, added, bounds)
 
 
 def conv2d_dx(
     ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
-) -> Call:
+) -> tuple[Call, ...]:
     """dy, w -> dx."""
     (dy, w), (dx,) = ins, outs
-    return bound(_dx, len(dx) * dx.shape[1], threads, dy, w, dx, *_sizes(dx, window, flip))
+    at = depthwise_walk(dx.shape[1:3], dx.shape[3], window, flip, back=True)
+    return _gathered(dy, w, dx, at, scratch, threads, None, UNBOUNDED)
 
 
 def conv2d_dw(
     ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
 ) -> tuple[Call, ...]:
-    """x, dy -> dw: the sum over each shard of the batch, then over the shards."""
-    (x, dy), (dw,), (sums,) = ins, outs, scratch
-    call = bound(_dw, len(sums), threads, x, dy, sums, *_sizes(x, window, flip), len(x), len(sums))
-    return call, reduced(sums, dw, threads)
+    """x, dy -> dw: the sum over each shard of the pieces, then over the shards."""
+    (x, dy), (dw,), (sums, *buffer) = ins, outs, scratch
+    at = depthwise_walk(x.shape[1:3], x.shape[3], window, flip)
+    (phase,) = phases(at, 1, joined=False)
+    c, width = at.c, padded(at.c)
+    rows, _ = positions(at, phase.down, phase.across, c)
+    taps = len(phase.offsets)
+    # What fills up the last tile of taps is summed too, and not read.
+    offsets = np.resize(np.array(phase.offsets, np.int64), -(-taps // TAPS) * TAPS)
+    call = bound(
+        _shards, len(sums), threads, *where(x, sums, c, at, buffer[0] if buffer else None), dy, sums.size // len(sums),
+        len(sums), taps, rows, offsets, width // LANES, 0,
+    )  # fmt: skip
+    return call, summed(sums, dw, phase.kernel, 1, width, threads)
 
 
 NATIVE = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}

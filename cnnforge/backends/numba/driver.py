@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,10 @@ class Call:
     def kernels(self) -> tuple[Kernel, ...]:
         """All that it needs compiled."""
         return self.kernel, *(kernel for _, kernel in self.called)
+
+    def keeping(self, *more: Any) -> Call:
+        """The same, with more that addresses point into."""
+        return replace(self, kept=(*self.kept, *more))
 
     def row(self) -> tuple[int, int, int]:
         for at, kernel in self.called:

@@ -64,6 +64,7 @@ def resolved(function: FunctionType) -> FunctionType:
     closure = tuple(CellType(c.found if isinstance(c, Later) else c) for c in contents)
     made = FunctionType(function.__code__, names, function.__name__, function.__defaults__, closure or None)
     made.__qualname__, made.__kwdefaults__ = function.__qualname__, function.__kwdefaults__
+    made.__dict__.update(function.__dict__)
     return made
 
 

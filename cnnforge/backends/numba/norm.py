@@ -1,279 +1,242 @@
-"""Batch normalisation (Ioffe and Szegedy, ICML 2015).
+"""Batch normalisation (Ioffe and Szegedy, ICML 2015), alone and in one pass with what stands next to it.
 
-Shapes: x, y (N, …, C), seen as R = N H W rows; everything else (C,). Loops run over rows of ``row_width(C)`` elements:
-of few channels several positions at once, for which numbers per channel are copied side by side.
-What limits all of them is reading memory: each pass reads its arrays once.
+Shapes: x, y (N, …, C), seen as R = N H W rows of C; everything else (C,). Rows of ``row_width(C)`` floats hold numbers
+per channel for loops over memory as it lies. What limits all of them is memory: each pass reads its arrays once.
+Sums over the batch are added up in shards, which every thread then merges for itself in the same order.
 """
 
 from __future__ import annotations
 
-from math import sqrt
+from functools import partial
+from math import inf
 from typing import Any
 
+import numpy as np
+from llvmlite import ir
+
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.language import float32, float64
-from cnnforge.backends.numba.rules.norm import NORM_SHARDS, row_width
-from cnnforge.backends.numba.signature import Kernel, doubles, floats, longs
-from cnnforge.backends.numpy.types import Arrays
+from cnnforge.backends.numba.formulas import Code, Vector, clamped, passage
+from cnnforge.backends.numba.language import float32
+from cnnforge.backends.numba.rules.channels import SHARDS, row_width
+from cnnforge.backends.numba.signature import Kernel, doubles, longs
+from cnnforge.backends.numba.sweeps import clear, fold, repeat, sweep
+from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put, splat
+from cnnforge.backends.numpy.types import Array, Arrays
 
 #: Elements (about) that a kernel works on at a time: they stay in the first cache for a second look.
 PIECE = 4096
+#: Elements of a shard, at least: fewer are added up faster than two threads meet and merge.
+SHARD = 1 << 15
+
+# Mean and variance of the batch.
+
+
+def _square(x: Vector, centre: Vector) -> tuple[Vector]:
+    d = x - centre
+    return (d * d,)
+
+
+_totals = sweep(lambda x: (x,), streams=1, sums=1, group=8)
+_squares = sweep(_square, streams=1, rows=1, sums=1, group=8)
 
 
 @Kernel
-def _moments(block: int, lo: int, hi: int, thread: int) -> None:
+def moments(block: int, lo: int, hi: int, thread: int) -> None:
     """x -> each shard's mean and M2, the sum of squared distances from it. Range: shards.
 
     A piece's mean, then its M2 while it is in the cache, then both into the shard's by the rule of Chan, Golub and
-    LeVeque (1983). moments: (NORM_SHARDS, 4, width): mean, M2, and two rows to work in.
+    LeVeque (1983). moments: (shards, 4, width): mean, M2, and two rows to work in.
     """
     a = longs(block)
-    rows, c, width = a[2], a[3], a[4]
+    x, rows, c, width, shards, size = a[0], a[2], a[3], a[4], a[5], a[6]
     for shard in range(lo, hi):
-        begin, end = shard * rows // NORM_SHARDS * c, (shard + 1) * rows // NORM_SHARDS * c
-        mean = floats(a[1] + shard * 16 * width)
-        m2 = floats(a[1] + (shard * 4 + 1) * 4 * width)
-        centre = floats(a[1] + (shard * 4 + 2) * 4 * width)
-        square = floats(a[1] + (shard * 4 + 3) * 4 * width)
-        for j in range(c):
-            mean[j] = m2[j] = float32(0)
-        size = max(1, PIECE // width) * width
+        begin, end = shard * rows // shards * c, (shard + 1) * rows // shards * c
+        mean = a[1] + shard * 16 * width
+        m2, centre, square = mean + 4 * width, mean + 8 * width, mean + 12 * width
+        clear(mean, 2 * width)
         for at in range(begin, end, size):
-            n = min(size, end - at)
-            for j in range(width):
-                centre[j] = square[j] = float32(0)
-            for row in range(0, n, width):
-                x = floats(a[0] + (at + row) * 4)
-                for j in range(min(width, n - row)):
-                    centre[j] += x[j]
-            for k in range(c, width):
-                centre[k % c] += centre[k]
-            share = float32(c) / float32(n)
-            for j in range(c):
-                centre[j] *= share
-            for k in range(c, width):
-                centre[k] = centre[k % c]
-            for row in range(0, n, width):
-                x = floats(a[0] + (at + row) * 4)
-                for j in range(min(width, n - row)):
-                    d = x[j] - centre[j]
-                    square[j] += d * d
-            for k in range(c, width):
-                square[k % c] += square[k]
-            before = float32(at - begin) / float32(c)
-            new = float32(n) / float32(at - begin + n)
-            for j in range(c):
-                d = centre[j] - mean[j]
-                mean[j] += d * new
-                m2[j] += square[j] + d * d * (before * new)
+            n = size if at + size < end else end - at
+            clear(centre, 2 * width)
+            _totals(x + 4 * at, centre, n, width)
+            fold(centre, c, width)
+            share = splat(float32(c) / float32(n))
+            for v in range(centre, centre + 4 * c, WIDTH):
+                put(v, lanes(v) * share)
+            repeat(centre, c, width)
+            _squares(x + 4 * at, centre, square, n, width)
+            fold(square, c, width)
+            new = float32(n) / float32(at + n - begin)
+            growth, between = splat(new), splat(float32(at - begin) / float32(c) * new)
+            for v in range(0, 4 * c, WIDTH):
+                d = lanes(centre + v) - lanes(mean + v)
+                put(mean + v, lanes(mean + v) + d * growth)
+                put(m2 + v, lanes(m2 + v) + (lanes(square + v) + d * d * between))
 
 
-@Kernel
-def _merge_moments(block: int, lo: int, hi: int, thread: int) -> None:
-    """Moments of shards, gamma, beta -> mean, var, unbiased var, and the rows mean, scale, shift. Range: one.
+# Words of the argument block of every pass that normalises.
+GAMMA, BETA, MEAN, VAR, UNBIASED, MOMENTS, COUNT, SIZES, ROWS, C, ROW, SHARE, FACTOR, EPSILON, FLOOR, CEILING = range(
+    16
+)
+#: Where each kernel's own words begin.
+OWN = 16
 
-    Shards in order: the mean of means by their sizes, then M2 = sum(M2 of a shard + size (its mean - mean)^2).
+
+def _per_channel(code: Code, block: ir.Value, lo: ir.Value, rows: ir.Value, merged: bool) -> None:
+    """gamma, beta, mean, var -> the rows mean, scale, shift of y = (x - mean) scale + shift.
+
+    merged: mean and var come from the shards' moments: the mean of means by the shards' sizes, then
+    M2 = sum(M2 of a shard + size (its mean - mean)^2). The first part of the range writes them down.
     """
-    a = longs(block)
-    moments, gamma, beta, mean, var, unbiased = (
-        floats(a[0]), floats(a[1]), floats(a[2]), floats(a[3]), floats(a[4]), floats(a[5])
-    )  # fmt: skip
-    rows, c, width, epsilon = a[7], a[8], a[9], float32(doubles(a[10])[0])
-    centre, scale, shift = floats(a[6]), floats(a[6] + 4 * width), floats(a[6] + 8 * width)
-    last = (NORM_SHARDS - 1) * 4 * width  # a shard that is never empty
-    for j in range(c):
-        mean[j] = var[j] = float32(0)
-    for s in range(NORM_SHARDS):
-        of = floats(a[0] + s * 16 * width)
-        share = float32((s + 1) * rows // NORM_SHARDS - s * rows // NORM_SHARDS) / float32(rows)
-        if share > 0:
-            for j in range(c):
-                mean[j] += share * (of[j] - moments[last + j])
-    for j in range(c):
-        mean[j] += moments[last + j]
-    for s in range(NORM_SHARDS):
-        of, m2 = floats(a[0] + s * 16 * width), floats(a[0] + (s * 4 + 1) * 4 * width)
-        size = float32((s + 1) * rows // NORM_SHARDS - s * rows // NORM_SHARDS)
-        if size > 0:
-            for j in range(c):
-                d = of[j] - mean[j]
-                var[j] += m2[j] + size * d * d
-    share = float32(1) / float32(rows)
-    factor = float32(rows) / float32(rows - 1) if rows > 1 else float32(1)
-    for j in range(c):
-        v = var[j] * share
-        var[j], unbiased[j] = v, v * factor
-        centre[j], scale[j], shift[j] = mean[j], gamma[j] / sqrt(v + epsilon), beta[j]
-    for k in range(c, width):
-        centre[k], scale[k], shift[k] = centre[k % c], scale[k % c], shift[k % c]
+    width, c, count = code.times(code.at(block, ROW), 4), code.at(block, C), code.at(block, COUNT)
+    moments, sizes, epsilon = code.at(block, MOMENTS), code.at(block, SIZES), code.constant(code.at(block, EPSILON))
+
+    def shard(i: ir.Value, v: ir.Value) -> tuple[Vector, Vector, Vector]:
+        """Its mean, M2 and size."""
+        at = code.sum(moments, v, code.times(width, 4, i))
+        return code.load(at), code.load(code.sum(at, width)), code.float_at(code.sum(sizes, code.times(i, 4)))
+
+    with code.loop(0, c, LANES) as k:
+        left, v = code.less(c, k), code.times(k, 4)
+        gamma, beta = (code.load(code.sum(code.at(block, i), v), left) for i in (GAMMA, BETA))
+        if not merged:
+            mean, var = (code.load(code.sum(code.at(block, i), v), left) for i in (MEAN, VAR))
+        else:
+            share = code.constant(code.at(block, SHARE))
+            first = shard(code.word(0), v)[0]
+
+            def far(i: ir.Value, total: Vector, v: ir.Value = v, first: Vector = first) -> tuple[Vector]:
+                mean, _, size = shard(i, v)
+                return (total + size * (mean - first),)
+
+            def squares(i: ir.Value, total: Vector, v: ir.Value = v) -> tuple[Vector]:
+                of_shard, m2, size = shard(i, v)
+                d = of_shard - mean
+                return (total + (m2 + size * (d * d)),)
+
+            (distance,) = code.folded(0, count, [code.zero()], far)
+            mean = first + distance * share
+            (square,) = code.folded(0, count, [code.zero()], squares)
+            var = square * share
+            with code.if_more(code.word(1), lo):
+                unbiased = var * code.constant(code.at(block, FACTOR))
+                for i, value in ((MEAN, mean), (VAR, var), (UNBIASED, unbiased)):
+                    code.store(code.sum(code.at(block, i), v), value, left)
+        for i, value in enumerate((mean, gamma / (var + epsilon).root(), beta)):
+            code.store(code.sum(rows, v, code.times(width, i)), value)
+
+
+merged_moments = passage(3, partial(_per_channel, merged=True))
+known_moments = passage(3, partial(_per_channel, merged=False))
+
+
+def _normalised(x: Vector, mean: Vector, scale: Vector, shift: Vector, floor: Vector, ceiling: Vector) -> tuple[Vector]:
+    return (clamped((x - mean) * scale + shift, floor, ceiling),)
+
+
+def _normalised_and_added(
+    x: Vector, other: Vector, mean: Vector, scale: Vector, shift: Vector, floor: Vector, ceiling: Vector
+) -> tuple[Vector]:
+    return (clamped((x - mean) * scale + shift + other, floor, ceiling),)
+
+
+_normalise = sweep(_normalised, streams=1, rows=3, outs=1, scalars=2)
+_normalise_and_add = sweep(_normalised_and_added, streams=2, rows=3, outs=1, scalars=2)
 
 
 @Kernel
-def _known_moments(block: int, lo: int, hi: int, thread: int) -> None:
-    """gamma, beta, mean, var -> the rows mean, scale, shift. Range: one."""
+def _forward(block: int, lo: int, hi: int, thread: int) -> None:
+    """y = clamped((x - mean) scale + shift [+ other]). Range: pieces."""
     a = longs(block)
-    gamma, beta, mean, var = floats(a[0]), floats(a[1]), floats(a[2]), floats(a[3])
-    c, width, epsilon = a[5], a[6], float32(doubles(a[7])[0])
-    centre, scale, shift = floats(a[4]), floats(a[4] + 4 * width), floats(a[4] + 8 * width)
-    for j in range(c):
-        centre[j], scale[j], shift[j] = mean[j], gamma[j] / sqrt(var[j] + epsilon), beta[j]
-    for k in range(c, width):
-        centre[k], scale[k], shift[k] = centre[k % c], scale[k % c], shift[k % c]
+    x, other, y, n, size = a[OWN], a[OWN + 1], a[OWN + 2], a[OWN + 3], a[OWN + 4]
+    c, width, floor, ceiling = a[C], a[ROW], doubles(a[FLOOR])[0], doubles(a[CEILING])[0]
+    mean = a[ROWS] + thread * 12 * width
+    scale, shift = mean + 4 * width, mean + 8 * width
+    if a[MOMENTS]:
+        merged_moments(block, lo, mean)
+    else:
+        known_moments(block, lo, mean)
+    for row in range(mean, mean + 12 * width, 4 * width):
+        repeat(row, c, width)
+    at, end = lo * size, hi * size
+    end = end if end < n else n
+    if other:
+        _normalise_and_add(x + 4 * at, other + 4 * at, mean, scale, shift, y + 4 * at, floor, ceiling, end - at, width)
+    else:
+        _normalise(x + 4 * at, mean, scale, shift, y + 4 * at, floor, ceiling, end - at, width)
 
 
-@Kernel
-def _normalise(block: int, lo: int, hi: int, thread: int) -> None:
-    """y = (x - mean) scale + shift. Range: pieces."""
-    a = longs(block)
-    n, width, size = a[3], a[4], a[5]
-    centre, scale, shift = floats(a[1]), floats(a[1] + 4 * width), floats(a[1] + 8 * width)
-    end = min(hi * size, n)
-    for at in range(lo * size, end, width):
-        x, y = floats(a[0] + at * 4), floats(a[2] + at * 4)
-        for j in range(min(width, end - at)):
-            y[j] = (x[j] - centre[j]) * scale[j] + shift[j]
+# Binding.
+
+#: (at least, at most) of what follows a norm.
+RANGES = {"": (-inf, inf), "relu": (0.0, inf), "relu6": (0.0, 6.0)}
 
 
-@Kernel
-def _shard_dparams(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, mean, dy -> each shard's sum(dy (x - mean)) and sum(dy). Range: shards.
-
-    sums: (NORM_SHARDS, 3, width), the third row to work in.
-    """
-    a = longs(block)
-    mean, rows, c, width = floats(a[1]), a[4], a[5], a[6]
-    for shard in range(lo, hi):
-        begin, end = shard * rows // NORM_SHARDS * c, (shard + 1) * rows // NORM_SHARDS * c
-        product = floats(a[3] + shard * 12 * width)
-        total = floats(a[3] + (shard * 3 + 1) * 4 * width)
-        centre = floats(a[3] + (shard * 3 + 2) * 4 * width)
-        for j in range(width):
-            product[j] = total[j] = float32(0)
-            centre[j] = mean[j % c]
-        for at in range(begin, end, width):
-            x, dy = floats(a[0] + at * 4), floats(a[2] + at * 4)
-            for j in range(min(width, end - at)):
-                d = dy[j]
-                product[j] += d * (x[j] - centre[j])
-                total[j] += d
-        for k in range(c, width):
-            product[k % c] += product[k]
-            total[k % c] += total[k]
-
-
-@Kernel
-def _merge_dparams(block: int, lo: int, hi: int, thread: int) -> None:
-    """Sums of shards, var -> dgamma, dbeta. Range: one."""
-    a = longs(block)
-    var, dgamma, dbeta, c, width = floats(a[1]), floats(a[2]), floats(a[3]), a[4], a[5]
-    epsilon = float32(doubles(a[6])[0])
-    for j in range(c):
-        dgamma[j] = dbeta[j] = float32(0)
-    for s in range(NORM_SHARDS):
-        product, total = floats(a[0] + s * 12 * width), floats(a[0] + (s * 3 + 1) * 4 * width)
-        for j in range(c):
-            dgamma[j] += product[j]
-            dbeta[j] += total[j]
-    for j in range(c):
-        dgamma[j] /= sqrt(var[j] + epsilon)
-
-
-@Kernel
-def _factors(block: int, lo: int, hi: int, thread: int) -> None:
-    """gamma, mean, var, dgamma, dbeta -> the rows mean, p, q, r of dx = p dy + q (x - mean) + r. Range: one."""
-    a = longs(block)
-    gamma, mean, var, dgamma, dbeta = floats(a[0]), floats(a[1]), floats(a[2]), floats(a[3]), floats(a[4])
-    c, width, share, epsilon = a[6], a[7], float32(1) / float32(a[8]), float32(doubles(a[9])[0])
-    centre, p = floats(a[5]), floats(a[5] + 4 * width)
-    q, r = floats(a[5] + 8 * width), floats(a[5] + 12 * width)
-    for j in range(c):
-        inverse = float32(1) / sqrt(var[j] + epsilon)
-        slope = gamma[j] * inverse
-        centre[j], p[j], q[j], r[j] = mean[j], slope, -slope * inverse * dgamma[j] * share, -slope * dbeta[j] * share
-    for k in range(c, width):
-        centre[k], p[k], q[k], r[k] = centre[k % c], p[k % c], q[k % c], r[k % c]
-
-
-@Kernel
-def _normalise_dx(block: int, lo: int, hi: int, thread: int) -> None:
-    """dx = p dy + q (x - mean) + r, one affine pass. Range: pieces."""
-    a = longs(block)
-    n, width, size = a[4], a[5], a[6]
-    centre, p = floats(a[2]), floats(a[2] + 4 * width)
-    q, r = floats(a[2] + 8 * width), floats(a[2] + 12 * width)
-    end = min(hi * size, n)
-    for at in range(lo * size, end, width):
-        x, dy, dx = floats(a[0] + at * 4), floats(a[1] + at * 4), floats(a[3] + at * 4)
-        for j in range(min(width, end - at)):
-            dx[j] = p[j] * dy[j] + (q[j] * (x[j] - centre[j]) + r[j])
-
-
-@Kernel
-def _running(block: int, lo: int, hi: int, thread: int) -> None:
-    """new, running -> running = momentum running + (1 - momentum) new. Range: one."""
-    a = longs(block)
-    new, running, c, momentum = floats(a[0]), floats(a[1]), a[2], doubles(a[3])[0]
-    kept, share = float32(momentum), float32(float64(1) - momentum)
-    for j in range(c):
-        running[j] = kept * running[j] + share * new[j]
-
-
-def _sizes(x: Arrays) -> tuple[int, int, int, int, int]:
+def sizes(x: Array) -> tuple[int, int, int, int, int]:
     """(elements, R, C, row width, elements of a piece)."""
-    n, c = x[0].size, x[0].shape[-1]
+    n, c = x.size, x.shape[-1]
     width = row_width(c)
-    return n, n // c, c, width, max(1, PIECE // width) * width
+    return n, n // c, c, width, max(PIECE // width // 32, 1) * 32 * width
 
 
-def batch_norm(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, epsilon: float) -> tuple[Call, ...]:
-    (x, gamma, beta), (y, mean, var, unbiased), (moments, rows) = ins, outs, scratch
-    n, r, c, width, size = _sizes(ins)
+def shards_for(x: Array) -> int:
+    """Into how many shards x is cut: as many as pay, whatever the threads."""
+    return max(1, min(SHARDS, int(x.size) // SHARD, int(x.size) // int(x.shape[-1])))
+
+
+def shards_of(x: Array, work: Array, threads: int) -> Call:
+    """Each shard's moments."""
+    _, r, c, width, size = sizes(x)
+    shards = shards_for(x)
+    return bound(moments, shards, threads, x, work, r, c, width, shards, size)
+
+
+def statistics(
+    x: Array, gamma: Array, beta: Array, mean: Array, var: Array, unbiased: Array | int, work: Array | int,
+    rows: Array, epsilon: float, function: str,
+) -> tuple[Any, ...]:  # fmt: skip
+    """The first OWN words of a pass that normalises; ``work`` and ``unbiased`` are 0 where mean and var are known."""
+    _, r, c, width, _ = sizes(x)
+    shards = shards_for(x)
+    ends = np.arange(shards + 1) * r // shards
     return (
-        bound(_moments, NORM_SHARDS, threads, x, moments, r, c, width),
-        bound(_merge_moments, 1, threads, moments, gamma, beta, mean, var, unbiased, rows, r, c, width, epsilon),
-        bound(_normalise, -(-n // size), threads, x, rows, y, n, width, size),
-    )
+        gamma, beta, mean, var, unbiased, work, shards, np.diff(ends).astype(np.float32), rows, c, width,
+        1.0 / r, r / (r - 1) if r > 1 else 1.0, epsilon, *RANGES[function],
+    )  # fmt: skip
+
+
+def batch_norm(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, epsilon: float, function: str = ""
+) -> tuple[Call, ...]:
+    (x, gamma, beta, *other), (y, mean, var, unbiased), (work, rows) = ins, outs, scratch
+    n, _, _, _, size = sizes(x)
+    words = statistics(x, gamma, beta, mean, var, unbiased, work, rows, epsilon, function)
+    last = bound(_forward, -(-n // size), threads, *words, x, *(other or (0,)), y, n, size)
+    return shards_of(x, work, threads), last
 
 
 def batch_norm_inference(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, epsilon: float
-) -> tuple[Call, ...]:
-    (x, gamma, beta, mean, var), (y,), (rows,) = ins, outs, scratch
-    n, _, c, width, size = _sizes(ins)
-    return (
-        bound(_known_moments, 1, threads, gamma, beta, mean, var, rows, c, width, epsilon),
-        bound(_normalise, -(-n // size), threads, x, rows, y, n, width, size),
-    )
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, epsilon: float, function: str = ""
+) -> Call:
+    (x, gamma, beta, mean, var, *other), (y,), (rows,) = ins, outs, scratch
+    n, _, _, _, size = sizes(x)
+    words = statistics(x, gamma, beta, mean, var, 0, 0, rows, epsilon, function)
+    return bound(_forward, -(-n // size), threads, *words, x, *(other or (0,)), y, n, size)
 
 
-def batch_norm_dparams(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, epsilon: float) -> tuple[Call, ...]:
-    (x, mean, var, dy), (dgamma, dbeta), (sums,) = ins, outs, scratch
-    _, r, c, width, _ = _sizes(ins)
-    return (
-        bound(_shard_dparams, NORM_SHARDS, threads, x, mean, dy, sums, r, c, width),
-        bound(_merge_dparams, 1, threads, sums, var, dgamma, dbeta, c, width, epsilon),
-    )
+def _followed(norm: Any, function: str) -> Any:
+    """A norm, an addition where there is one more input, and ``function`` in one pass."""
 
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Any) -> Any:
+        return norm(ins, outs, scratch, threads, epsilon=parts[0][2]["epsilon"], function=function)
 
-def batch_norm_dx(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, epsilon: float) -> tuple[Call, ...]:
-    (x, gamma, mean, var, dgamma, dbeta, dy), (dx,), (rows,) = ins, outs, scratch
-    n, r, c, width, size = _sizes(ins)
-    return (
-        bound(_factors, 1, threads, gamma, mean, var, dgamma, dbeta, rows, c, width, r, epsilon),
-        bound(_normalise_dx, -(-n // size), threads, x, dy, rows, dx, n, width, size),
-    )
-
-
-def batch_norm_running(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, momentum: float
-) -> tuple[Call, ...]:
-    """The batch's mean and unbiased var, each into its running one."""
-    return tuple(
-        bound(_running, 1, threads, new, running, new.size, momentum) for new, running in zip(ins, outs, strict=True)
-    )
+    return bind
 
 
 NATIVE: dict[str, Any] = {
-    "batch_norm": batch_norm, "batch_norm_inference": batch_norm_inference, "batch_norm_dparams": batch_norm_dparams,
-    "batch_norm_dx": batch_norm_dx, "batch_norm_running": batch_norm_running,
+    "batch_norm": batch_norm, "batch_norm_inference": batch_norm_inference,
+    **{
+        f"{name}+{tail}": _followed(norm, tail.rpartition("add")[2].strip("+"))
+        for name, norm in (("batch_norm", batch_norm), ("batch_norm_inference", batch_norm_inference))
+        for tail in ("relu", "relu6", "add", "add+relu")
+    },
 }  # fmt: skip

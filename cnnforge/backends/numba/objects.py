@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from functools import cache
 from typing import Any
 
@@ -13,8 +14,9 @@ _numbers = itertools.count()
 
 @cache
 def cpu() -> tuple[str, str]:
-    """(name, features) of the CPU that kernels are compiled for."""
-    return binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten()
+    """(name, features) of the CPU that kernels are compiled for: this one, or what Numba's settings name."""
+    asked = os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
+    return asked[0] or binding.get_host_cpu_name(), asked[1] or binding.get_host_cpu_features().flatten()
 
 
 def target_machine() -> binding.TargetMachine:

@@ -111,3 +111,17 @@ def pack_turned(source: int, down: int, rows: int, columns: int, into: int, step
                 source + j * down + 4 * i, down, columns - j, min(LANES, rows - i),
                 into + i * step + (WIDTH // LANES) * j, step,
             )  # fmt: skip
+
+
+@part
+def pad(x: int, h: int, w: int, c: int, top: int, left: int, rows: int, columns: int, into: int) -> None:
+    """into (rows, columns, c) = the part of x (h, w, c) that begins at (top, left), with zeros where x is not."""
+    start, stop = min(max(-left, 0), columns), max(min(w - left, columns), 0)
+    for i in range(rows):
+        to = into + 4 * i * columns * c
+        if 0 <= top + i < h and start < stop:
+            clear(to, 4 * start * c)
+            copy(to + 4 * start * c, x + 4 * ((top + i) * w + left + start) * c, 4 * (stop - start) * c)
+            clear(to + 4 * stop * c, 4 * (columns - stop) * c)
+        else:
+            clear(to, 4 * columns * c)

@@ -44,17 +44,17 @@ COLUMNS = PANELS * LANES
 UNBOUNDED = (float("-inf"), float("inf"))
 
 
-def _word(n: int) -> ir.Constant:
+def word(n: int) -> ir.Constant:
     return ir.Constant(WORD, n)
 
 
-def _load(builder: ir.IRBuilder, at: ir.Value, kind: ir.Type) -> ir.Value:
+def load(builder: ir.IRBuilder, at: ir.Value, kind: ir.Type) -> ir.Value:
     return builder.load(pointer(builder, at, kind), align=8 if kind is WORD else 4)
 
 
-def _entry(builder: ir.IRBuilder, table: ir.Value, i: ir.Value, j: int = 0) -> ir.Value:
+def entry(builder: ir.IRBuilder, table: ir.Value, i: ir.Value, j: int = 0) -> ir.Value:
     """Word ``i + j`` of a table."""
-    return _load(builder, builder.add(table, builder.shl(builder.add(i, _word(j)), _word(3))), WORD)
+    return load(builder, builder.add(table, builder.shl(builder.add(i, word(j)), word(3))), WORD)
 
 
 def _not_unrolled(module: ir.Module) -> ir.MDValue:
@@ -65,7 +65,7 @@ def _not_unrolled(module: ir.Module) -> ir.MDValue:
     return node
 
 
-class _Loop:
+class Loop:
     """A loop that carries values from turn to turn in registers; code is built inside until ``close``.
 
     Where ``enter`` is given the loop is left out when it does not hold. LLVM may not unroll it: bodies are long enough.
@@ -106,22 +106,22 @@ def _blocks(builder: ir.IRBuilder, n: ir.Value, columns: ir.Value, block: Callab
     """
     start, end = builder.block, builder.append_basic_block("product.end")
     heads = [builder.append_basic_block(f"product.{panels + 1}") for panels in range(PANELS)]
-    choice = builder.switch(builder.sdiv(builder.sub(columns, _word(1)), _word(LANES)), end)
+    choice = builder.switch(builder.sdiv(builder.sub(columns, word(1)), word(LANES)), end)
     for panels, head in enumerate(heads, 1):
-        choice.add_case(_word(panels - 1), head)
+        choice.add_case(word(panels - 1), head)
         builder.position_at_end(head)
         first = builder.phi(WORD)
-        first.add_incoming(_word(0), start)
+        first.add_incoming(word(0), start)
         left = builder.sub(n, first)
-        half = builder.ashr(builder.add(left, _word(1)), _word(1))
-        fewer = builder.select(builder.icmp_signed("<=", left, _word(ROWS)), left, half)
-        size = builder.select(builder.icmp_signed(">=", left, _word(2 * ROWS)), _word(ROWS), fewer)
+        half = builder.ashr(builder.add(left, word(1)), word(1))
+        fewer = builder.select(builder.icmp_signed("<=", left, word(ROWS)), left, half)
+        size = builder.select(builder.icmp_signed(">=", left, word(2 * ROWS)), word(ROWS), fewer)
         sizes = builder.switch(size, end)
         for rows in range(1, ROWS + 1):
-            sizes.add_case(_word(rows), builder.append_basic_block(f"product.{rows}x{panels}"))
+            sizes.add_case(word(rows), builder.append_basic_block(f"product.{rows}x{panels}"))
             builder.position_at_end(sizes.cases[-1][1])
             block(first, rows, panels)
-            first.add_incoming(builder.add(first, _word(rows)), builder.block)
+            first.add_incoming(builder.add(first, word(rows)), builder.block)
             builder.branch(head)
     builder.position_at_end(end)
 
@@ -129,7 +129,7 @@ def _blocks(builder: ir.IRBuilder, n: ir.Value, columns: ir.Value, block: Callab
 def _step(builder: ir.IRBuilder, sums: Values, left: Values, b: ir.Value) -> Values:
     """``sums`` plus the products of ``left`` (rows) and the vectors at ``b`` (panels)."""
     panels = len(sums) // len(left)
-    right = [_load(builder, builder.add(b, _word(WIDTH * p)), VECTOR) for p in range(panels)]
+    right = [load(builder, builder.add(b, word(WIDTH * p)), VECTOR) for p in range(panels)]
     fma = f"llvm.fma.v{LANES}f32"
     return [
         called(builder, fma, VECTOR, [spread(builder, left[i // panels]), right[i % panels], s])
@@ -139,7 +139,7 @@ def _step(builder: ir.IRBuilder, sums: Values, left: Values, b: ir.Value) -> Val
 
 def bounded(builder: ir.IRBuilder, vectors: Values, bounds: ir.Value) -> Values:
     """``vectors`` between the two floats at ``bounds``; nan stays."""
-    floor, ceiling = (spread(builder, _load(builder, builder.add(bounds, _word(4 * i)), FLOAT)) for i in (0, 1))
+    floor, ceiling = (spread(builder, load(builder, builder.add(bounds, word(4 * i)), FLOAT)) for i in (0, 1))
     vectors = [builder.select(builder.fcmp_ordered("<", v, floor), floor, v) for v in vectors]
     return [builder.select(builder.fcmp_ordered(">", v, ceiling), ceiling, v) for v in vectors]
 
@@ -149,15 +149,15 @@ def _store(
 ) -> None:
     """Write ``sums`` (rows x panels) to the rows at ``into``: see ``along``."""
     panels = len(sums) // len(into)
-    places = [builder.add(at, _word(WIDTH * p)) for at in into for p in range(panels)]
-    counts = [builder.sub(columns, _word(LANES * p)) for p in range(panels)] * len(into)
-    adding = _Loop(builder, sums, builder.icmp_signed("!=", keep, _word(0)))
+    places = [builder.add(at, word(WIDTH * p)) for at in into for p in range(panels)]
+    counts = [builder.sub(columns, word(LANES * p)) for p in range(panels)] * len(into)
+    adding = Loop(builder, sums, builder.icmp_signed("!=", keep, word(0)))
     held = [some_floats(builder, at, n) for at, n in zip(places, counts, strict=True)]
     more = [builder.fadd(s, h, FLAGS) for s, h in zip(adding.values, held, strict=True)]
     sums = adding.close(ir.Constant(ir.IntType(1), 0), more)
     if bounds is not None:
         sums = bounded(builder, sums, bounds)
-    with builder.if_else(builder.icmp_signed("==", columns, _word(LANES * panels))) as (whole, cut):
+    with builder.if_else(builder.icmp_signed("==", columns, word(LANES * panels))) as (whole, cut):
         with whole:
             for s, at in zip(sums, places, strict=True):
                 builder.store(s, pointer(builder, at, VECTOR), align=4)
@@ -173,38 +173,38 @@ def _along(
 ) -> Any:  # fmt: skip
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         n, columns, a, rows, taps, count, run, b, step, c, places, start, keep, bounds = arguments
-        length = builder.shl(run, _word(2))
+        length = builder.shl(run, word(2))
         # Masked reads that read nothing still are slow where there is no memory, so they go somewhere.
-        nothing = builder.icmp_signed("==", start, _word(0))
+        nothing = builder.icmp_signed("==", start, word(0))
         first_from = builder.select(nothing, b, start)
 
         def block(first: ir.Value, size: int, panels: int) -> None:
-            offsets = [_entry(builder, rows, first, i) for i in range(size)]
+            offsets = [entry(builder, rows, first, i) for i in range(size)]
             begin = [
                 some_floats(
-                    builder, builder.add(first_from, _word(WIDTH * p)),
-                    builder.select(nothing, _word(0), builder.sub(columns, _word(LANES * p))),
+                    builder, builder.add(first_from, word(WIDTH * p)),
+                    builder.select(nothing, word(0), builder.sub(columns, word(LANES * p))),
                 )
                 for p in range(panels)
             ]  # fmt: skip
-            outer = _Loop(builder, [_word(0), b, *begin * size], builder.icmp_signed(">", count, _word(0)))
+            outer = Loop(builder, [word(0), b, *begin * size], builder.icmp_signed(">", count, word(0)))
             t, at, *sums = outer.values
-            base = builder.add(builder.add(a, length), _entry(builder, taps, t))
+            base = builder.add(builder.add(a, length), entry(builder, taps, t))
             ends = [pointer(builder, builder.add(base, offset), ir.IntType(8)) for offset in offsets]
             # Counts up to 0, so that one register is both the counter and every row's place.
-            inner = _Loop(builder, [builder.neg(length), at, *sums])
+            inner = Loop(builder, [builder.neg(length), at, *sums])
             k, at, *sums = inner.values
             left = [
                 builder.load(builder.bitcast(builder.gep(end, [k]), FLOAT.as_pointer()), align=4) for end in ends
             ]  # fmt: skip
             sums = _step(builder, sums, left, at)
-            k = builder.add(k, _word(4))
+            k = builder.add(k, word(4))
             _, at, *sums = inner.close(
-                builder.icmp_signed("<", k, _word(0)), [k, builder.add(at, step), *sums]
+                builder.icmp_signed("<", k, word(0)), [k, builder.add(at, step), *sums]
             )  # fmt: skip
-            t = builder.add(t, _word(1))
+            t = builder.add(t, word(1))
             _, _, *sums = outer.close(builder.icmp_signed("<", t, count), [t, at, *sums])
-            into = [builder.add(c, _entry(builder, places, first, i)) for i in range(size)]
+            into = [builder.add(c, entry(builder, places, first, i)) for i in range(size)]
             _store(builder, sums, into, columns, keep, bounds)
 
         _blocks(builder, n, columns, block)
@@ -222,24 +222,24 @@ def _across(
         n, columns, a, b, segments, count, run, a_step, b_step, c, c_step, keep = arguments
 
         def block(first: ir.Value, size: int, panels: int) -> None:
-            from_a = builder.add(a, builder.shl(first, _word(2)))
+            from_a = builder.add(a, builder.shl(first, word(2)))
             zeros = [ir.Constant(VECTOR, None)] * (size * panels)
-            outer = _Loop(builder, [_word(0), *zeros], builder.icmp_signed(">", count, _word(0)))
+            outer = Loop(builder, [word(0), *zeros], builder.icmp_signed(">", count, word(0)))
             t, *sums = outer.values
-            pair = builder.shl(t, _word(1))
-            at_a, at_b = builder.add(from_a, _entry(builder, segments, pair)), _entry(builder, segments, pair, 1)
-            inner = _Loop(builder, [run, at_a, builder.add(b, at_b), *sums])
+            pair = builder.shl(t, word(1))
+            at_a, at_b = builder.add(from_a, entry(builder, segments, pair)), entry(builder, segments, pair, 1)
+            inner = Loop(builder, [run, at_a, builder.add(b, at_b), *sums])
             k, at_a, at_b, *sums = inner.values
-            left = [_load(builder, builder.add(at_a, _word(4 * i)), FLOAT) for i in range(size)]
+            left = [load(builder, builder.add(at_a, word(4 * i)), FLOAT) for i in range(size)]
             sums = _step(builder, sums, left, at_b)
-            k = builder.sub(k, _word(1))
+            k = builder.sub(k, word(1))
             _, _, _, *sums = inner.close(
-                builder.icmp_signed(">", k, _word(0)),
+                builder.icmp_signed(">", k, word(0)),
                 [k, builder.add(at_a, a_step), builder.add(at_b, b_step), *sums],
             )  # fmt: skip
-            t = builder.add(t, _word(1))
+            t = builder.add(t, word(1))
             _, *sums = outer.close(builder.icmp_signed("<", t, count), [t, *sums])
-            into = [builder.add(c, builder.mul(builder.add(first, _word(i)), c_step)) for i in range(size)]
+            into = [builder.add(c, builder.mul(builder.add(first, word(i)), c_step)) for i in range(size)]
             _store(builder, sums, into, columns, keep, None)
 
         _blocks(builder, n, columns, block)

@@ -24,13 +24,13 @@ from typing import Any
 import numpy as np
 
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.language import carray, float32
-from cnnforge.backends.numba.pack import turn
-from cnnforge.backends.numba.rules.conv import WINOGRAD_SHARDS, winograd_tiles
-from cnnforge.backends.numba.signature import Kernel, floats, longs, part
+from cnnforge.backends.numba.language import carray
+from cnnforge.backends.numba.pack import pad, turn
+from cnnforge.backends.numba.rules.conv import tile_rows, winograd_rows
+from cnnforge.backends.numba.signature import Kernel, longs, part
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, PANELS, UNBOUNDED, across, along
 from cnnforge.backends.numba.transform import Matrix, finished, transform
-from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put
+from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put, splat
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
 
@@ -85,19 +85,19 @@ _of_kernel = transform(_G)
 _to_kernel_gradient = transform(_transposed(_G))
 
 
+# An argument block: addresses, then sizes.
+_X, _Y, _U, _OWN, _OWN_SIZE, _PRODUCT, _ROWS, _H, _W, _C, _OH, _OW, _F, _ABOVE, _BEFORE, _GROUP, _TOTAL = range(17)
+_SHARED = 17
+
+
 @part
-def _read(x: int, patch: int, top: int, left: int, size: int, h: int, w: int, c: int) -> None:
-    """Copy LANES channels of (size, size) positions to ``patch`` (size, size, LANES), with zeros outside (h, w)."""
-    for i in range(size):
-        for j in range(size):
-            into = carray(floats(patch + 4 * LANES * (i * size + j)), (LANES,))
-            if 0 <= top + i < h and 0 <= left + j < w:
-                source = carray(floats(x + 4 * c * ((top + i) * w + left + j)), (LANES,))
-                for k in range(LANES):
-                    into[k] = source[k]
-            else:
-                for k in range(LANES):
-                    into[k] = float32(0)
+def _read(y: int, patch: int, top: int, left: int, h: int, w: int, f: int) -> None:
+    """Copy LANES channels of a tile of y (h, w, f) to ``patch`` (4, 4, LANES), with zeros beyond the edges."""
+    for i in range(_TILE):
+        for j in range(_TILE):
+            inside = top + i < h and left + j < w
+            value = lanes(y + 4 * f * ((top + i) * w + left + j)) if inside else splat(0)
+            put(patch + WIDTH * (i * _TILE + j), value)
 
 
 @part
@@ -105,30 +105,25 @@ def _write(patch: int, y: int, top: int, left: int, h: int, w: int, f: int) -> N
     """Copy what of ``patch`` (4, 4, LANES) lies inside (h, w)."""
     for i in range(min(_TILE, h - top)):
         for j in range(min(_TILE, w - left)):
-            source = carray(floats(patch + 4 * LANES * (i * _TILE + j)), (LANES,))
-            into = carray(floats(y + 4 * f * ((top + i) * w + left + j)), (LANES,))
-            for k in range(LANES):
-                into[k] = source[k]
+            put(y + 4 * f * ((top + i) * w + left + j), lanes(patch + WIDTH * (i * _TILE + j)))
 
 
 @part
-def _take_patches(
-    x: int, v: int, patch: int, first: int, count: int, down: int, across: int, h: int, w: int, c: int,
-    above: int, before: int, between: int,
-) -> None:  # fmt: skip
-    """v[point, t, c] of tiles first <= t < first + count, from their patches of x."""
-    for t in range(count):
-        sample, tile = divmod(first + t, down * across)
-        top, left = tile // across * _TILE - above, tile % across * _TILE - before
-        inside = top >= 0 and left >= 0 and top + _PATCH <= h and left + _PATCH <= w
-        for start in range(0, c, LANES):
-            channel = min(start, c - LANES)
-            source, into = x + 4 * (sample * h * w * c + channel), v + 4 * (t * c + channel)
-            if inside:
-                _of_input(source + 4 * c * (top * w + left), w * c, c, into, _PATCH * between, between)
-            else:
-                _read(source, patch, top, left, _PATCH, h, w, c)
-                _of_input(patch, _PATCH * LANES, LANES, into, _PATCH * between, between)
+def _take_patches(a, v, band, first, rows, down, across, begin, end, between):  # type: ignore[no-untyped-def]
+    """v[point, t, c - begin] of some rows of tiles and begin <= c < end, from their patches of x.
+
+    Rows are padded in ``band`` first.
+    """
+    h, w, c = a[_H], a[_W], a[_C]
+    width = _TILE * across + _PATCH - _TILE
+    for r in range(rows):
+        sample, row = divmod(first + r, down)
+        pad(a[_X] + 4 * sample * h * w * c, h, w, c, row * _TILE - a[_ABOVE], -a[_BEFORE], _PATCH, width, band)
+        for t in range(across):
+            into = v + 4 * ((r * across + t) * (end - begin) - begin)
+            for start in range(begin, end, LANES):
+                channel = 4 * min(start, end - LANES)
+                _of_input(band + 4 * _TILE * t * c + channel, width * c, c, into + channel, _PATCH * between, between)
 
 
 @part
@@ -145,7 +140,7 @@ def _weights(block: int, lo: int, hi: int, thread: int) -> None:
     w, u, c, f, turned = a[0], a[1], a[2], a[3], a[4]
     panels = (f + LANES - 1) // LANES
     step = -c * f if turned else c * f
-    between = panels * c * LANES
+    between = panels * c * LANES + _GAP
     for channel in range(lo, hi):
         for p in range(panels):
             start = channel * f + min(p * LANES, f - LANES)
@@ -163,7 +158,7 @@ def _weights_dx(block: int, lo: int, hi: int, thread: int) -> None:
     patch = a[5] + 4 * thread * a[6]
     panels = (c + LANES - 1) // LANES
     step = -c * f if turned else c * f
-    between = 4 * panels * f * LANES
+    between = 4 * (panels * f * LANES + _GAP)
     for p in range(lo, hi):
         at, row = _panel(p, panels, f)
         for begin in range(0, f, LANES):
@@ -179,103 +174,110 @@ def _weights_dx(block: int, lo: int, hi: int, thread: int) -> None:
                 )  # fmt: skip
 
 
-# An argument block: addresses, then sizes.
-_X, _Y, _U, _OWN, _OWN_SIZE, _PRODUCT, _ROWS, _H, _W, _C, _OH, _OW, _F, _ABOVE, _BEFORE, _SIZE, _TILES = range(17)
-_SHARED = 17
-
-
 @Kernel
 def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, transformed weights -> y. Range: groups of ``size`` tiles. The multiply-add units limit it.
+    """x, transformed weights -> y. Range: groups of rows of tiles. The multiply-add units limit it.
 
     A group's transformed patches v and one block's products m stay in the second cache.
     """
     a = carray(longs(block), (_SHARED + 6,))
-    h, w, c, oh, ow, f, size = a[_H], a[_W], a[_C], a[_OH], a[_OW], a[_F], a[_SIZE]
+    c, oh, ow, f = a[_C], a[_OH], a[_OW], a[_F]
     places, tap, added, added_step, bounds, free = (
         a[_SHARED], a[_SHARED + 1], a[_SHARED + 2], a[_SHARED + 3], a[_SHARED + 4], a[_SHARED + 5],
     )  # fmt: skip
     down, across = (oh + _TILE - 1) // _TILE, (ow + _TILE - 1) // _TILE
     panels = (f + LANES - 1) // LANES
-    v_between, m_between = size * c + _GAP, size * COLUMNS + _GAP
-    patch = a[_OWN] + 4 * thread * a[_OWN_SIZE]
-    m = patch + 4 * _POINTS * LANES
+    size = a[_GROUP] * across
+    u_between, v_between, m_between = panels * c * LANES + _GAP, size * c + _GAP, size * COLUMNS + _GAP
+    band = a[_OWN] + 4 * thread * a[_OWN_SIZE]
+    m = band + 4 * max(_PATCH * (_TILE * across + 2) * c, _TILE * _TILE * LANES)
     v = m + 4 * _POINTS * m_between
     for group in range(lo, hi):
-        first = group * size
-        count = min(size, a[_TILES] - first)
-        _take_patches(a[_X], v, patch, first, count, down, across, h, w, c, a[_ABOVE], a[_BEFORE], v_between)
+        first = group * a[_GROUP]
+        rows = min(a[_GROUP], a[_TOTAL] - first)
+        _take_patches(a, v, band, first, rows, down, across, 0, c, v_between)
         for begin in range(0, panels, PANELS):
             at, row = _panel(begin, panels, c)
             for point in range(_POINTS):
                 along(
-                    a[_PRODUCT], count, row // 4, v + 4 * point * v_between, a[_ROWS], tap, 1, c,
-                    a[_U] + 4 * point * panels * c * LANES + at, row, m + 4 * point * m_between, places, 0, 0, free,
+                    a[_PRODUCT], rows * across, row // 4, v + 4 * point * v_between, a[_ROWS], tap, 1, c,
+                    a[_U] + 4 * point * u_between + at, row, m + 4 * point * m_between, places, 0, 0, free,
                 )  # fmt: skip
-            for p in range(begin, min(begin + PANELS, panels)):
-                filters = min(p * LANES, f - LANES)
-                for t in range(count):
-                    sample, tile = divmod(first + t, down * across)
-                    top, left = tile // across * _TILE, tile % across * _TILE
-                    into = a[_Y] + 4 * (sample * oh * ow * f + filters)
-                    found = m + 4 * (t * COLUMNS + (p - begin) * LANES)
-                    more = added + added_step * filters
-                    if top + _TILE <= oh and left + _TILE <= ow:
-                        to = into + 4 * f * (top * ow + left)
-                        _to_output(found, _PATCH * m_between, m_between, to, ow * f, f, more, bounds)
-                    else:
-                        _to_output(found, _PATCH * m_between, m_between, patch, _TILE * LANES, LANES, more, bounds)
-                        _write(patch, into, top, left, oh, ow, f)
+            for r in range(rows):
+                sample, top = divmod(first + r, down)
+                top *= _TILE
+                for left in range(0, ow, _TILE):
+                    found = m + 4 * (r * across + left // _TILE) * COLUMNS
+                    for p in range(begin, min(begin + PANELS, panels)):
+                        filters = min(p * LANES, f - LANES)
+                        into = a[_Y] + 4 * (sample * oh * ow * f + filters)
+                        more = added + added_step * filters
+                        cut = top + _TILE > oh or left + _TILE > ow
+                        to, row_step, step = into + 4 * f * (top * ow + left), ow * f, f
+                        if cut:
+                            to, row_step, step = band, _TILE * LANES, LANES
+                        _to_output(found, _PATCH * m_between, m_between, to, row_step, step, more, bounds)
+                        if cut:
+                            _write(band, into, top, left, oh, ow, f)
+                        found += WIDTH
 
 
 @Kernel
 def _shards_dw(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, dy -> sums (SHARDS, 36, C, F in whole panels) over a shard's tiles. Range: shards.
+    """x, dy -> sums (shards, 36, C, F in whole panels) over a shard's rows of tiles. Range: shards x parts of C.
 
     Like ``_tiles``, with the products summed over tiles: the rows of one are channels.
     """
-    a = carray(longs(block), (_SHARED,))
-    h, w, c, oh, ow, f, size = a[_H], a[_W], a[_C], a[_OH], a[_OW], a[_F], a[_SIZE]
+    a = carray(longs(block), (_SHARED + 2,))
+    shards, parts = a[_SHARED], a[_SHARED + 1]
+    c, oh, ow, f = a[_C], a[_OH], a[_OW], a[_F]
     down, across_map = (oh + _TILE - 1) // _TILE, (ow + _TILE - 1) // _TILE
     panels = (f + LANES - 1) // LANES
-    v_between, m_between = size * c + _GAP, size * COLUMNS + _GAP
-    patch = a[_OWN] + 4 * thread * a[_OWN_SIZE]
-    m = patch + 4 * _POINTS * LANES
+    size = a[_GROUP] * across_map
+    m_between = size * COLUMNS + _GAP
+    band = a[_OWN] + 4 * thread * a[_OWN_SIZE]
+    m = band + 4 * max(_PATCH * (_TILE * across_map + 2) * c, _TILE * _TILE * LANES)
     v = m + 4 * _POINTS * m_between
-    for shard in range(lo, hi):
-        begin, end = shard * a[_TILES] // WINOGRAD_SHARDS, (shard + 1) * a[_TILES] // WINOGRAD_SHARDS
+    for unit in range(lo, hi):
+        shard, part = divmod(unit, parts)
+        begin, end = shard * a[_TOTAL] // shards, (shard + 1) * a[_TOTAL] // shards
+        c0, c1 = part * (c // LANES) // parts * LANES, (part + 1) * (c // LANES) // parts * LANES
+        if part + 1 == parts:
+            c1 = c
+        v_between = size * (c1 - c0) + _GAP
         # An empty shard has one group of no tiles, which writes zeros.
-        for first in range(begin, max(end, begin + 1), size):
-            count = min(size, end - first)
-            _take_patches(a[_X], v, patch, first, count, down, across_map, h, w, c, a[_ABOVE], a[_BEFORE], v_between)
+        for first in range(begin, max(end, begin + 1), a[_GROUP]):
+            rows = min(a[_GROUP], end - first)
+            _take_patches(a, v, band, first, rows, down, across_map, c0, c1, v_between)
             for p0 in range(0, panels, PANELS):
                 many = min(PANELS, panels - p0)
-                for p in range(p0, p0 + many):
-                    filters = min(p * LANES, f - LANES)
-                    for t in range(count):
-                        sample, tile = divmod(first + t, down * across_map)
-                        top, left = tile // across_map * _TILE, tile % across_map * _TILE
-                        source = a[_U] + 4 * (sample * oh * ow * f + filters)
-                        into = m + 4 * (t * COLUMNS + (p - p0) * LANES)
-                        if top + _TILE <= oh and left + _TILE <= ow:
-                            source += 4 * f * (top * ow + left)
-                            _of_output_gradient(source, ow * f, f, into, _PATCH * m_between, m_between)
-                        else:
-                            _read(source, patch, top, left, _TILE, oh, ow, f)
-                            _of_output_gradient(patch, _TILE * LANES, LANES, into, _PATCH * m_between, m_between)
+                for r in range(rows):
+                    sample, top = divmod(first + r, down)
+                    top *= _TILE
+                    for left in range(0, ow, _TILE):
+                        into = m + 4 * (r * across_map + left // _TILE) * COLUMNS
+                        for p in range(p0, p0 + many):
+                            source = a[_U] + 4 * (sample * oh * ow * f + min(p * LANES, f - LANES))
+                            tile, row_step, step = source + 4 * f * (top * ow + left), ow * f, f
+                            if top + _TILE > oh or left + _TILE > ow:
+                                _read(source, band, top, left, oh, ow, f)
+                                tile, row_step, step = band, _TILE * LANES, LANES
+                            _of_output_gradient(tile, row_step, step, into, _PATCH * m_between, m_between)
+                            into += WIDTH
                 for point in range(_POINTS):
-                    into = a[_Y] + WIDTH * ((shard * _POINTS + point) * c * panels + p0)
+                    into = a[_Y] + WIDTH * (((shard * _POINTS + point) * c + c0) * panels + p0)
                     across(
-                        a[_PRODUCT], c, many * LANES, v + 4 * point * v_between, m + 4 * point * m_between, a[_ROWS],
-                        min(count, 1), count, 4 * c, 4 * COLUMNS, into, WIDTH * panels, first - begin,
+                        a[_PRODUCT], c1 - c0, many * LANES, v + 4 * point * v_between, m + 4 * point * m_between,
+                        a[_ROWS], min(rows, 1), rows * across_map, 4 * (c1 - c0), 4 * COLUMNS, into, WIDTH * panels,
+                        first - begin,
                     )  # fmt: skip
 
 
 @Kernel
 def _sum_dw(block: int, lo: int, hi: int, thread: int) -> None:
     """sums -> dw (3, 3, C, F), shards in their order. Range: C. Memory limits it."""
-    a = carray(longs(block), (5,))
-    sums, dw, c, f, turned = a[0], a[1], a[2], a[3], a[4]
+    a = carray(longs(block), (6,))
+    sums, dw, c, f, turned, shards = a[0], a[1], a[2], a[3], a[4], a[5]
     panels = (f + LANES - 1) // LANES
     between = c * panels * LANES
     step = -c * f if turned else c * f
@@ -284,7 +286,7 @@ def _sum_dw(block: int, lo: int, hi: int, thread: int) -> None:
             at = sums + WIDTH * (channel * panels + p)
             for point in range(_POINTS):
                 total = lanes(at + 4 * point * between)
-                for shard in range(1, WINOGRAD_SHARDS):
+                for shard in range(1, shards):
                     total += lanes(at + 4 * (shard * _POINTS + point) * between)
                 put(at + 4 * point * between, total)
             start = channel * f + min(p * LANES, f - LANES)
@@ -293,15 +295,14 @@ def _sum_dw(block: int, lo: int, hi: int, thread: int) -> None:
             _to_kernel_gradient(at, _PATCH * between, between, dw + 4 * start, 3 * step, step)
 
 
-def _tile_count(y: Any) -> int:
-    n, oh, ow, _ = y.shape
-    return int(n * -(-oh // _TILE) * -(-ow // _TILE))
-
-
-def _block(x: Array, y: Array, u: Array, own: Array, product: Kernel, rows: Array, *pads: int) -> tuple[Any, ...]:
+def _block(
+    x: Array, y: Array, u: Array, own: Array, product: Kernel, rows: Array, group: int, above: int, before: int
+) -> tuple[Any, ...]:
     """What kernels on tiles have in common. x (N, H, W, C), y (N, OH, OW, F): what patches and tiles are of."""
-    size = winograd_tiles(x.shape[3])
-    return x, y, u, own, own.size // len(own), product, rows, *x.shape[1:], *y.shape[1:], *pads, size, _tile_count(y)
+    return (
+        x, y, u, own, own.size // len(own), product, rows, *x.shape[1:], *y.shape[1:], above, before, group,
+        len(y) * tile_rows(y.shape[1]),
+    )  # fmt: skip
 
 
 def _convolved(
@@ -309,13 +310,14 @@ def _convolved(
     added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
 ) -> Call:  # fmt: skip
     """x (N, H, W, C) and transformed weights -> y (N, OH, OW, F)."""
-    size, tiles = winograd_tiles(x.shape[3]), _tile_count(y)
-    rows, places = (np.arange(size) * 4 * step for step in (x.shape[3], COLUMNS))
+    group = winograd_rows(x.shape[3], y.shape[2])
+    rows, places = (np.arange(group * tile_rows(y.shape[2])) * 4 * step for step in (x.shape[3], COLUMNS))
     more = np.zeros(LANES, np.float32) if added is None else added
     limits, free = (np.array(b, np.float32) for b in (bounds, UNBOUNDED))
+    block = _block(x, y, u, own, ALONG, rows, group, above, before)
     return bound(
-        _tiles, -(-tiles // size), threads, *_block(x, y, u, own, ALONG, rows, above, before), places,
-        np.zeros(1, np.int64), more, 4 * (added is not None), limits, free,
+        _tiles, -(-block[-1] // group), threads, *block, places, np.zeros(1, np.int64), more, 4 * (added is not None),
+        limits, free,
     )  # fmt: skip
 
 
@@ -351,10 +353,13 @@ def conv2d_dw(
     (x, dy), (dw,), (sums, own) = ins, outs, scratch
     c, f = dw.shape[2:]
     segment = np.zeros(2, np.int64)
-    block = _block(x, dy, dy, own, ACROSS, segment, window.pads[0], window.pads[2])
+    group = winograd_rows(c, dy.shape[2])
+    block = _block(x, dy, dy, own, ACROSS, segment, group, window.pads[0], window.pads[2])
+    shards = len(sums)
+    parts = min(c // LANES, -(-threads // shards))
     return (
-        bound(_shards_dw, WINOGRAD_SHARDS, threads, block[0], sums, *block[2:]),
-        bound(_sum_dw, c, threads, sums, dw, c, f, int(flip)),
+        bound(_shards_dw, shards * parts, threads, block[0], sums, *block[2:], shards, parts),
+        bound(_sum_dw, c, threads, sums, dw, c, f, int(flip), shards),
     )
 
 

@@ -69,7 +69,7 @@ def max_pool2d_dx(ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window)
     return step
 
 
-def _shares(size: int, axis: int, w: Window, count_include_pad: bool, dtype: np.dtype[np.floating]) -> Array:
+def shares(size: int, axis: int, w: Window, count_include_pad: bool, dtype: np.dtype[np.floating]) -> Array:
     """(out,) 1 / number of positions that count along one axis of each window."""
     before, after = w.pads[2 * axis], w.pads[2 * axis + 1]
     low, high = (0, before + size + after) if count_include_pad else (before, before + size)
@@ -84,8 +84,8 @@ def average_pool2d(ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window
     source = scratch[0] if needs_padding(x.shape, window) else x
     inside = interior(source, x, window)
     first, *others = _taps(source, window)
-    rows = _shares(x.shape[1], 0, window, count_include_pad, y.dtype)[:, None, None]
-    columns = _shares(x.shape[2], 1, window, count_include_pad, y.dtype)[:, None]
+    rows = shares(x.shape[1], 0, window, count_include_pad, y.dtype)[:, None, None]
+    columns = shares(x.shape[2], 1, window, count_include_pad, y.dtype)[:, None]
 
     def step() -> None:
         if source is not x:
@@ -106,8 +106,8 @@ def average_pool2d_dx(ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Win
     target = rest[0] if needs_padding(dx.shape, window) else dx
     inside = interior(target, dx, window)
     taps = _taps(target, window)
-    rows = _shares(dx.shape[1], 0, window, count_include_pad, dy.dtype)[:, None, None]
-    columns = _shares(dx.shape[2], 1, window, count_include_pad, dy.dtype)[:, None]
+    rows = shares(dx.shape[1], 0, window, count_include_pad, dy.dtype)[:, None, None]
+    columns = shares(dx.shape[2], 1, window, count_include_pad, dy.dtype)[:, None]
 
     def step() -> None:
         np.multiply(dy, rows, out=share)

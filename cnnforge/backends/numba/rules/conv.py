@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
+from math import inf, prod
 from typing import Any
 
 from cnnforge.backends.numba.rules import bias, direct, samples
@@ -12,17 +12,16 @@ from cnnforge.backends.numba.rules.linear import BOUNDS
 from cnnforge.backends.numpy import capabilities as numpy
 from cnnforge.ir.op import Scratch
 
-#: Winograd convolution: partial sums of a weight's gradient.
-WINOGRAD_SHARDS = 8
-
 #: Into how many parts a batch is cut for a weight gradient, and floats that all their sums may take together.
 #: Fixed numbers, so that the order of adding up, and with it the result, is the same for any number of threads.
 SHARDS, SUMS = 16, 1 << 19
+#: The same for Winograd convolution, whose sums are four times as large.
+WINOGRAD_SHARDS = 8, 1 << 21
 
 
-def shards(floats: int) -> int:
+def shards(floats: int, most: int = SHARDS, sums: int = SUMS) -> int:
     """Parts of a batch for a gradient of so many floats."""
-    return max(1, min(SHARDS, SUMS // floats))
+    return max(1, min(most, sums // floats))
 
 
 def is_depthwise(w: tuple[int, ...], groups: int) -> bool:
@@ -46,15 +45,31 @@ def _direct(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch,
     )  # fmt: skip
 
 
-def winograd_tiles(c: int) -> int:
-    """Tiles that are transformed together: the transformed patches of ``c`` channels take about 200 KiB."""
-    return min(96, max(24, 1536 // c // 6 * 6))
+def _depthwise(op: str, x: Any, w: Any, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """Packed weights, or sums for each shard and as many again as a tile of taps may have too many; then each thread's
+    padded copy of a piece's input, where there is one."""
+    at = direct.depthwise_walk(tuple(x.shape[1:3]), w.shape[3], attrs["window"], attrs["flip"], op == "conv2d_dx")
+    copies = (Scratch((THREADS, at.copy), "float32", False),) if at.copied else ()
+    taps, columns = w.shape[0] * w.shape[1], direct.padded(w.shape[3])
+    if op == "conv2d_dw":
+        return Scratch((SHARDS, taps + 8, columns), "float32", False), *copies
+    return Scratch((taps, columns), "float32", False), *copies
+
+
+def tile_rows(size: int) -> int:
+    """Tiles that cover ``size`` rows or columns."""
+    return -(-size // 4)
+
+
+def winograd_rows(c: int, columns: int) -> int:
+    """Rows of tiles that are transformed together: about 48 tiles, of many channels 24."""
+    return max(1, (48 if c <= 128 else 24) // tile_rows(columns))
 
 
 def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
     """3x3, stride 1, enough channels for whole vectors, and fewer products than the direct way takes."""
     win = attrs["window"]
-    tiles = -(-win.out[0] // 4) * -(-win.out[1] // 4)
+    tiles = tile_rows(win.out[0]) * tile_rows(win.out[1])
     return (
         (win.kernel, win.stride, win.dilation, win.transposed) == ((3, 3), (1, 1), (1, 1), False)
         and attrs["groups"] == 1
@@ -63,20 +78,22 @@ def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
     )
 
 
-def _winograd_space(c: int) -> Scratch:
-    """Of each thread: patches; the products of a group of tiles with 32 filters; the group's transformed patches."""
-    tiles = winograd_tiles(c)
-    return Scratch((THREADS, 36, 16 * 16 + (tiles * 32 + 16) + (tiles * c + 16)), "float32", False)
+def _winograd_space(c: int, columns: int) -> Scratch:
+    """Of each thread: rows of x with padding; the products of a group of tiles with 32 filters; the group's
+    transformed patches."""
+    across = tile_rows(columns)
+    tiles = winograd_rows(c, columns) * across
+    band = max(6 * (4 * across + 2) * c, 36 * 16 * 16)
+    return Scratch((THREADS, band + 36 * (tiles * 32 + 16) + 36 * (tiles * c + 16)), "float32", False)
 
 
-def _winograd(c: int, f: int) -> tuple[Scratch, ...]:
-    """Transformed weights; then each thread's own."""
-    return Scratch((36, c, direct.padded(f)), "float32", False), _winograd_space(c)
-
-
-def _winograd_dw(c: int, f: int) -> tuple[Scratch, ...]:
-    """Partial sums of the transformed weights' gradient; then each thread's own."""
-    return Scratch((WINOGRAD_SHARDS, 36, c, direct.padded(f)), "float32", False), _winograd_space(c)
+def _winograd(op: str, c: int, f: int, columns: int) -> tuple[Scratch, ...]:
+    """Transformed weights, or for their gradient partial sums of it; then each thread's own."""
+    if op == "conv2d_dw":
+        sums = 36, c, direct.padded(f)
+        return Scratch((shards(prod(sums), *WINOGRAD_SHARDS), *sums), "float32", False), _winograd_space(c, columns)
+    c, f = (f, c) if op == "conv2d_dx" else (c, f)
+    return Scratch((36, c * direct.padded(f) + 16), "float32", False), _winograd_space(c, columns)
 
 
 def _named(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
@@ -100,17 +117,17 @@ def _ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[s
 
 
 def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    x, w, _ = _named(op, ins, outs)
+    x, w, y = _named(op, ins, outs)
     c, f = w.shape[2:]
     if attrs["way"] == "depthwise":
-        return (Scratch((SHARDS, *w.shape), "float32", False),) if op == "conv2d_dw" else ()
+        return _depthwise(op, x, w, attrs)
     if attrs["way"] == "samples":
         if op == "conv2d":
             return (samples.forward_space(x.shape, attrs["window"], f),)
         space = samples.backward_space(x.shape, attrs["window"], f)
         return (samples.sums(w.shape), space) if op == "conv2d_dw" else (space,)
     if attrs["way"] == "winograd":
-        return _winograd_dw(c, f) if op == "conv2d_dw" else _winograd(c, f) if op == "conv2d" else _winograd(f, c)
+        return _winograd(op, c, f, (x if op == "conv2d_dx" else y).shape[2])
     return _direct(op, x, w, attrs)
 
 
@@ -124,8 +141,7 @@ def _biased_space(
     """What the convolution needs; then the bias where it comes after it."""
     way = attrs["way"]
     space = _space("conv2d", ins, outs, {**attrs["parts"][0][2], "way": way})
-    after = way == "depthwise" or (way == "samples" and BIASED[op][1] < inf)
-    return (*space, *bias.band(outs[0])) if after else space
+    return (*space, *bias.band(outs[0])) if way == "samples" and BIASED[op][1] < inf else space
 
 
 #: A convolution and what cuts its result, in one pass: floor and ceiling.

@@ -6,15 +6,14 @@ rows fall into phases, by which kernel rows ever reach them, and each phase is a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from math import prod
 
+from cnnforge.backends.numba.rules.base import LANES
 from cnnforge.shapes import Window
 
-#: Outputs of one piece of work, and floats of the padded copy of its input, where there is one: in the second cache.
-POSITIONS, COPIED = 256, 1 << 17
 #: Positions of a convolution that is a product of the input as it lies.
 POINTWISE = 192
 
@@ -87,17 +86,22 @@ class Walk:
     """Both axes, and the pieces that the work is cut into: some rows of one sample, or some whole samples.
 
     c: channels that are gathered from;  flat: there are no maps, every position is a sample
+    most: outputs of a piece of one sample, and of one of several;  floats: of the padded copy of a piece's input
+    always: copy the input even where it has what is met, because whole vectors are read behind it
     """
 
     down: Axis
     across: Axis
     c: int
     flat: bool = False
+    most: tuple[int, int] = (256, 256)
+    floats: int = 1 << 17
+    always: bool = False
 
     @cached_property
     def copied(self) -> bool:
         """Is the input of a piece copied with padding around it, because outputs meet what is not there?"""
-        return not (self.down.inside and self.across.inside)
+        return self.always or not (self.down.inside and self.across.inside)
 
     @cached_property
     def width(self) -> int:
@@ -107,8 +111,8 @@ class Walk:
     @cached_property
     def rows(self) -> int:
         """Output rows of a piece, in each phase: all, or about the same in every piece."""
-        most = max(1, POSITIONS // self.across.count)
-        while most > 1 and self.down.rows(most) * self.width * self.c > COPIED:
+        most = max(1, self.most[0] // self.across.count)
+        while most > 1 and self.down.rows(most) * self.width * self.c > self.floats:
             most -= 1
         pieces = -(-self.down.count // most)
         return -(-self.down.count // pieces)
@@ -125,8 +129,8 @@ class Walk:
             return POINTWISE
         if self.bands > 1:
             return 1
-        by_positions = POSITIONS // (self.rows * self.across.count)
-        return max(1, min(by_positions, COPIED // (self.down.rows(self.rows) * self.width * self.c)))
+        by_positions = self.most[1] // (self.rows * self.across.count)
+        return max(1, min(by_positions, self.floats // (self.down.rows(self.rows) * self.width * self.c)))
 
     @cached_property
     def positions(self) -> int:
@@ -135,8 +139,8 @@ class Walk:
 
     @cached_property
     def copy(self) -> int:
-        """Floats of the padded copy of a piece's input."""
-        return self.samples * self.down.rows(self.rows) * self.width * self.c
+        """Floats of the padded copy of a piece's input, and a vector behind it."""
+        return self.samples * self.down.rows(self.rows) * self.width * self.c + LANES
 
     def pieces(self, n: int) -> int:
         """Pieces of ``n`` samples."""
@@ -168,9 +172,17 @@ def walk(size: tuple[int, int], c: int, w: Window, flip: bool, back: bool = Fals
     return Walk(down, across, c)
 
 
+def depthwise_walk(size: tuple[int, int], c: int, w: Window, flip: bool, back: bool = False) -> Walk:
+    """The same for a depthwise convolution, whose pieces may be larger: no weights have to stay in the cache."""
+    at = walk(size, c, w, flip, back)
+    if at.flat:
+        at = replace(at, flat=False)
+    return replace(at, most=(4096, 64), floats=1 << 15, always=c % LANES > 0)
+
+
 def padded(columns: int) -> int:
     """``columns`` in whole vectors."""
-    return -(-columns // 16) * 16
+    return -(-columns // LANES) * LANES
 
 
 def packed(w: tuple[int, ...], groups: int, back: bool = False) -> int:

@@ -1,35 +1,41 @@
-"""Norms."""
+"""Norms over the batch, and the chains that have a kernel of their own."""
 
 from __future__ import annotations
 
-from math import gcd
+from collections.abc import Mapping
 from typing import Any
 
 from cnnforge.backends.numba.rules.base import Rule
-from cnnforge.ir.op import Scratch
-
-#: Parts that a norm's sums over the batch are cut into, whatever the threads: the results are then the same to the bit.
-NORM_SHARDS = 32
-
-
-def row_width(channels: int) -> int:
-    """Elements of a row for loops over channels: of few channels as many copies as make up whole vectors."""
-    return channels if channels >= 64 else channels * 32 // gcd(channels, 32)
+from cnnforge.backends.numba.rules.channels import rows, shard_sums
+from cnnforge.backends.numba.rules.pool import halves
+from cnnforge.shapes import Window
 
 
-def _shard_sums(count: int, x: Any) -> Scratch:
-    """``count`` rows per shard; the first C of each row are the sums, the rest is room for the loops."""
-    return Scratch((NORM_SHARDS, count, row_width(x.shape[-1])), x.dtype, False)
+def _window(attrs: Mapping[str, Any]) -> Window:
+    """Of the pooling in a chain."""
+    (window,) = (part["window"] for _, _, part in attrs["parts"] if "window" in part)
+    return window  # type: ignore[no-any-return]
 
 
-def _rows(count: int, x: Any) -> Scratch:
-    return Scratch((count, row_width(x.shape[-1])), x.dtype, False)
-
+_NORM = Rule(scratch=lambda i, o, a: (shard_sums(4, i[0]), rows(3, i[0])))
+_INFERENCE = Rule(scratch=lambda i, o, a: (rows(3, i[0]),))
+#: x is the third input of the chains, the first of the norm's gradient itself.
+_MASKED = Rule(scratch=lambda i, o, a: (shard_sums(3, i[2]),))
 
 RULES = {
-    "batch_norm": Rule(scratch=lambda i, o, a: (_shard_sums(4, i[0]), _rows(3, i[0]))),
-    "batch_norm_inference": Rule(scratch=lambda i, o, a: (_rows(3, i[0]),)),
-    "batch_norm_dparams": Rule(scratch=lambda i, o, a: (_shard_sums(3, i[0]),)),
-    "batch_norm_dx": Rule(scratch=lambda i, o, a: (_rows(4, i[0]),)),
+    "batch_norm": _NORM,
+    "batch_norm_inference": _INFERENCE,
+    "batch_norm_dparams": Rule(scratch=lambda i, o, a: (shard_sums(3, i[0]),)),
+    "batch_norm_dx": Rule(scratch=lambda i, o, a: (rows(4, i[0]),)),
     "batch_norm_running": Rule(),
+    **{f"batch_norm+{tail}": _NORM for tail in ("relu", "relu6", "add", "add+relu")},
+    **{f"batch_norm_inference+{tail}": _INFERENCE for tail in ("relu", "relu6", "add", "add+relu")},
+    **{f"{function}_dx+batch_norm_dparams": _MASKED for function in ("relu", "relu6")},
+    **{
+        f"{norm}+max_pool2d{tail}": Rule(lambda i, o, a: halves(i[0], _window(a)), rule.scratch)
+        for norm, rule in (("batch_norm", _NORM), ("batch_norm_inference", _INFERENCE))
+        for tail in ("", "+relu", "+relu6")
+    },
+    "max_pool2d_dx+batch_norm_dparams": Rule(lambda i, o, a: halves(i[2], _window(a)), _MASKED.scratch),
+    "max_pool2d_dx+batch_norm_dx": Rule(lambda i, o, a: halves(i[2], _window(a)), lambda i, o, a: (rows(4, i[2]),)),
 }

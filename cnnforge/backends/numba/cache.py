@@ -23,8 +23,8 @@ from time import time
 from types import FunctionType
 from typing import Any
 
+from cnnforge.backends.numba import cpu
 from cnnforge.backends.numba.language import Later
-from cnnforge.backends.numba.objects import cpu
 from cnnforge.folders import user_cache
 
 #: Bytes of the digest that a file begins with.
@@ -135,7 +135,7 @@ def _digest(name: str, code: bytes) -> bytes:
 
 @cache
 def _environment() -> tuple[str, ...]:
-    return (sys.platform, *map(str, sys.version_info[:2]), version("numba"), version("llvmlite"), *cpu())
+    return (sys.platform, *map(str, sys.version_info[:2]), version("numba"), version("llvmlite"), *cpu.target())
 
 
 @cache

@@ -145,7 +145,8 @@ class TestNames:
     @pytest.mark.parametrize("of", ["version", "cpu"])
     def test_another_library_or_cpu_is_another_name(self, monkeypatch, of):
         before = self.name()
-        monkeypatch.setattr(cache, of, lambda *names: ("0", "0") if of == "cpu" else "0")
+        owner, function = (cache.cpu, "target") if of == "cpu" else (cache, "version")
+        monkeypatch.setattr(owner, function, lambda *names: ("0", "0") if of == "cpu" else "0")
         assert self.name() != before
 
     @pytest.mark.parametrize("file", ["tiny.py", "signature.py", "objects.py", "capabilities.py"])

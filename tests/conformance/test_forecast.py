@@ -39,7 +39,7 @@ def test_lenets_forecast_is_what_binding_allocates() -> None:
     [
         (["model=resnet20"], 64),
         (["model=mobilenet_v2", "model.input=[32,32,3]"], 64),
-        (["model=simple_convnet"], 320),
+        (["model=simple_convnet"], 800),
     ],
 )
 def test_resident_memory_grows_by_the_forecast(overrides: list[str], batch: int) -> None:

@@ -31,8 +31,10 @@ from cnnforge.folders import user_cache
 _DIGEST = 32
 #: Seconds after which a file that nobody read is removed, when another is written.
 _UNUSED = 180 * 24 * 3600
-#: What a file imports, at once or later.
-_IMPORT = re.compile(r"^ *(?:from|import) ([\w.]+)(?: import (\([^)]*\)|.*))?", re.MULTILINE)
+#: What a file imports when it is loaded.
+_IMPORT = re.compile(r"^(?:from|import) ([\w.]+)(?: import (\([^)]*\)|.*))?", re.MULTILINE)
+#: What makes code of kernels, and is loaded only then.
+_COMPILER = ("cnnforge.backends.numba.compilation", "cnnforge.backends.numba.vector_types")
 
 _noted: set[Path] = set()
 
@@ -144,7 +146,7 @@ def _sources(module: str) -> tuple[str, ...]:
     if _file(module) is None:
         raise TypeError(f"kernels are written in files, {module} has none")
     roots = {"cnnforge", module.partition(".")[0]}
-    found, waiting = {module}, [module]
+    found, waiting = {module, *_COMPILER}, [module, *_COMPILER]
     while waiting:
         new = {name for name in _source(waiting.pop())[1] if name.partition(".")[0] in roots and _file(name)} - found
         found |= new

@@ -125,6 +125,6 @@ def capabilities() -> Capabilities:
 
     return replace(
         theirs, name="numba", scratch=scratch, ways=ways, fuses=fuses, inexact=INEXACT, pairs=_PAIRS & fused,
-        joins=_JOINS & fused, chains=theirs.chains | (fused - _PAIRS - _JOINS),
+        joins=_JOINS & fused, chains=theirs.chains | (fused - _PAIRS - _JOINS), sparing=frozenset(samples.POOLED),
         inplace={**theirs.inplace, **_INPLACE},
     )  # fmt: skip

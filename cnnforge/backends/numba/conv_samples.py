@@ -87,7 +87,9 @@ def _read(a, x, group, into):  # type: ignore[no-untyped-def]
 
 @part
 def _pool(z, across, y, winner, filters):  # type: ignore[no-untyped-def]
-    """The largest of four positions ``across`` apart, and which it was; the first of equal ones, nan before all."""
+    """The largest of four positions ``across`` apart, and which it was, unless ``winner`` is 0; the first of equal
+    ones, nan before all.
+    """
     for f in range(filters):
         at = WIDTH * f
         best = lanes(z + at)
@@ -98,7 +100,8 @@ def _pool(z, across, y, winner, filters):  # type: ignore[no-untyped-def]
             best = where(better, v, best)
             number = where(better, splat(float32(k)), number)
         put(y + at, best)
-        put(winner + at, number)
+        if winner:
+            put(winner + at, number)
 
 
 @part
@@ -119,7 +122,7 @@ def _windows(a, x, w, b, floor, block, y, winner, r):  # type: ignore[no-untyped
                     w + 4 * low, 4 * run * f, 4 * f, b + 4 * low, floor, block, WIDTH * FILTERS,
                 )  # fmt: skip
                 to = WIDTH * (o * f + low)
-                _pool(block, WIDTH * FILTERS, y + to, winner + to, high - low)
+                _pool(block, WIDTH * FILTERS, y + to, winner + to if winner else 0, high - low)
     else:
         top = x + r * a[_SH] * down
         for o in range(0, a[_OW], POSITIONS):
@@ -141,9 +144,11 @@ def _forward(block: int, lo: int, hi: int, thread: int) -> None:
     z = x + WIDTH * a[_X]
     rows, columns = (a[_OH] // 2, a[_OW] // 2) if a[_POOL] else (a[_OH], a[_OW])
     count = columns * a[_F]
-    y, winner = z + WIDTH * ROOM, z + WIDTH * (ROOM + count)
+    y = z + WIDTH * ROOM
+    winner = y + WIDTH * count if a[5] else 0
     floor = floats(a[3])[0]
-    fill(x, a[_X])
+    if a[_X] > a[_H] * a[_W] * a[_C]:
+        fill(x, a[_X])
     for group in range(lo, hi):
         n = min(LANES, a[_N] - group * LANES)
         _read(a, a[0], group, x)
@@ -151,7 +156,7 @@ def _forward(block: int, lo: int, hi: int, thread: int) -> None:
             _windows(a, x, a[1], a[2], floor, z, y, winner, r)
             at = group * LANES * rows * count + r * count
             from_lanes(y, count, a[4] + 4 * at, 4 * rows * count, n)
-            if a[_POOL]:
+            if winner:
                 bytes_from_lanes(winner, count, a[5] + at, rows * count, n, z)
 
 
@@ -286,8 +291,11 @@ def _backward(block: int, lo: int, hi: int, thread: int) -> None:
     room = z + WIDTH * a[_Z]
     turned = own + a[_TURNED]
     groups, size = (a[_N] + LANES - 1) // LANES, a[_KH] * a[_KW] * a[_C] * a[_F]
-    fill(x, a[_X])
-    fill(z, a[_Z])
+    if a[_X] > a[_H] * a[_W] * a[_C]:
+        fill(x, a[_X])
+    # Around dy for dx, and where no window of the pool reaches.
+    if a[5] or (a[_POOL] and (a[_OH] % 2 or a[_OW] % 2)):
+        fill(z, a[_Z])
     if a[5]:
         _turned(a, a[1], turned)
     for shard in range(lo, hi):
@@ -320,15 +328,16 @@ def _groups(n: int) -> int:
 
 def forward(
     x: Array, w: Array, b: Array | None, floor: float, y: Array, winner: Array | None, space: Array, threads: int,
-    window: Window,
+    window: Window, pool: bool = False,
 ) -> Call:  # fmt: skip
-    """y = pool(max(conv(x, w) + b, floor)), the pool 2x2 where ``winner`` is given.
+    """y = pool(max(conv(x, w) + b, floor)), the pool 2x2 and only where ``pool``.
 
-    b: (F,), none for zeros;  winner: (N, OH // 2, OW // 2, F) uint8;  space: see ``forward_space``
+    b: (F,), none for zeros;  winner: (N, OH // 2, OW // 2, F) uint8, none where nobody wants it
+    space: see ``forward_space``
     """
     f = w.shape[3]
     begin = np.zeros(f, np.float32) if b is None else b
-    sizes = _sizes(x, f, window, winner is not None, forward_vectors(x.shape, window, f), 1)
+    sizes = _sizes(x, f, window, pool, forward_vectors(x.shape, window, f), 1)
     least = np.array([floor], np.float32)
     return bound(
         _forward, _groups(len(x)), threads, x, w, begin, least, y, 0 if winner is None else winner, space, 0, *sizes
@@ -354,11 +363,12 @@ def backward(
 
 
 def _pooled(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Parts) -> Call:
-    """x, w[, b] -> y, winner."""
+    """x, w[, b] -> y[, winner]."""
     x, w, *b = ins
-    y, winner = outs
+    y, *winner = outs
     floor = 0.0 if parts[-1][0] == "relu" else -np.inf
-    return forward(x, w, b[0] if b else None, floor, y, winner, scratch[0], threads, parts[0][2]["window"])
+    own = winner[0] if winner else None
+    return forward(x, w, b[0] if b else None, floor, y, own, scratch[0], threads, parts[0][2]["window"], pool=True)
 
 
 def _unpooled(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Parts) -> tuple[Call, ...]:

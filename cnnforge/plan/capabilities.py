@@ -42,6 +42,7 @@ class Capabilities:
     joins:      ``a+b+c``: b and c are all that read what a wrote, which is never written; and ``a+b``, where every
                 reader has a's work in its own kernel
     pairs:      ``a+b``: b reads what a wrote, which stays, a's outputs first
+    sparing:    chains that need not write what nobody reads, beside their first output
     fuses:      does that hold for these shapes and attributes?
     inexact:    ways that round more than the definition does
     inplace:    op -> index of the input whose memory its first output may take over
@@ -55,6 +56,7 @@ class Capabilities:
     chains: frozenset[str] = frozenset()
     joins: frozenset[str] = frozenset()
     pairs: frozenset[str] = frozenset()
+    sparing: frozenset[str] = frozenset()
     fuses: FuseRule = _always
     inexact: frozenset[str] = frozenset()
     inplace: Mapping[str, int] = field(default_factory=dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -49,6 +50,9 @@ def _chained(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[
             name += f"+{reader.op}"
         while len(chain) > 1:
             whole = _chain(chain)
+            if whole.op in capabilities.sparing:
+                read = tuple(v for v in whole.outs[1:] if v in readers or v in kept)
+                whole = replace(whole, outs=(whole.out, *read))
             if whole.op in capabilities.chains and _has(capabilities, whole):
                 gone.update(chain)
                 merged[chain[-1]] = whole

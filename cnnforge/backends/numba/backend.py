@@ -17,6 +17,7 @@ from cnnforge.backends.numba import (
     gather,
     linear,
     loss,
+    lrn,
     merge,
     norm,
     norm_dx,
@@ -24,6 +25,7 @@ from cnnforge.backends.numba import (
     optimizer,
     pool,
     prelu,
+    sample_norm,
     team,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
@@ -49,6 +51,7 @@ NATIVE: dict[str, Native] = {
     **elementwise.NATIVE,
     **fold.NATIVE,
     **linear.NATIVE,
+    **lrn.NATIVE,
     **merge.NATIVE,
     **loss.NATIVE,
     **norm.NATIVE,
@@ -57,6 +60,7 @@ NATIVE: dict[str, Native] = {
     **optimizer.NATIVE,
     **pool.NATIVE,
     **prelu.NATIVE,
+    **sample_norm.NATIVE,
 }
 
 

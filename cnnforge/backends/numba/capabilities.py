@@ -18,10 +18,12 @@ from cnnforge.backends.numba.rules import (
     fold,
     linear,
     loss,
+    lrn,
     merge,
     norm,
     optimizer,
     pool,
+    sample_norm,
     samples,
 )
 from cnnforge.backends.numba.rules.base import Rule
@@ -39,11 +41,13 @@ RULES: dict[str, Rule] = {
     **elementwise.RULES,
     **fold.RULES,
     **linear.RULES,
-    **merge.RULES,
     **loss.RULES,
+    **lrn.RULES,
+    **merge.RULES,
     **norm.RULES,
     **optimizer.RULES,
     **pool.RULES,
+    **sample_norm.RULES,
     **samples.RULES,
 }
 
@@ -121,6 +125,6 @@ def capabilities() -> Capabilities:
 
     return replace(
         theirs, name="numba", scratch=scratch, ways=ways, fuses=fuses, inexact=INEXACT, pairs=_PAIRS & fused,
-        joins=_JOINS & fused, chains=theirs.chains | (fused - _PAIRS - _JOINS),
+        joins=_JOINS & fused, chains=theirs.chains | (fused - _PAIRS - _JOINS), sparing=frozenset(samples.POOLED),
         inplace={**theirs.inplace, **_INPLACE},
     )  # fmt: skip

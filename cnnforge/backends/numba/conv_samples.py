@@ -36,6 +36,7 @@ from cnnforge.backends.numba.rules.samples import (
     padded,
     weight_vectors,
 )  # fmt: skip
+from cnnforge.backends.numba.sample_lanes import bytes_from_lanes, bytes_to_lanes, fill, from_lanes, to_lanes
 from cnnforge.backends.numba.sample_tiles import (
     FILTERS,
     OUTPUTS,
@@ -46,7 +47,6 @@ from cnnforge.backends.numba.sample_tiles import (
     correlate,
     parts,
     slide,
-    turn,
 )  # fmt: skip
 from cnnforge.backends.numba.signature import Kernel, floats, longs, part
 from cnnforge.backends.numba.vectors import (
@@ -54,13 +54,9 @@ from cnnforge.backends.numba.vectors import (
     WIDTH,
     lanes,
     put,
-    put_some_octets,
-    real,
-    some_octets,
     splat,
     unordered,
     where,
-    whole,
 )  # fmt: skip
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
@@ -79,50 +75,6 @@ _parts = part(parts)
 
 
 @part
-def _fill(at, n):  # type: ignore[no-untyped-def]
-    """``n`` vectors of zeros."""
-    zero = splat(float32(0))
-    for i in range(n):
-        put(at + WIDTH * i, zero)
-
-
-@part
-def _to_lanes(x, step, n, count, y):  # type: ignore[no-untyped-def]
-    """``count`` floats of each of ``n`` samples, which lie ``step`` apart -> (count, 16)."""
-    for i in range(0, count, LANES):
-        m = min(LANES, count - i)
-        turn(x + 4 * i, step, n, m, y + WIDTH * i, WIDTH, m, LANES)
-
-
-@part
-def _from_lanes(x, count, y, step, n):  # type: ignore[no-untyped-def]
-    """(count, 16) -> ``count`` floats of each of ``n`` samples, which lie ``step`` apart."""
-    for i in range(0, count, LANES):
-        m = min(LANES, count - i)
-        turn(x + WIDTH * i, WIDTH, m, LANES, y + 4 * i, step, n, m)
-
-
-@part
-def _bytes_to_lanes(x, step, n, count, y, block):  # type: ignore[no-untyped-def]
-    """``count`` bytes of each of ``n`` samples -> floats (count, 16). block: room for 16 vectors."""
-    for i in range(0, count, LANES):
-        m = min(LANES, count - i)
-        for s in range(n):
-            put(block + WIDTH * s, real(some_octets(x + i + s * step, m)))
-        turn(block, WIDTH, n, LANES, y + WIDTH * i, WIDTH, m, LANES)
-
-
-@part
-def _bytes_from_lanes(x, count, y, step, n, block):  # type: ignore[no-untyped-def]
-    """Floats (count, 16) -> ``count`` bytes of each of ``n`` samples. block: room for 16 vectors."""
-    for i in range(0, count, LANES):
-        m = min(LANES, count - i)
-        turn(x + WIDTH * i, WIDTH, m, LANES, block, WIDTH, n, LANES)
-        for s in range(n):
-            put_some_octets(y + i + s * step, whole(lanes(block + WIDTH * s)), m)
-
-
-@part
 def _read(a, x, group, into):  # type: ignore[no-untyped-def]
     """Sixteen samples into (HP, WP, C, 16); what lies around them is zero already."""
     row = a[_W] * a[_C]
@@ -130,12 +82,14 @@ def _read(a, x, group, into):  # type: ignore[no-untyped-def]
     n = min(LANES, a[_N] - group * LANES)
     for h in range(a[_H]):
         to = into + WIDTH * ((h + a[_TOP]) * a[_WP] + a[_LEFT]) * a[_C]
-        _to_lanes(x + 4 * (group * LANES * sample + h * row), 4 * sample, n, row, to)
+        to_lanes(x + 4 * (group * LANES * sample + h * row), 4 * sample, n, row, to)
 
 
 @part
 def _pool(z, across, y, winner, filters):  # type: ignore[no-untyped-def]
-    """The largest of four positions ``across`` apart, and which it was; the first of equal ones, nan before all."""
+    """The largest of four positions ``across`` apart, and which it was, unless ``winner`` is 0; the first of equal
+    ones, nan before all.
+    """
     for f in range(filters):
         at = WIDTH * f
         best = lanes(z + at)
@@ -146,7 +100,8 @@ def _pool(z, across, y, winner, filters):  # type: ignore[no-untyped-def]
             best = where(better, v, best)
             number = where(better, splat(float32(k)), number)
         put(y + at, best)
-        put(winner + at, number)
+        if winner:
+            put(winner + at, number)
 
 
 @part
@@ -167,7 +122,7 @@ def _windows(a, x, w, b, floor, block, y, winner, r):  # type: ignore[no-untyped
                     w + 4 * low, 4 * run * f, 4 * f, b + 4 * low, floor, block, WIDTH * FILTERS,
                 )  # fmt: skip
                 to = WIDTH * (o * f + low)
-                _pool(block, WIDTH * FILTERS, y + to, winner + to, high - low)
+                _pool(block, WIDTH * FILTERS, y + to, winner + to if winner else 0, high - low)
     else:
         top = x + r * a[_SH] * down
         for o in range(0, a[_OW], POSITIONS):
@@ -189,18 +144,20 @@ def _forward(block: int, lo: int, hi: int, thread: int) -> None:
     z = x + WIDTH * a[_X]
     rows, columns = (a[_OH] // 2, a[_OW] // 2) if a[_POOL] else (a[_OH], a[_OW])
     count = columns * a[_F]
-    y, winner = z + WIDTH * ROOM, z + WIDTH * (ROOM + count)
+    y = z + WIDTH * ROOM
+    winner = y + WIDTH * count if a[5] else 0
     floor = floats(a[3])[0]
-    _fill(x, a[_X])
+    if a[_X] > a[_H] * a[_W] * a[_C]:
+        fill(x, a[_X])
     for group in range(lo, hi):
         n = min(LANES, a[_N] - group * LANES)
         _read(a, a[0], group, x)
         for r in range(rows):
             _windows(a, x, a[1], a[2], floor, z, y, winner, r)
             at = group * LANES * rows * count + r * count
-            _from_lanes(y, count, a[4] + 4 * at, 4 * rows * count, n)
-            if a[_POOL]:
-                _bytes_from_lanes(winner, count, a[5] + at, rows * count, n, z)
+            from_lanes(y, count, a[4] + 4 * at, 4 * rows * count, n)
+            if winner:
+                bytes_from_lanes(winner, count, a[5] + at, rows * count, n, z)
 
 
 @part
@@ -213,14 +170,14 @@ def _gradient(a, dy, winner, group, z, block):  # type: ignore[no-untyped-def]
     if not a[_POOL]:
         row = ow * f
         for r in range(oh):
-            _to_lanes(dy + 4 * (group * LANES * oh + r) * row, 4 * oh * row, n, row, start + WIDTH * r * zw * f)
+            to_lanes(dy + 4 * (group * LANES * oh + r) * row, 4 * oh * row, n, row, start + WIDTH * r * zw * f)
         return
     rows, row = oh // 2, ow // 2 * f
     zero = splat(float32(0))
     numbers = block + WIDTH * row
     for r in range(rows):
-        _to_lanes(dy + 4 * (group * LANES * rows + r) * row, 4 * rows * row, n, row, block)
-        _bytes_to_lanes(winner + (group * LANES * rows + r) * row, rows * row, n, row, numbers, numbers + WIDTH * row)
+        to_lanes(dy + 4 * (group * LANES * rows + r) * row, 4 * rows * row, n, row, block)
+        bytes_to_lanes(winner + (group * LANES * rows + r) * row, rows * row, n, row, numbers, numbers + WIDTH * row)
         for o in range(ow // 2):
             for k in range(f):
                 value, number = lanes(block + WIDTH * (o * f + k)), lanes(numbers + WIDTH * (o * f + k))
@@ -318,7 +275,7 @@ def _input_gradient(a, z, w, zeros, group, block, dx):  # type: ignore[no-untype
                         float32(-np.inf), block + WIDTH * ((begin + o * sw) * c + low), WIDTH * sw * c,
                     )  # fmt: skip
         size = width * c
-        _from_lanes(block, size, dx + 4 * (group * LANES * height + h) * size, 4 * height * size, n)
+        from_lanes(block, size, dx + 4 * (group * LANES * height + h) * size, 4 * height * size, n)
 
 
 @Kernel
@@ -334,8 +291,11 @@ def _backward(block: int, lo: int, hi: int, thread: int) -> None:
     room = z + WIDTH * a[_Z]
     turned = own + a[_TURNED]
     groups, size = (a[_N] + LANES - 1) // LANES, a[_KH] * a[_KW] * a[_C] * a[_F]
-    _fill(x, a[_X])
-    _fill(z, a[_Z])
+    if a[_X] > a[_H] * a[_W] * a[_C]:
+        fill(x, a[_X])
+    # Around dy for dx, and where no window of the pool reaches.
+    if a[5] or (a[_POOL] and (a[_OH] % 2 or a[_OW] % 2)):
+        fill(z, a[_Z])
     if a[5]:
         _turned(a, a[1], turned)
     for shard in range(lo, hi):
@@ -368,15 +328,16 @@ def _groups(n: int) -> int:
 
 def forward(
     x: Array, w: Array, b: Array | None, floor: float, y: Array, winner: Array | None, space: Array, threads: int,
-    window: Window,
+    window: Window, pool: bool = False,
 ) -> Call:  # fmt: skip
-    """y = pool(max(conv(x, w) + b, floor)), the pool 2x2 where ``winner`` is given.
+    """y = pool(max(conv(x, w) + b, floor)), the pool 2x2 and only where ``pool``.
 
-    b: (F,), none for zeros;  winner: (N, OH // 2, OW // 2, F) uint8;  space: see ``forward_space``
+    b: (F,), none for zeros;  winner: (N, OH // 2, OW // 2, F) uint8, none where nobody wants it
+    space: see ``forward_space``
     """
     f = w.shape[3]
     begin = np.zeros(f, np.float32) if b is None else b
-    sizes = _sizes(x, f, window, winner is not None, forward_vectors(x.shape, window, f), 1)
+    sizes = _sizes(x, f, window, pool, forward_vectors(x.shape, window, f), 1)
     least = np.array([floor], np.float32)
     return bound(
         _forward, _groups(len(x)), threads, x, w, begin, least, y, 0 if winner is None else winner, space, 0, *sizes
@@ -402,11 +363,12 @@ def backward(
 
 
 def _pooled(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Parts) -> Call:
-    """x, w[, b] -> y, winner."""
+    """x, w[, b] -> y[, winner]."""
     x, w, *b = ins
-    y, winner = outs
+    y, *winner = outs
     floor = 0.0 if parts[-1][0] == "relu" else -np.inf
-    return forward(x, w, b[0] if b else None, floor, y, winner, scratch[0], threads, parts[0][2]["window"])
+    own = winner[0] if winner else None
+    return forward(x, w, b[0] if b else None, floor, y, own, scratch[0], threads, parts[0][2]["window"], pool=True)
 
 
 def _unpooled(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Parts) -> tuple[Call, ...]:

@@ -93,6 +93,9 @@ class Vector:
     def root(self) -> Vector:
         return Vector(self.builder, called(self.builder, f"llvm.sqrt.v{LANES}f32", VECTOR, [self.value]))
 
+    def inverse(self) -> Vector:
+        return Vector(self.builder, self.builder.fdiv(self._other(1.0), self.value, flags=FLAGS))
+
     def whole(self, number: int) -> Vector:
         """A whole number in every lane."""
         return Vector(self.builder, ir.Constant(INTS, [ir.Constant(INT, number)] * LANES))
@@ -193,6 +196,30 @@ class Code:
             body(k, 1, None)
         with self.if_more(c, whole):
             body(whole, 1, self.builder.sub(c, whole))
+
+    def row_totals(
+        self, c: ir.Value, count: int, terms: Callable[[ir.Value, ir.Value | None], Sequence[Vector]]
+    ) -> list[Vector]:
+        """The ``count`` sums, in every lane, of ``terms(k, left)`` over a row of c channels."""
+        vectors = self.quotient(c, LANES)
+
+        def add(i: ir.Value, *sums: Vector) -> list[Vector]:
+            return [s + t for s, t in zip(sums, terms(self.times(i, LANES), None), strict=True)]
+
+        sums = self.folded(0, vectors, [self.zero()] * count, add)
+        whole = self.times(vectors, LANES)
+        left = self.less(c, whole)
+        last = terms(whole, left)
+        return [self._lanes_added(s + self.masked(t, left)) for s, t in zip(sums, last, strict=True)]
+
+    def _lanes_added(self, v: Vector) -> Vector:
+        """The sum of the lanes in every lane."""
+        half = LANES // 2
+        while half:
+            turned = ir.Constant(INTS, [(i + half) % LANES for i in range(LANES)])
+            v = v + Vector(self.builder, self.builder.shuffle_vector(v.value, v.value, turned))
+            half //= 2
+        return v
 
     def if_more(self, a: ir.Value, b: ir.Value | int) -> Any:
         """``with code.if_more(a, b):`` what is done where a > b."""

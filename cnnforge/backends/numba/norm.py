@@ -139,7 +139,7 @@ def _normalised_and_added(
     return (clamped((x - mean) * scale + shift + other, floor, ceiling),)
 
 
-_normalise = sweep(_normalised, streams=1, rows=3, outs=1, scalars=2)
+normalise = sweep(_normalised, streams=1, rows=3, outs=1, scalars=2)
 _normalise_and_add = sweep(_normalised_and_added, streams=2, rows=3, outs=1, scalars=2)
 
 
@@ -162,7 +162,7 @@ def _forward(block: int, lo: int, hi: int, thread: int) -> None:
     if other:
         _normalise_and_add(x + 4 * at, other + 4 * at, mean, scale, shift, y + 4 * at, floor, ceiling, end - at, width)
     else:
-        _normalise(x + 4 * at, mean, scale, shift, y + 4 * at, floor, ceiling, end - at, width)
+        normalise(x + 4 * at, mean, scale, shift, y + 4 * at, floor, ceiling, end - at, width)
 
 
 # Binding.

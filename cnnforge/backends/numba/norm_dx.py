@@ -30,7 +30,7 @@ def _masked_product(x: Vector, y: Vector, dy: Vector, mean: Vector, ceiling: Vec
     return g * (x - mean), g, g
 
 
-_products = sweep(_product, streams=2, rows=1, sums=2, group=8)
+products = sweep(_product, streams=2, rows=1, sums=2, group=8)
 _masked_products = sweep(_masked_product, streams=3, rows=1, sums=2, outs=1, scalars=1)
 
 
@@ -56,7 +56,7 @@ def _shard_dparams(block: int, lo: int, hi: int, thread: int) -> None:
         if y:
             _masked_products(p, y + 4 * begin, q, mean, product, total, g + 4 * begin, ceiling, n, width)
         else:
-            _products(p, q, mean, product, total, n, width)
+            products(p, q, mean, product, total, n, width)
         fold(product, c, width)
         fold(total, c, width)
 
@@ -110,11 +110,11 @@ def _factors(code: Code, block: ir.Value, rows: ir.Value) -> None:
 factors = passage(2, _factors)
 
 
-def _affine(x: Vector, dy: Vector, mean: Vector, p: Vector, q: Vector, r: Vector) -> tuple[Vector]:
+def _affine_dx(x: Vector, dy: Vector, mean: Vector, p: Vector, q: Vector, r: Vector) -> tuple[Vector]:
     return (p * dy + (q * (x - mean) + r),)
 
 
-_dx = sweep(_affine, streams=2, rows=4, outs=1)
+affine = sweep(_affine_dx, streams=2, rows=4, outs=1)
 
 
 @Kernel
@@ -130,7 +130,7 @@ def _backward(block: int, lo: int, hi: int, thread: int) -> None:
     at, end = lo * size, hi * size
     end = end if end < n else n
     p, q, r = mean + 4 * width, mean + 8 * width, mean + 12 * width
-    _dx(x + 4 * at, dy + 4 * at, mean, p, q, r, dx + 4 * at, end - at, width)
+    affine(x + 4 * at, dy + 4 * at, mean, p, q, r, dx + 4 * at, end - at, width)
 
 
 @Kernel

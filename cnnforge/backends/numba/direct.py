@@ -41,6 +41,7 @@ from cnnforge.backends.numba.pieces import (
 from cnnforge.backends.numba.rules.direct import Walk, padded, walk
 from cnnforge.backends.numba.signature import Kernel, longs
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, UNBOUNDED, across, along
+from cnnforge.backends.numba.tiles import ROWS as BLOCK_ROWS
 from cnnforge.backends.numba.vectors import LANES
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
@@ -114,16 +115,17 @@ def _shards(block: int, lo: int, hi: int, thread: int) -> None:
             segments = many * rows
             if not run:
                 run, segments = many, min(many, 1)
-            held = -1
+            packed = a[_PACKED] + 4 * thread * a[_PACKED_OWN]
+            if panels[0, _PACKED_AT] >= 0:
+                # Position by position, as dy lies: one stream from memory.
+                for k in range(segments * run):
+                    for i in range(jobs[begin_job, _PANEL], jobs[end_job - 1, _PANEL] + 1):
+                        into = packed + 4 * panels[i, _PACKED_AT] + k * panels[i, _STEP_OF]
+                        pack(dy + 4 * (k * a[F] + panels[i, _FIRST]), 0, 1, panels[i, _VALID], into, 0)
             for i in range(begin_job, end_job):
                 j = jobs[i]
                 p = panels[j[_PANEL]]
-                b = dy + 4 * p[_FIRST]
-                if p[_PACKED_AT] >= 0:
-                    b = a[_PACKED] + 4 * (thread * a[_PACKED_OWN] + p[_PACKED_AT])
-                    if held != j[_PANEL]:
-                        pack(dy + 4 * p[_FIRST], 4 * a[F], segments * run, p[_VALID], b, p[_STEP_OF])
-                        held = j[_PANEL]
+                b = dy + 4 * p[_FIRST] if p[_PACKED_AT] < 0 else packed + 4 * p[_PACKED_AT]
                 across(
                     a[_PRODUCT], j[_ROWS_OF], p[_WHOLE], found + j[_FROM_A], b, p[_SEGMENTS], segments, run,
                     a[_A_STEP], p[_STEP_OF], sums + j[_TO_SUMS], a[_C_STEP], piece - begin,
@@ -226,7 +228,9 @@ def conv2d_dw(
     c, f = dw.shape[2:]
     columns = f // groups
     whole_columns, taps = padded(columns), len(phase.kernel)
-    as_it_lies = columns in (LANES, 2 * LANES) and f == columns
+    # Panels are not made where they are there already, nor for few products.
+    few = len(phase.offsets) * phase.run <= 4 * BLOCK_ROWS
+    as_it_lies = f == columns and f % LANES == 0 and (f <= 2 * LANES or few)
     panels, jobs, tables = [], [], {}
     (rows, _), places = positions(at, phase.down, phase.across, 1), np.arange(at.samples * at.rows) * at.across.out
     if at.flat:

@@ -11,6 +11,7 @@ from cnnforge.backends.numba.signature import part
 from cnnforge.backends.numba.vectors import (
     BIT,
     BYTE,
+    INT,
     INTS,
     LANES,
     VECTOR,
@@ -49,6 +50,28 @@ def clear(typing_context: Any, into: Any, size: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(*[types.intp] * 2), generate
+
+
+def prefetched(builder: ir.IRBuilder, at: ir.Value, write: bool = False) -> None:
+    """LLVM code of ``prefetch``."""
+    kind, everywhere, data = ir.Constant(INT, int(write)), ir.Constant(INT, 3), ir.Constant(INT, 1)
+    called(builder, "llvm.prefetch.p0", ir.VoidType(), [pointer(builder, at, BYTE), kind, everywhere, data])
+
+
+def _prefetching(write: bool) -> Any:
+    @intrinsic
+    def prefetch(typing_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            prefetched(builder, arguments[0], write)
+            return context.get_dummy_value()
+
+        return types.void(types.intp), generate
+
+    return prefetch
+
+
+#: (address): ask for the cache line there, to read it or to write it soon. There need not be any memory.
+prefetch, prefetch_to_write = _prefetching(False), _prefetching(True)
 
 
 @intrinsic

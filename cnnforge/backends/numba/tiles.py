@@ -18,6 +18,7 @@ from llvmlite import ir
 
 from cnnforge.backends.numba.cpu import WIDE
 from cnnforge.backends.numba.language import intrinsic, types
+from cnnforge.backends.numba.pack import prefetched
 from cnnforge.backends.numba.signature import callee
 from cnnforge.backends.numba.vectors import (
     FLAGS,
@@ -40,6 +41,9 @@ Values = list[ir.Value]
 ROWS, PANELS = (12, 2) if WIDE else (6, 1)
 #: Sums that hide the latency of multiply-adds: four cycles of two units.
 HIDING = 8
+#: How far ahead of the products A is asked for, where its rows lie behind one another: memory is too slow to do so when
+#: it is needed (a product of 96 numbers from memory: 0.39 instead of 0.66 ms), and the CPU foresees single streams.
+AHEAD, AHEAD_ACROSS = 2 * ROWS, 32
 #: Columns of a block.
 COLUMNS = PANELS * LANES
 #: Bounds that change nothing.
@@ -168,6 +172,11 @@ def _store(
                 put_some_floats(builder, at, s, n)
 
 
+def _prefetches(rows: int, sums: int) -> bool:
+    """Has a step of so many rows time to ask for what later ones read?"""
+    return sums == rows * PANELS and rows >= ROWS // 2
+
+
 def _run(
     builder: ir.IRBuilder, ends: Values, length: ir.Value, b: ir.Value, step: ir.Value, sums: Values
 ) -> tuple[ir.Value, Values]:
@@ -180,10 +189,14 @@ def _run(
     # Counts up to 0, so that one register is both the counter and every row's place.
     k, zero, several = builder.neg(length), word(0), HIDING // len(sums)
     if several < 2:
-        loop = Loop(builder, [k, b, *sums])
-        k, at, *sums = loop.values
+        ahead = builder.add(builder.ptrtoint(ends[0], WORD), builder.mul(length, word(AHEAD - 1)))
+        loop = Loop(builder, [k, b, ahead, *sums])
+        k, at, ahead, *sums = loop.values
+        if _prefetches(len(ends), len(sums)):
+            prefetched(builder, ahead)
         k, at, sums = turn(k, at, sums)
-        _, at, *sums = loop.close(builder.icmp_signed("<", k, zero), [k, at, *sums])
+        ahead = builder.add(ahead, word(4 * len(ends)))
+        _, at, _, *sums = loop.close(builder.icmp_signed("<", k, zero), [k, at, ahead, *sums])
         return at, sums
     # A few sums would wait for one another: each is made in several parts.
     size, stride = len(sums), word(-4 * several)
@@ -259,6 +272,9 @@ def _across(
             at_a, at_b = builder.add(from_a, entry(builder, segments, pair)), entry(builder, segments, pair, 1)
             inner = Loop(builder, [run, at_a, builder.add(b, at_b), *sums])
             k, at_a, at_b, *sums = inner.values
+            if _prefetches(size, len(sums)):
+                for at, by in ((at_a, a_step), *((builder.add(at_b, word(WIDTH * p)), b_step) for p in range(panels))):
+                    prefetched(builder, builder.add(at, builder.mul(by, word(AHEAD_ACROSS))))
             left = [load(builder, builder.add(at_a, word(4 * i)), FLOAT) for i in range(size)]
             sums = _step(builder, sums, left, at_b)
             k = builder.sub(k, word(1))

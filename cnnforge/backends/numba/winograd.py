@@ -25,8 +25,8 @@ import numpy as np
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.language import carray
-from cnnforge.backends.numba.pack import pad, turn
-from cnnforge.backends.numba.rules.conv import tile_rows, winograd_rows
+from cnnforge.backends.numba.pack import pad, prefetch, prefetch_to_write, turn
+from cnnforge.backends.numba.rules.conv import tile_rows, winograd_rows, winograd_rows_dw
 from cnnforge.backends.numba.signature import Kernel, longs, part
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, PANELS, UNBOUNDED, across, along
 from cnnforge.backends.numba.transform import Matrix, finished, transform
@@ -127,6 +127,13 @@ def _take_patches(a, v, band, first, rows, down, across, begin, end, between):  
 
 
 @part
+def _map_row(row: int, down: int, start: int, height: int, width: int) -> int:
+    """Where the first line under a row of tiles begins in maps of ``height`` lines of ``width`` floats."""
+    sample, r = divmod(row, down)
+    return start + 4 * (sample * height + r * _TILE) * width
+
+
+@part
 def _panel(p: int, panels: int, c: int) -> tuple[int, int]:
     """Where panel ``p`` of one point's transformed weights begins, and from one channel to the next: bytes."""
     block = p // PANELS
@@ -196,9 +203,21 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
         first = group * a[_GROUP]
         rows = min(a[_GROUP], a[_TOTAL] - first)
         _take_patches(a, v, band, first, rows, down, across, 0, c, v_between)
+        after = _map_row(first + rows, down, a[_X], a[_H], a[_W] * c)
+        shares, share = (panels + PANELS - 1) // PANELS * _POINTS, _TILE * rows * a[_W] * c // LANES
         for begin in range(0, panels, PANELS):
             at, row = _panel(begin, panels, c)
+            result = _map_row(first, down, a[_Y], oh, ow * f) + WIDTH * begin
             for point in range(_POINTS):
+                # While numbers are multiplied memory has time for what comes next: the group after this one, and the
+                # lines that the result will be written to.
+                part = begin // PANELS * _POINTS + point
+                if group + 1 < hi:
+                    for i in range(part * share // shares, (part + 1) * share // shares):
+                        prefetch(after + WIDTH * i)
+                for i in range(point * _TILE * rows * ow // _POINTS, (point + 1) * _TILE * rows * ow // _POINTS):
+                    for j in range(0, row, WIDTH):
+                        prefetch_to_write(result + 4 * i * f + j)
                 along(
                     a[_PRODUCT], rows * across, row // 4, v + 4 * point * v_between, a[_ROWS], tap, 1, c,
                     a[_U] + 4 * point * u_between + at, row, m + 4 * point * m_between, places, 0, 0, free,
@@ -249,8 +268,13 @@ def _shards_dw(block: int, lo: int, hi: int, thread: int) -> None:
         for first in range(begin, max(end, begin + 1), a[_GROUP]):
             rows = min(a[_GROUP], end - first)
             _take_patches(a, v, band, first, rows, down, across_map, c0, c1, v_between)
+            after = _map_row(first + rows, down, a[_X], a[_H], a[_W] * c)
+            shares, share = (panels + PANELS - 1) // PANELS * _POINTS, _TILE * rows * a[_W] * c // LANES
             for p0 in range(0, panels, PANELS):
                 many = min(PANELS, panels - p0)
+                coming = _map_row(first, down, a[_U], oh, ow * f) + WIDTH * (p0 + PANELS)
+                if p0 + PANELS >= panels:
+                    coming = _map_row(first + rows, down, a[_U], oh, ow * f)
                 for r in range(rows):
                     sample, top = divmod(first + r, down)
                     top *= _TILE
@@ -265,6 +289,12 @@ def _shards_dw(block: int, lo: int, hi: int, thread: int) -> None:
                             _of_output_gradient(tile, row_step, step, into, _PATCH * m_between, m_between)
                             into += WIDTH
                 for point in range(_POINTS):
+                    part_of = p0 // PANELS * _POINTS + point
+                    for i in range(part_of * share // shares, (part_of + 1) * share // shares):
+                        prefetch(after + WIDTH * i)
+                    for i in range(point * _TILE * rows * ow // _POINTS, (point + 1) * _TILE * rows * ow // _POINTS):
+                        for j in range(many):
+                            prefetch(coming + 4 * i * f + WIDTH * j)
                     into = a[_Y] + WIDTH * (((shard * _POINTS + point) * c + c0) * panels + p0)
                     across(
                         a[_PRODUCT], c1 - c0, many * LANES, v + 4 * point * v_between, m + 4 * point * m_between,
@@ -353,7 +383,7 @@ def conv2d_dw(
     (x, dy), (dw,), (sums, own) = ins, outs, scratch
     c, f = dw.shape[2:]
     segment = np.zeros(2, np.int64)
-    group = winograd_rows(c, dy.shape[2])
+    group = winograd_rows_dw(dy.shape[2])
     block = _block(x, dy, dy, own, ACROSS, segment, group, window.pads[0], window.pads[2])
     shards = len(sums)
     parts = min(c // LANES, -(-threads // shards))

@@ -64,8 +64,13 @@ def tile_rows(size: int) -> int:
 
 
 def winograd_rows(c: int, columns: int) -> int:
-    """Rows of tiles that are transformed together: about 48 tiles, of many channels 24."""
-    return max(1, (48 if c <= 128 else 24) // tile_rows(columns))
+    """Rows of tiles that are transformed together: enough for products of a few blocks, of few channels more."""
+    return max(1, (32 if c < 32 else 16 if c <= 128 else 24) // tile_rows(columns))
+
+
+def winograd_rows_dw(columns: int) -> int:
+    """The same for the weights' gradient, whose sums are read and written again for every group."""
+    return max(1, 32 // tile_rows(columns))
 
 
 def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
@@ -80,11 +85,11 @@ def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
     )
 
 
-def _winograd_space(c: int, columns: int) -> Scratch:
+def _winograd_space(c: int, columns: int, rows: int) -> Scratch:
     """Of each thread: rows of x with padding; the products of a group of tiles with 32 filters; the group's
     transformed patches."""
     across = tile_rows(columns)
-    tiles = winograd_rows(c, columns) * across
+    tiles = rows * across
     band = max(6 * (4 * across + 2) * c, 36 * 16 * 16)
     return Scratch((THREADS, band + 36 * (tiles * 32 + 16) + 36 * (tiles * c + 16)), "float32", False)
 
@@ -93,9 +98,13 @@ def _winograd(op: str, c: int, f: int, columns: int) -> tuple[Scratch, ...]:
     """Transformed weights, or for their gradient partial sums of it; then each thread's own."""
     if op == "conv2d_dw":
         sums = 36, c, direct.padded(f)
-        return Scratch((shards(prod(sums), *WINOGRAD_SHARDS), *sums), "float32", False), _winograd_space(c, columns)
+        return Scratch((shards(prod(sums), *WINOGRAD_SHARDS), *sums), "float32", False), _winograd_space(
+            c, columns, winograd_rows_dw(columns)
+        )
     c, f = (f, c) if op == "conv2d_dx" else (c, f)
-    return Scratch((36, c * direct.padded(f) + 16), "float32", False), _winograd_space(c, columns)
+    return Scratch((36, c * direct.padded(f) + 16), "float32", False), _winograd_space(
+        c, columns, winograd_rows(c, columns)
+    )
 
 
 def _named(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:

@@ -13,8 +13,8 @@ The gradient of x is the same with the kernel turned and its channels exchanged;
 Shapes: x (N, H, W, C), w (3, 3, C, F), y (N, OH, OW, F); C, F >= 16. Channels are taken LANES at a time; where their
 number is no multiple the last vector overlaps the one before, and what both hold is computed twice with the same bits.
 Tiles beyond the edges are zeros. ``transformed`` weights lie as (36, blocks of filters, C, filters of a block).
-Rounding: in units of the largest |y|, float32 against float64, at most 4e-6 was measured for y and dx, 2e-6 for dw
-(C = F = 256, normal inputs); direct convolution has a tenth of it.
+Rounding: in units of the largest |y|, float32 against float64 and normal inputs, at most 1.2e-5 was measured for y and
+dx, 5e-6 for dw (C = F = 256; 8e-6 and 3e-6 for 64); direct convolution has a sixth of it.
 """
 
 from __future__ import annotations

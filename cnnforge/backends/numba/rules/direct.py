@@ -12,6 +12,7 @@ from itertools import pairwise
 from math import prod
 
 from cnnforge.backends.numba.rules.base import LANES
+from cnnforge.backends.numpy.capabilities import is_pointwise
 from cnnforge.shapes import Window
 
 #: Positions of a convolution that is a product of the input as it lies.
@@ -150,11 +151,6 @@ class Walk:
 def contiguous(phase: Phase) -> bool:
     """Do the phase's outputs meet neighbouring columns, so that channels and columns are one run?"""
     return all(b[0] - a[0] == 1 for a, b in pairwise(phase.taps))
-
-
-def is_pointwise(w: Window) -> bool:
-    """A 1x1 convolution of stride 1 is a product of the input as it lies."""
-    return w.kernel == (1, 1) and w.stride == (1, 1) and not any(w.pads)
 
 
 def walk(size: tuple[int, int], c: int, w: Window, flip: bool, back: bool = False) -> Walk:

@@ -11,9 +11,12 @@ from llvmlite import ir
 
 from cnnforge.backends.numba.cpu import WIDE
 from cnnforge.backends.numba.language import intrinsic, types
+from cnnforge.backends.numba.pack import prefetched
 from cnnforge.backends.numba.tiles import Loop, bounded, entry, load, word
 from cnnforge.backends.numba.vectors import LANES, VECTOR, called, pointer, put_some_floats, some_floats
 
+#: Positions that memory is asked for dy ahead of time.
+AHEAD = 32
 #: Sums side by side: enough to hide the latency of a multiply-add where there are registers for them.
 OUTPUTS, TAPS = (8, 9) if WIDE else (4, 5)
 
@@ -99,6 +102,7 @@ def correlate(
         begin = held.close(ir.Constant(ir.IntType(1), 0), [load(builder, at, VECTOR) for at in places])
         loop = Loop(builder, [word(0), dy, *begin], builder.icmp_signed(">", n, word(0)))
         i, at, *totals = loop.values
+        prefetched(builder, builder.add(at, builder.mul(step, word(AHEAD))))
         source, right = builder.add(x, entry(builder, rows, i)), some_floats(builder, at, columns)
         totals = [
             _fma(builder, load(builder, builder.add(source, offset), VECTOR), right, total)

@@ -117,11 +117,14 @@ def _shards(block: int, lo: int, hi: int, thread: int) -> None:
                 run, segments = many, min(many, 1)
             packed = a[_PACKED] + 4 * thread * a[_PACKED_OWN]
             if panels[0, _PACKED_AT] >= 0:
-                # Position by position, as dy lies: one stream from memory.
-                for k in range(segments * run):
-                    for i in range(jobs[begin_job, _PANEL], jobs[end_job - 1, _PANEL] + 1):
-                        into = packed + 4 * panels[i, _PACKED_AT] + k * panels[i, _STEP_OF]
-                        pack(dy + 4 * (k * a[F] + panels[i, _FIRST]), 0, 1, panels[i, _VALID], into, 0)
+                # A few positions at a time, as dy lies: one stream from memory.
+                positions, first_panel, last_panel = segments * run, jobs[begin_job, _PANEL], jobs[end_job - 1, _PANEL]
+                size = LANES if first_panel < last_panel else max(positions, 1)
+                for k in range(0, positions, size):
+                    for i in range(first_panel, last_panel + 1):
+                        p = panels[i]
+                        begin_at, into = dy + 4 * (k * a[F] + p[_FIRST]), packed + 4 * p[_PACKED_AT] + k * p[_STEP_OF]
+                        pack(begin_at, 4 * a[F], min(size, positions - k), p[_VALID], into, p[_STEP_OF])
             for i in range(begin_job, end_job):
                 j = jobs[i]
                 p = panels[j[_PANEL]]

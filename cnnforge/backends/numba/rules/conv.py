@@ -17,8 +17,8 @@ from cnnforge.ir.op import Scratch
 SHARDS, SUMS = 16, 1 << 19
 #: The same for Winograd convolution, whose sums are four times as large.
 WINOGRAD_SHARDS = 8, 1 << 21
-#: Tiles below which Winograd's way is no good guess: with C = F = 256, 4 take 2.8 times as long as directly.
-FEW_TILES = 12
+#: Tiles below which Winograd's way is no good guess: with C = F = 512, one takes 7 times as long as directly.
+FEW_TILES = 8
 
 
 def shards(floats: int, most: int = SHARDS, sums: int = SUMS) -> int:

@@ -4,34 +4,39 @@ First the time to make a batch, by NumPy and compiled, plain and augmented. Then
 batches made when they are asked for and ahead of time: the share of each step that went into getting its batch.
 Pictures are noise; what is in them does not change the time.
 
-    python benchmarks/batches.py [--model lenet] [--data mnist cifar] [--batch 64 128] [--backend numba] [--rounds 9]
+    python -m benchmarks.batches [--model lenet] [--data mnist cifar] [--batch 64 128] [--rounds 9]
 """
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 from time import perf_counter
+
+if not __package__:  # run as a file
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from benchmarks import options
 
 #: Height, width and channels as stored.
 STORED = {"mnist": (28, 28, 1), "cifar": (32, 32, 3)}
 SAMPLES, STEPS = 50_000, 20
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(words: Sequence[str] | None = None) -> None:
+    parser = options.parser(__doc__, rounds=9)
     parser.add_argument("--model", default="lenet")
     parser.add_argument("--data", nargs="+", choices=list(STORED), default=list(STORED))
-    parser.add_argument("--batch", type=int, nargs="+", default=[64, 128])
-    parser.add_argument("--backend", default="numba")
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
+    parser.add_argument("--batch", type=options.positive, nargs="+", default=[64, 128])
+    args = options.parsed(parser, words)
 
     from cnnforge.backends import create
     from cnnforge.config import compose, validate
 
     spec = validate(compose([f"model={args.model}", "augment=flip_crop"]), match_data=False)
-    backend = create(args.backend)
+    backend = create(args.backend, args.threads)
     for data in args.data:
         split, preprocessing = noise(STORED[data], spec.model.input)
         for batch in args.batch:
@@ -120,4 +125,4 @@ def waiting(spec, split, preprocessing, batch: int, backend, rounds: int) -> Non
 
 
 if __name__ == "__main__":
-    main()
+    options.run(main)

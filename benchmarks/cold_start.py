@@ -3,7 +3,7 @@
 Fresh processes, in turn, medians. Ours is the command itself, with its run folder, data and checks
 (``cnnforge train experiment=lenet_digits``, the time that its ``result.json`` states), and the bare step from Python;
 PyTorch's is ``import torch`` alone, and the same net and one step of it on noise. Then ours with an empty cache folder:
-what compiling all kernels costs, once per installation.
+what compiling the kernels that it needs and measuring their ways costs, once per installation.
 
     python -m benchmarks.cold_start [--rounds 5] [--threads 2]
 """

@@ -11,11 +11,13 @@ import numpy as np
 from benchmarks.recipe import draws, noise, recipe, torch_arrays
 from cnnforge.backends import create
 from cnnforge.executable import Executable, Weights
-from cnnforge.lower import eval_graph, train_graph
+from cnnforge.lower import train_graph
+from cnnforge.model import Model
 from cnnforge.optim import Optimizer
 from cnnforge.plan import make_plan
 from cnnforge.plan.forecast import TRAINING, training_nodes
 from cnnforge.spec import ModelSpec
+from cnnforge.tuning import Choice
 
 #: Columns of PyTorch's float32 forms, the best of which counts (inference alone can be traced), and its bfloat16.
 FLOAT32, BFLOAT16 = ("eager", "channels_last", "traced", "compile"), "bfloat16"
@@ -28,11 +30,16 @@ Arrays = Mapping[str, Any]
 class Ours:
     """A bound training step. Called: one step. ``loss()`` is that of the last one."""
 
-    def __init__(self, spec: ModelSpec, optimizer: Optimizer, batch: int, backend: str, threads: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, optimizer: Optimizer, batch: int, backend: str, threads: int, exact: bool = False
+    ) -> None:
+        """Measures the ways of kernels first, once per machine, as training does; ``exact`` is its ``exact_conv``."""
         self.backend = create(backend, threads)
         self.optimizer, self.batch, self.done = optimizer, batch, 0
         graph = train_graph(spec, batch, "float32", 0, optimizer)
-        self.plan = make_plan(graph, self.backend.capabilities)
+        choice = Choice(backend, threads, exact=exact, device=self.backend)
+        self.plan = make_plan(graph, self.backend.capabilities, choose=choice)
+        choice.keep()
         self.weights = Weights(self.plan, self.backend)
         self.weights.initialise(self.plan, 0)
         self.executable = Executable(self.plan, self.backend, self.weights)
@@ -71,22 +78,29 @@ class Ours:
 
 
 class OurInference:
-    """The plan that predictions run, bound for one batch. Called: one batch. ``result()``: (N, classes)."""
+    """What ``Model.predict`` runs, bound for one batch, without its checks and copies. Called: one batch.
 
-    def __init__(self, spec: ModelSpec, arrays: Arrays, x: Any, backend: str, threads: int) -> None:
-        self.backend = create(backend, threads)
-        plan = make_plan(eval_graph(spec, len(x), "float32"), self.backend.capabilities)
-        weights = Weights(plan, self.backend)
-        for name, array in (weights.params | weights.state).items():
-            self.backend.put(arrays[name], array)
-        self.bound = Executable(plan, self.backend, weights).bound(len(x))
-        self.backend.put(x, self.bound.x)
+    ``result()``: (N, classes)
+    """
+
+    def __init__(self, model: Model, x: Any) -> None:
+        # Whatever plan predictions have, this is it: building another here could differ from what users get.
+        self.bound = model._evaluation(len(x)).bound(len(x))
+        self.bound.x[...] = x
 
     def __call__(self) -> None:
         self.bound.run("forward", "output")
 
     def result(self) -> Any:
-        return np.asarray(self.backend.get(self.bound.outputs["prediction"]))
+        return np.array(self.bound.outputs["prediction"])
+
+
+def model_with(spec: ModelSpec, arrays: Arrays, backend: str) -> Model:
+    """A model with these weights and statistics, on as many threads as its backend takes by itself."""
+    model = Model(spec, backend)
+    for name, array in arrays.items():
+        (model.params if name in model.params else model.state)[name] = array
+    return model
 
 
 @dataclass

@@ -9,7 +9,7 @@ bfloat16. Before anything is timed the probabilities must agree.
 
 ratio: the best float32 time of PyTorch / ours, of the medians; smallest and largest within a round in brackets.
 
-    python -m benchmarks.inference [--net lenet resnet20 …] [--batch 1 64] [--rounds 7] [--threads 2]
+    python -m benchmarks.inference [--net lenet resnet20 …] [--batch 1 64] [--rounds 5] [--threads 2]
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS, BATCH = 10, 16
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = options.parser(__doc__, rounds=7)
+    parser = options.parser(__doc__, rounds=5)
     parser.add_argument("--net", nargs="+", help="instead of every row (with --quick: of lenet)")
     parser.add_argument("--batch", nargs="+", type=options.positive, help="instead of each row's own")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
@@ -57,16 +57,14 @@ def main(words: Sequence[str] | None = None) -> None:
     for net in named:
         for batch in chosen.batch or (1, 64):
             notes |= dict.fromkeys(measure(net, batch, chosen, rival, table, peak))
-    for note in notes:
-        print(note)
+    table.notes(*notes)
 
 
 def measure(net: str, batch: int, chosen: argparse.Namespace, rival: Any, table: Table, peak: float) -> list[str]:
     """One row of the table; returns what is to be said below it."""
     from benchmarks import nets, timing
-    from benchmarks.engines import FLOAT32, OurInference, Ours
+    from benchmarks.engines import FLOAT32, OurInference, Ours, model_with
     from benchmarks.recipe import noise
-    from cnnforge import Model
 
     spec, optimizer = nets.spec(net), nets.optimizer(net)
     trained = Ours(spec, optimizer, BATCH, chosen.backend, chosen.threads)
@@ -74,12 +72,10 @@ def measure(net: str, batch: int, chosen: argparse.Namespace, rival: Any, table:
         trained()
     start = trained.arrays()
     x, _ = noise(spec.input, spec.output[-1], batch)
-    ours = OurInference(spec, start, x, chosen.backend, chosen.threads)
+    model = model_with(spec, start, chosen.backend)
+    ours = OurInference(model, x)
     ours()
     wanted = ours.result()
-    model = Model(spec, chosen.backend)
-    for name, array in start.items():
-        (model.params if name in model.params else model.state)[name] = array
     sides = rival.inference(spec, optimizer, start, x, wanted)
     turn = timing.TURN / 10 if chosen.quick else timing.TURN
     engines = {"ours": ours, "predict": lambda: model.predict(x)} | sides.engines

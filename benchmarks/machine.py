@@ -43,11 +43,11 @@ def main(words: Sequence[str] | None = None) -> None:
         rate = flops(threads)
         per_cycle = rate / threads / (2 * lanes() * ghz * 1e9)
         table.row(threads, rate / 1e9, f"{per_cycle:.2f} x {lanes()}", bandwidth(threads) / 1e9)
-    print(f"{ghz:.2f} GHz by a chain of additions; vectors of {lanes()} float32; the best of {TRIES} tries")
     pipes = max(1, round(flops(1) / (2 * lanes() * ghz * 1e9)))
     theory = pipes * 2 * lanes() * ghz * 1e9
-    print(
-        f"{pipes} vector(s) per cycle would be {theory / 1e9:.0f} GFLOP/s a thread: {share(flops(1) / theory)} reached"
+    table.notes(
+        f"{ghz:.2f} GHz by a chain of additions; vectors of {lanes()} float32; the best of {TRIES} tries",
+        f"{pipes} a cycle would be {theory / 1e9:.0f} GFLOP/s a thread: {share(flops(1) / theory)} reached",
     )
 
 

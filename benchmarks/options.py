@@ -24,6 +24,7 @@ def parser(about: str | None, rounds: int | None = None) -> argparse.ArgumentPar
     made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--threads", type=positive, default=os.cpu_count(), help="of ours and of PyTorch's (%(default)s)")
     made.add_argument("--backend", default="auto", help="ours: auto, numba, numpy (%(default)s)")
+    made.add_argument("--exact-conv", action="store_true", help="ours: trainer.exact_conv, which forbids Winograd's")
     made.add_argument("--markdown", action="store_true", help="print tables as Markdown, to paste into docs/")
     made.add_argument("--quick", action="store_true", help="the least that shows something; figures are rough")
     if rounds is not None:

@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> None:
     from cnnforge.plan.forecast import training_nodes
 
     spec = nets.spec(chosen.net)
-    ours = Ours(spec, nets.optimizer(chosen.net), chosen.batch, chosen.backend, chosen.threads)
+    ours = Ours(spec, nets.optimizer(chosen.net), chosen.batch, chosen.backend, chosen.threads, chosen.exact_conv)
     nodes = list(training_nodes(ours.plan))
     whole = fastest_step(ours, chosen.rounds)
     seconds = fastest_calls(ours, chosen.rounds)
@@ -93,7 +93,7 @@ def by_call(nodes: Sequence[Any], seconds: Sequence[float], top: int, markdown: 
         )  # fmt: skip
     if len(ranked) > top:
         left = sum(took for _, took in ranked[top:])
-        print(f"and {len(ranked) - top} more calls of {left * 1e3:.2f} ms together, {share(left / total)}")
+        table.notes(f"and {len(ranked) - top} more calls of {left * 1e3:.2f} ms together, {share(left / total)}")
 
 
 def by_op(nodes: Sequence[Any], seconds: Sequence[float], markdown: bool) -> None:
@@ -120,21 +120,28 @@ def shapes(values: Sequence[Any]) -> str:
 
 
 def macs(node: Any) -> int:
-    """Multiply-accumulates of a convolution or product, forward or backward; 0 of anything else.
+    """Multiply-accumulates of convolutions and products in a node, forward or backward; 0 of anything else.
 
     Each output position meets each weight once: N x OH x OW x (KH x KW x C/groups x F), and N x (in x units).
     """
-    attrs = node.attrs["parts"][0][2] if "parts" in node.attrs else node.attrs
-    head = node.op.partition("+")[0]
-    batch = next((v.shape[0] for v in node.ins if v.batched), 0)
-    fixed = [v for v in (*node.ins, *node.outs) if not v.batched]
-    if head.startswith("conv"):
-        weights = next((v for v in fixed if len(v.shape) == 4), None)
-        return batch * prod(attrs["window"].out) * prod(weights.shape) if weights else 0
-    if head.startswith("matmul"):
-        weights = next((v for v in fixed if len(v.shape) == 2), None)
-        return batch * prod(weights.shape) if weights else 0
-    return 0
+    batch = next((v.shape[0] for v in (*node.ins, *node.outs) if v.batched), 0)
+    return batch * _per_sample(node.op, node.attrs, list(node.ins), [v for v in node.outs if not v.batched])
+
+
+def _per_sample(op: str, attrs: Any, ins: list[Any], gradients: list[Any]) -> int:
+    """``ins``: what this op reads beside other parts of its node;  gradients: what the node writes once a batch."""
+    if "parts" in attrs:
+        total, at = 0, 0
+        for part, count, own in attrs["parts"]:
+            total += _per_sample(part, own, ins[at : at + count], gradients)
+            at += count
+        return total
+    if not op.startswith(("conv", "matmul")):
+        return 0
+    axes = 4 if op.startswith("conv") else 2
+    known = [v for v in ins if not v.batched] if not op.endswith("_dw") else gradients
+    weights = next(v for v in known if len(v.shape) == axes)
+    return prod(weights.shape) * (prod(attrs["window"].out) if axes == 4 else 1)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ A small table for each question, timed as ``train_step`` does: engines in turn, 
 * batch: lenet;  width: two pairs of normalised 3x3 convolutions of ``width`` and twice as many filters
 * depth: ResNet (option A) of 8 to 56 layers;  threads: lenet and resnet20
 
-    python -m benchmarks.scaling [--table batch width depth threads] [--rounds 5] [--compile]
+    python -m benchmarks.scaling [--table batch width depth threads] [--rounds 3] [--compile]
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Point = tuple[object, Any, Any, int, int]
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    parser = options.parser(__doc__, rounds=5)
+    parser = options.parser(__doc__, rounds=3)
     parser.add_argument("--table", nargs="+", choices=TABLES, default=TABLES, help="(all)")
     parser.add_argument("--compile", action="store_true", help="torch.compile too: up to a minute per line")
     chosen = options.parsed(parser, words)
@@ -45,8 +45,8 @@ def main(words: Sequence[str] | None = None) -> None:
     from benchmarks import timing
     from benchmarks.engines import BFLOAT16, FLOAT32, Rival
 
-    notes: dict[str, None] = {}
     for which in chosen.table:
+        notes: dict[str, None] = {}
         print(f"\nby {which}: training step, float32, ms; medians of {chosen.rounds} rounds")
         columns = {which: 16, "ours": 8, "samples/s": 9}
         if not Rival(chosen.threads).missing:
@@ -63,8 +63,7 @@ def main(words: Sequence[str] | None = None) -> None:
                 cells += [milliseconds(median(times[winner])), winner, milliseconds(median(times[BFLOAT16]))]
                 cells += [str(timing.ratio(times[winner], times["ours"]))]
             table.row(*cells)
-    for note in notes:
-        print(note)
+        table.notes(*notes)
 
 
 def points(which: str, chosen: argparse.Namespace) -> Iterator[Point]:

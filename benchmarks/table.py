@@ -14,6 +14,8 @@ class Table:
     def __init__(self, columns: Mapping[str, int], words: int = 1, markdown: bool = False) -> None:
         self._widths = [max(width, len(name)) for name, width in columns.items()]
         self._words, self._markdown = words, markdown
+        if markdown:
+            print()
         self._print(list(columns))
         if markdown:
             print("|" + "---|" * len(columns), flush=True)
@@ -22,6 +24,13 @@ class Table:
         """Print one row."""
         assert len(cells) == len(self._widths), "a cell for every column"
         self._print([shown(cell) for cell in cells])
+
+    def notes(self, *texts: str) -> None:
+        """Print lines below the table."""
+        if texts and self._markdown:
+            print()
+        for text in texts:
+            print(text)
 
     def _print(self, texts: Sequence[str]) -> None:
         if self._markdown:

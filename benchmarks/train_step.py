@@ -56,8 +56,7 @@ def main(words: Sequence[str] | None = None) -> None:
     notes: dict[str, None] = {}
     for net, batch in rows(chosen):
         notes |= dict.fromkeys(measure(net, batch, chosen, rival, table, peak, bandwidth))
-    for note in notes:
-        print(note)
+    table.notes(*notes)
 
 
 def rows(chosen: argparse.Namespace) -> list[tuple[str, int]]:
@@ -104,7 +103,7 @@ def compared(
     from benchmarks import timing
     from benchmarks.engines import Ours
 
-    ours = Ours(spec, optimizer, batch, chosen.backend, chosen.threads)
+    ours = Ours(spec, optimizer, batch, chosen.backend, chosen.threads, chosen.exact_conv)
     start = ours.arrays()
     ours()
     sides = rival.training(spec, ours, start, ours.loss())

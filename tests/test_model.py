@@ -253,3 +253,16 @@ def test_frozen_weights_stay(batch):
     assert "conv1.w" not in grads
     model.fit(*batch, epochs=2)
     np.testing.assert_array_equal(model.params["conv1.w"], before)
+
+
+def test_missing_kernels_are_announced_once(monkeypatch, capsys):
+    def prepare(self, steps, report):
+        assert list(steps)
+        for done in range(3):
+            report(done, 2)
+
+    monkeypatch.setattr("cnnforge.backends.numpy.backend.NumpyBackend.prepare", prepare)
+    model = cnnforge.Model(TINY, backend="numpy")
+    for _ in range(2):
+        model.predict(np.zeros((2, *model.spec.input), np.float32))
+    assert capsys.readouterr().err == "note: compiling 2 kernels for this machine, which happens once\n"

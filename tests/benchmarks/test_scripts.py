@@ -19,11 +19,25 @@ from benchmarks.alone import in_a_process
 from benchmarks.engines import Ours
 from benchmarks.recipe import draws, recipe
 from benchmarks.table import Table
+from cnnforge.backends import capabilities_of
 from cnnforge.errors import BackendError, ConfigError
+from cnnforge.lower import train_graph
+from cnnforge.plan import make_plan
 from cnnforge.plan.forecast import training_nodes
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("machine", "train_step", "inference", "cold_start", "memory", "scaling", "profile", "alone", "forecast")
+SCRIPTS = (
+    "machine",
+    "train_step",
+    "inference",
+    "cold_start",
+    "memory",
+    "scaling",
+    "profile",
+    "alone",
+    "forecast",
+    "batches",
+)
 PLAIN = ("--quick", "--backend", "numpy", "--threads", "1")
 
 
@@ -54,7 +68,7 @@ def test_a_script_runs_as_a_file_too():
 def test_a_training_step(capsys):
     words = ("--net", "lenet", str(nets.MODELS / "cifar_net.yaml"), "--batch", "2", "--steps", "1", "--markdown")
     import_module("benchmarks.train_step").main([*PLAIN, *words])
-    head, columns, _, *rows, note = capsys.readouterr().out.splitlines()
+    head, _, columns, _, *rows, _, note = capsys.readouterr().out.splitlines()
     assert head.startswith("training step, float32, 1 threads")
     titles = ["net", "batch", "ours", "ratio", "at least", "aim", "GFLOP/s", "of peak", "of bandwidth"]
     assert columns == f"| {' | '.join(titles)} |"
@@ -73,13 +87,20 @@ def test_where_the_time_goes(capsys):
     assert re.fullmatch(r"and \d+ more calls of [\d.]+ ms together, \d+%", out[-1])
 
 
-@pytest.mark.parametrize("net", ["lenet", "resnet20", "mobilenet_v2_cifar"])
-def test_the_calls_of_a_step_do_the_work_that_is_counted(net):
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("net", ["lenet", "vgg_style", "resnet20", "mobilenet_v2_cifar", "cifar_net"])
+def test_the_calls_of_a_step_do_the_work_that_is_counted(net, backend):
+    """Whatever the backend makes one kernel of."""
     spec = nets.spec(net)
-    ours = Ours(spec, nets.optimizer(net), 2, "numpy", 1)
+    plan = make_plan(train_graph(spec, 64, "float32", 0, nets.optimizer(net)), capabilities_of(backend))
     macs = import_module("benchmarks.profile").macs
-    assert 2 * sum(map(macs, training_nodes(ours.plan))) == nets.training_flops(spec, 2)
-    assert ours.traffic() > sum(array.nbytes for array in ours.weights.params.values())
+    assert 2 * sum(map(macs, training_nodes(plan))) == nets.training_flops(spec, 64)
+
+
+def test_traffic():
+    ours = Ours(nets.spec("lenet"), nets.ADAM, 2, "numpy", 1)
+    parameters = sum(array.nbytes for array in ours.weights.params.values())
+    assert ours.traffic() > 8 * parameters  # the update alone reads four of their size and writes three
 
 
 @pytest.mark.usefixtures("_no_torch")
@@ -201,5 +222,7 @@ def test_tables(capsys):
     table.row("lenet", 1234.5, None)
     table.row("b", 0.123, 12.34)
     assert capsys.readouterr().out == "net         ms  ratio\nlenet     1234      -\nb         0.12   12.3\n"
-    Table({"net": 6, "ms": 6}, markdown=True).row("lenet", 3.0)
-    assert capsys.readouterr().out == "| net | ms |\n|---|---|\n| lenet | 3.00 |\n"
+    table = Table({"net": 6, "ms": 6}, markdown=True)
+    table.row("lenet", 3.0)
+    table.notes("fast")
+    assert capsys.readouterr().out == "\n| net | ms |\n|---|---|\n| lenet | 3.00 |\n\nfast\n"

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing to compare with")
 
 from benchmarks import nets  # noqa: E402
-from benchmarks.engines import OurInference, Ours, Rival, same_loss  # noqa: E402
+from benchmarks.engines import OurInference, Ours, Rival, model_with, same_loss  # noqa: E402
 from benchmarks.recipe import noise, recipe, torch_arrays  # noqa: E402
 from benchmarks.torch_engines import Inference, TrainingStep, fastest_optimizer, net_of  # noqa: E402
 from cnnforge.config import read_model, validate_model  # noqa: E402
@@ -150,7 +150,7 @@ def test_predictions(form):
     spec = nets.spec("lenet")
     start = Ours(spec, nets.ADAM, 2, "numpy", 1).arrays()
     x, _ = noise(spec.input, 10, 5)
-    ours = OurInference(spec, start, x, "numpy", 1)
+    ours = OurInference(model_with(spec, start, "numpy"), x)
     ours()
     theirs = Inference(recipe(spec, nets.ADAM), torch_arrays(spec, start), x, **form)()
     assert abs(theirs.float().numpy() - ours.result()).max() <= (0.05 if "bfloat16" in form else 1e-5)

@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from importlib.metadata import version
@@ -22,8 +23,8 @@ from time import time
 from types import FunctionType
 from typing import Any
 
+from cnnforge.backends.numba import cpu
 from cnnforge.backends.numba.language import Later
-from cnnforge.backends.numba.objects import cpu
 from cnnforge.folders import user_cache
 
 #: Bytes of the digest that a file begins with.
@@ -50,14 +51,15 @@ def name_of(function: FunctionType) -> str:
 def kept(name: str) -> bytes | None:
     """The object code of a kernel; None where there is none that may be used."""
     folder = _folder()
-    if not folder.is_dir() or not _usable(folder):
-        return None
     try:
+        if not _usable(folder):
+            return None
         contents = (folder / f"{name}.o").read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:
-        contents = b""
+    except OSError as error:
+        _not_kept(folder, _reason(error))
+        return None
     code = contents[_DIGEST:]
     if contents[:_DIGEST] == _digest(name, code):
         return code
@@ -73,12 +75,16 @@ def keep(name: str, code: bytes) -> None:
         if not _usable(folder):
             return
         handle, temporary = tempfile.mkstemp(suffix=".new", dir=folder)
-        with os.fdopen(handle, "wb") as file:
-            file.write(_digest(name, code) + code)
-        os.replace(temporary, folder / f"{name}.o")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(_digest(name, code) + code)
+            os.replace(temporary, folder / f"{name}.o")
+        except OSError:
+            os.unlink(temporary)
+            raise
         _prune(folder)
     except OSError as error:
-        _not_kept(folder, (error.strerror or str(error)).lower())
+        _not_kept(folder, _reason(error))
 
 
 def _folder() -> Path:
@@ -98,6 +104,10 @@ def _usable(folder: Path) -> bool:
     return False
 
 
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
+
+
 def _not_kept(folder: Path, why: str) -> None:
     _note(folder, f"compiled kernels are not kept, every run compiles them again: {folder}: {why}")
 
@@ -113,9 +123,10 @@ def _note(folder: Path, text: str) -> None:
 def _prune(folder: Path) -> None:
     """Remove what was not used for long: other versions, and what killed processes left."""
     for file in folder.iterdir():
-        status = file.stat()
-        if max(status.st_atime, status.st_mtime) < time() - _UNUSED:
-            file.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # another process renamed or removed it
+            status = file.stat()
+            if max(status.st_atime, status.st_mtime) < time() - _UNUSED:
+                file.unlink()
 
 
 def _digest(name: str, code: bytes) -> bytes:
@@ -124,7 +135,7 @@ def _digest(name: str, code: bytes) -> bytes:
 
 @cache
 def _environment() -> tuple[str, ...]:
-    return (sys.platform, *map(str, sys.version_info[:2]), version("numba"), version("llvmlite"), *cpu())
+    return (sys.platform, *map(str, sys.version_info[:2]), version("numba"), version("llvmlite"), *cpu.target())
 
 
 @cache

@@ -36,6 +36,7 @@ from cnnforge.backends.numba.rules.samples import (
     padded,
     weight_vectors,
 )  # fmt: skip
+from cnnforge.backends.numba.sample_lanes import bytes_from_lanes, bytes_to_lanes, fill, from_lanes, to_lanes
 from cnnforge.backends.numba.sample_tiles import (
     FILTERS,
     OUTPUTS,
@@ -46,7 +47,6 @@ from cnnforge.backends.numba.sample_tiles import (
     correlate,
     parts,
     slide,
-    turn,
 )  # fmt: skip
 from cnnforge.backends.numba.signature import Kernel, floats, longs, part
 from cnnforge.backends.numba.vectors import (
@@ -54,13 +54,9 @@ from cnnforge.backends.numba.vectors import (
     WIDTH,
     lanes,
     put,
-    put_some_octets,
-    real,
-    some_octets,
     splat,
     unordered,
     where,
-    whole,
 )  # fmt: skip
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
@@ -79,50 +75,6 @@ _parts = part(parts)
 
 
 @part
-def _fill(at, n):  # type: ignore[no-untyped-def]
-    """``n`` vectors of zeros."""
-    zero = splat(float32(0))
-    for i in range(n):
-        put(at + WIDTH * i, zero)
-
-
-@part
-def _to_lanes(x, step, n, count, y):  # type: ignore[no-untyped-def]
-    """``count`` floats of each of ``n`` samples, which lie ``step`` apart -> (count, 16)."""
-    for i in range(0, count, LANES):
-        m = min(LANES, count - i)
-        turn(x + 4 * i, step, n, m, y + WIDTH * i, WIDTH, m, LANES)
-
-
-@part
-def _from_lanes(x, count, y, step, n):  # type: ignore[no-untyped-def]
-    """(count, 16) -> ``count`` floats of each of ``n`` samples, which lie ``step`` apart."""
-    for i in range(0, count, LANES):
-        m = min(LANES, count - i)
-        turn(x + WIDTH * i, WIDTH, m, LANES, y + 4 * i, step, n, m)
-
-
-@part
-def _bytes_to_lanes(x, step, n, count, y, block):  # type: ignore[no-untyped-def]
-    """``count`` bytes of each of ``n`` samples -> floats (count, 16). block: room for 16 vectors."""
-    for i in range(0, count, LANES):
-        m = min(LANES, count - i)
-        for s in range(n):
-            put(block + WIDTH * s, real(some_octets(x + i + s * step, m)))
-        turn(block, WIDTH, n, LANES, y + WIDTH * i, WIDTH, m, LANES)
-
-
-@part
-def _bytes_from_lanes(x, count, y, step, n, block):  # type: ignore[no-untyped-def]
-    """Floats (count, 16) -> ``count`` bytes of each of ``n`` samples. block: room for 16 vectors."""
-    for i in range(0, count, LANES):
-        m = min(LANES, count - i)
-        turn(x + WIDTH * i, WIDTH, m, LANES, block, WIDTH, n, LANES)
-        for s in range(n):
-            put_some_octets(y + i + s * step, whole(lanes(block + WIDTH * s)), m)
-
-
-@part
 def _read(a, x, group, into):  # type: ignore[no-untyped-def]
     """Sixteen samples into (HP, WP, C, 16); what lies around them is zero already."""
     row = a[_W] * a[_C]
@@ -130,7 +82,7 @@ def _read(a, x, group, into):  # type: ignore[no-untyped-def]
     n = min(LANES, a[_N] - group * LANES)
     for h in range(a[_H]):
         to = into + WIDTH * ((h + a[_TOP]) * a[_WP] + a[_LEFT]) * a[_C]
-        _to_lanes(x + 4 * (group * LANES * sample + h * row), 4 * sample, n, row, to)
+        to_lanes(x + 4 * (group * LANES * sample + h * row), 4 * sample, n, row, to)
 
 
 @part
@@ -191,16 +143,16 @@ def _forward(block: int, lo: int, hi: int, thread: int) -> None:
     count = columns * a[_F]
     y, winner = z + WIDTH * ROOM, z + WIDTH * (ROOM + count)
     floor = floats(a[3])[0]
-    _fill(x, a[_X])
+    fill(x, a[_X])
     for group in range(lo, hi):
         n = min(LANES, a[_N] - group * LANES)
         _read(a, a[0], group, x)
         for r in range(rows):
             _windows(a, x, a[1], a[2], floor, z, y, winner, r)
             at = group * LANES * rows * count + r * count
-            _from_lanes(y, count, a[4] + 4 * at, 4 * rows * count, n)
+            from_lanes(y, count, a[4] + 4 * at, 4 * rows * count, n)
             if a[_POOL]:
-                _bytes_from_lanes(winner, count, a[5] + at, rows * count, n, z)
+                bytes_from_lanes(winner, count, a[5] + at, rows * count, n, z)
 
 
 @part
@@ -213,14 +165,14 @@ def _gradient(a, dy, winner, group, z, block):  # type: ignore[no-untyped-def]
     if not a[_POOL]:
         row = ow * f
         for r in range(oh):
-            _to_lanes(dy + 4 * (group * LANES * oh + r) * row, 4 * oh * row, n, row, start + WIDTH * r * zw * f)
+            to_lanes(dy + 4 * (group * LANES * oh + r) * row, 4 * oh * row, n, row, start + WIDTH * r * zw * f)
         return
     rows, row = oh // 2, ow // 2 * f
     zero = splat(float32(0))
     numbers = block + WIDTH * row
     for r in range(rows):
-        _to_lanes(dy + 4 * (group * LANES * rows + r) * row, 4 * rows * row, n, row, block)
-        _bytes_to_lanes(winner + (group * LANES * rows + r) * row, rows * row, n, row, numbers, numbers + WIDTH * row)
+        to_lanes(dy + 4 * (group * LANES * rows + r) * row, 4 * rows * row, n, row, block)
+        bytes_to_lanes(winner + (group * LANES * rows + r) * row, rows * row, n, row, numbers, numbers + WIDTH * row)
         for o in range(ow // 2):
             for k in range(f):
                 value, number = lanes(block + WIDTH * (o * f + k)), lanes(numbers + WIDTH * (o * f + k))
@@ -318,7 +270,7 @@ def _input_gradient(a, z, w, zeros, group, block, dx):  # type: ignore[no-untype
                         float32(-np.inf), block + WIDTH * ((begin + o * sw) * c + low), WIDTH * sw * c,
                     )  # fmt: skip
         size = width * c
-        _from_lanes(block, size, dx + 4 * (group * LANES * height + h) * size, 4 * height * size, n)
+        from_lanes(block, size, dx + 4 * (group * LANES * height + h) * size, 4 * height * size, n)
 
 
 @Kernel
@@ -334,8 +286,8 @@ def _backward(block: int, lo: int, hi: int, thread: int) -> None:
     room = z + WIDTH * a[_Z]
     turned = own + a[_TURNED]
     groups, size = (a[_N] + LANES - 1) // LANES, a[_KH] * a[_KW] * a[_C] * a[_F]
-    _fill(x, a[_X])
-    _fill(z, a[_Z])
+    fill(x, a[_X])
+    fill(z, a[_Z])
     if a[5]:
         _turned(a, a[1], turned)
     for shard in range(lo, hi):

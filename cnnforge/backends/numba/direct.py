@@ -48,6 +48,9 @@ from cnnforge.shapes import Window
 _JOBS, _COUNT, _PARTS, _PRODUCT = range(BEHIND, BEHIND + 4)
 _PLACE = BEHIND + 4
 
+#: Positions up to which weights are used as they lie: 512 channels at 2x2 take less than half as long for one sample.
+FEW = 256
+
 # A line of the jobs of ``_gather``.
 _Q, _P, _COLUMNS, _FROM, _ROWS_AT, _TAPS_AT, _TAPS, _RUN, _B, _B_STEP, _TO, _PLACES_AT, _START = range(13)
 _WEIGHTS, _ADDED, _BOUNDS = range(_PLACE, _PLACE + 3)
@@ -134,6 +137,14 @@ def _panels(columns: int) -> list[tuple[int, int, int]]:
     ]  # fmt: skip
 
 
+def _lie_packed(w: Array, at: Walk, groups: int, n: int) -> bool:
+    """Are weights panels already, or would packing them take longer than it saves?"""
+    (phase,) = phases(at, groups)
+    f = w.shape[3]
+    few = n * at.down.out * at.across.out <= FEW
+    return groups == 1 and f % LANES == 0 and phase.kernel == sorted(phase.kernel) and (f <= COLUMNS or few)
+
+
 def gathered(
     x: Array, w: Array, out: Array, at: Walk, groups: int, space: Arrays, threads: int, *, back: bool,
     added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
@@ -147,6 +158,8 @@ def gathered(
     kept: list[Any] = []
     base = 0
     c, all_f = w.shape[2:]
+    n = count(x, at)
+    as_they_lie = not back and _lie_packed(w, at, groups, n)
     for phase in phases(at, groups):
         rows, places = positions(at, phase.down, phase.across, f)
         offsets = np.array(phase.offsets or [0], np.int64)
@@ -157,7 +170,8 @@ def gathered(
                 lines.append(
                     (
                         phase.down.count, phase.across.count, valid, 4 * group * (at.c // groups), rows.ctypes.data,
-                        offsets.ctypes.data, len(phase.offsets), phase.run, base, 4 * whole,
+                        offsets.ctypes.data, len(phase.offsets), phase.run, 4 * first if as_they_lie else base,
+                        4 * all_f if as_they_lie else 4 * whole,
                         4 * (group * columns + first), places.ctypes.data, 4 * (group * columns + first),
                     )
                 )  # fmt: skip
@@ -171,13 +185,14 @@ def gathered(
                     packing.append((4 * start, base + 4 * tap * size * whole, size, valid, 4 * whole))
                 base += 4 * k * whole
     jobs, limits = np.array(lines, np.int64), np.array(bounds, np.float32)
-    pieces = at.pieces(count(x, at))
+    pieces = at.pieces(n)
     parts = parts_of(pieces, len(jobs), threads)
     call = bound(
         _gather, pieces * parts, threads, *where(x, out, f, at, buffer[0] if buffer else None), jobs, len(jobs), parts,
-        ALONG, u, 0 if added is None else added, limits,
+        ALONG, w if as_they_lie else u, 0 if added is None else added, limits,
     )  # fmt: skip
-    return packed(w, u, packing, threads, back), call.keeping(*kept)
+    call = call.keeping(*kept)
+    return (call,) if as_they_lie else (packed(w, u, packing, threads, back), call)
 
 
 def conv2d(

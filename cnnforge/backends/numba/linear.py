@@ -36,20 +36,21 @@ def _product(block: int, lo: int, hi: int, thread: int) -> None:
     )  # fmt: skip
     n, k, m, size, turned, as_it_lies, step = q[11], q[12], q[13], q[14], q[15], q[16], q[17]
     pieces = (n + size - 1) // size
-    for unit in range(lo, hi):
-        first, row = unit // pieces * COLUMNS, unit % pieces * size
-        columns = min(COLUMNS, m - first)
-        whole = (columns + LANES - 1) // LANES * LANES
-        direct = as_it_lies and columns == whole
-        for depth in range(0, k, DEPTH):
-            run = min(DEPTH, k - depth)
+    for depth in range(0, k, DEPTH):
+        run, held = min(DEPTH, k - depth), -1
+        for unit in range(lo, hi):
+            first, row = unit // pieces * COLUMNS, unit % pieces * size
+            columns = min(COLUMNS, m - first)
+            whole = (columns + LANES - 1) // LANES * LANES
             at, down = own, 4 * whole
-            if direct:
+            if as_it_lies and columns == whole:
                 at, down = b + 4 * (depth * m + first), step
-            elif turned:
-                pack_turned(b + 4 * (first * k + depth), step, run, columns, own, down)
-            else:
-                pack(b + 4 * (depth * m + first), step, run, columns, own, down)
+            elif held != first:
+                held = first
+                if turned:
+                    pack_turned(b + 4 * (first * k + depth), step, run, columns, own, down)
+                else:
+                    pack(b + 4 * (depth * m + first), step, run, columns, own, down)
             along(
                 product, min(size, n - row), columns, a + 4 * (row * k + depth), rows, tap, 1, run, at, down,
                 c + 4 * (row * m + first), places, start + 4 * first if start and not depth else 0, depth,

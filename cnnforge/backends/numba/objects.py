@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import os
 from functools import cache
 from typing import Any
 
 from llvmlite import binding
 
+from cnnforge.backends.numba import cpu
+
 _numbers = itertools.count()
 
 
-@cache
-def cpu() -> tuple[str, str]:
-    """(name, features) of the CPU that kernels are compiled for: this one, or what Numba's settings name."""
-    asked = os.environ.get("NUMBA_CPU_NAME", ""), os.environ.get("NUMBA_CPU_FEATURES", "")
-    return asked[0] or binding.get_host_cpu_name(), asked[1] or binding.get_host_cpu_features().flatten()
-
-
 def target_machine() -> binding.TargetMachine:
-    """What compiles for this CPU, placed as code that is loaded at run time has to be (as Numba places its own)."""
+    """What compiles for the CPU, placed as code that is loaded at run time has to be (as Numba places its own)."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     target = binding.Target.from_triple(binding.get_process_triple())
-    name, features = cpu()
+    name, features = cpu.target()
     place = "static" if target.name.startswith("x86") else "default"
     return target.create_target_machine(
         cpu=name, features=features, opt=3, reloc=place, codemodel="jitdefault", jit=True

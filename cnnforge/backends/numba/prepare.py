@@ -79,6 +79,8 @@ def _compiled(kernels: list[Kernel], processes: int) -> Iterator[Kernel]:
 
 
 def _started(processes: int) -> list[_Worker]:
+    if "python" not in os.path.basename(sys.executable or "").lower():
+        return []  # Python is inside another program
     try:
         return [_Worker() for _ in range(processes)]
     except OSError:

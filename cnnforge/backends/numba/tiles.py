@@ -38,6 +38,8 @@ Values = list[ir.Value]
 
 #: Rows and panels of a block: 24 of AVX-512's 32 registers, 12 of AVX2's 16, 24 of the 32 of NEON.
 ROWS, PANELS = (12, 2) if WIDE else (6, 1)
+#: Sums that hide the latency of multiply-adds: four cycles of two units.
+HIDING = 8
 #: Columns of a block.
 COLUMNS = PANELS * LANES
 #: Bounds that change nothing.
@@ -166,6 +168,43 @@ def _store(
                 put_some_floats(builder, at, s, n)
 
 
+def _run(
+    builder: ir.IRBuilder, ends: Values, length: ir.Value, b: ir.Value, step: ir.Value, sums: Values
+) -> tuple[ir.Value, Values]:
+    """Products of the ``length`` bytes before the ``ends`` of rows of A with vectors at ``b``: behind it, new sums."""
+
+    def turn(k: ir.Value, at: ir.Value, sums: Values) -> tuple[ir.Value, ir.Value, Values]:
+        left = [builder.load(builder.bitcast(builder.gep(e, [k]), FLOAT.as_pointer()), align=4) for e in ends]
+        return builder.add(k, word(4)), builder.add(at, step), _step(builder, sums, left, at)
+
+    # Counts up to 0, so that one register is both the counter and every row's place.
+    k, zero, several = builder.neg(length), word(0), HIDING // len(sums)
+    if several < 2:
+        loop = Loop(builder, [k, b, *sums])
+        k, at, *sums = loop.values
+        k, at, sums = turn(k, at, sums)
+        _, at, *sums = loop.close(builder.icmp_signed("<", k, zero), [k, at, *sums])
+        return at, sums
+    # A few sums would wait for one another: each is made in several parts.
+    size, stride = len(sums), word(-4 * several)
+    spare = [ir.Constant(VECTOR, None)] * (size * (several - 1))
+    loop = Loop(builder, [k, b, *sums, *spare], builder.icmp_signed("<=", k, stride))
+    k, at, *sums = loop.values
+    parts = []
+    for i in range(several):
+        k, at, part = turn(k, at, sums[i * size : (i + 1) * size])
+        parts += part
+    k, at, *parts = loop.close(builder.icmp_signed("<=", k, stride), [k, at, *parts])
+    sums = parts[:size]
+    for i in range(size, len(parts)):
+        sums[i % size] = builder.fadd(sums[i % size], parts[i], FLAGS)
+    rest = Loop(builder, [k, at, *sums], builder.icmp_signed("<", k, zero))
+    k, at, *sums = rest.values
+    k, at, sums = turn(k, at, sums)
+    _, at, *sums = rest.close(builder.icmp_signed("<", k, zero), [k, at, *sums])
+    return at, sums
+
+
 @intrinsic
 def _along(
     typing_context: Any, n: Any, columns: Any, a: Any, rows: Any, taps: Any, count: Any, run: Any, b: Any, step: Any,
@@ -191,17 +230,7 @@ def _along(
             t, at, *sums = outer.values
             base = builder.add(builder.add(a, length), entry(builder, taps, t))
             ends = [pointer(builder, builder.add(base, offset), ir.IntType(8)) for offset in offsets]
-            # Counts up to 0, so that one register is both the counter and every row's place.
-            inner = Loop(builder, [builder.neg(length), at, *sums])
-            k, at, *sums = inner.values
-            left = [
-                builder.load(builder.bitcast(builder.gep(end, [k]), FLOAT.as_pointer()), align=4) for end in ends
-            ]  # fmt: skip
-            sums = _step(builder, sums, left, at)
-            k = builder.add(k, word(4))
-            _, at, *sums = inner.close(
-                builder.icmp_signed("<", k, word(0)), [k, builder.add(at, step), *sums]
-            )  # fmt: skip
+            at, sums = _run(builder, ends, length, at, step, sums)
             t = builder.add(t, word(1))
             _, _, *sums = outer.close(builder.icmp_signed("<", t, count), [t, at, *sums])
             into = [builder.add(c, entry(builder, places, first, i)) for i in range(size)]

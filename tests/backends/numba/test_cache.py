@@ -23,6 +23,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "cnnforge" / "kernels"
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    monkeypatch.setattr(cache, "_noted", set())
+    cache._prune.cache_clear()
+
+
 def said(capsys) -> list[str]:
     return capsys.readouterr().err.splitlines()
 
@@ -75,6 +81,24 @@ class TestFiles:
         text = f"note: compiled kernels are not kept, every run compiles them again: {folder}: permission denied"
         assert said(capsys) == [text]
 
+    def test_a_disk_that_is_full_keeps_no_halves(self, folder, capsys, monkeypatch):
+        def full(*names):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(cache.os, "replace", full)
+        cache.keep(NAME, CODE)
+        assert not list(folder.iterdir())
+        assert said(capsys)[0].endswith("kernels: no space left on device")
+
+    def test_where_nothing_can_be_read_nothing_is_kept(self, folder, capsys, monkeypatch):
+        def refuse(path):
+            raise PermissionError(13, "Permission denied")
+
+        cache.keep(NAME, CODE)
+        monkeypatch.setattr(cache.Path, "read_bytes", refuse)
+        assert cache.kept(NAME) is cache.kept("other") is None
+        assert [line[-17:] for line in said(capsys)] == ["permission denied"]
+
     @pytest.mark.parametrize("why", ["it belongs to someone else", "others may write to it", "file exists"])
     def test_a_folder_that_is_not_ours_is_not_used(self, folder, capsys, monkeypatch, why):
         cache.keep(NAME, CODE)
@@ -95,8 +119,10 @@ class TestFiles:
         for name in ("old.o", "dead.new"):
             (folder / name).write_bytes(b"")
             os.utime(folder / name, (0, 0))
+        (folder / "gone.new").symlink_to("nowhere")  # as if renamed in between
         cache._prune.cache_clear()
         cache.keep("other", CODE)
+        (folder / "gone.new").unlink()
         assert {file.name for file in folder.iterdir()} == {f"{NAME}.o", "other.o"}
 
 
@@ -119,7 +145,8 @@ class TestNames:
     @pytest.mark.parametrize("of", ["version", "cpu"])
     def test_another_library_or_cpu_is_another_name(self, monkeypatch, of):
         before = self.name()
-        monkeypatch.setattr(cache, of, lambda *names: ("0", "0") if of == "cpu" else "0")
+        owner, function = (cache.cpu, "target") if of == "cpu" else (cache, "version")
+        monkeypatch.setattr(owner, function, lambda *names: ("0", "0") if of == "cpu" else "0")
         assert self.name() != before
 
     @pytest.mark.parametrize("file", ["tiny.py", "signature.py", "objects.py", "capabilities.py"])

@@ -26,6 +26,8 @@ CONVOLUTIONS = {
     "groups, strided, flipped": (3, (14, 15), 6, 40, (3, 3), (2, 2), "same", (1, 1), 2, True),
     "several filters for each channel": (2, (9, 9), 6, 18, (3, 3), (1, 1), "same", (1, 1), 6, False),
     "samples together": (70, (2, 2), 40, 70, (3, 3), (1, 1), "same", (1, 1), 1, False),
+    "few positions": (2, (5, 5), 16, 48, (3, 3), (1, 1), "same", (1, 1), 1, False),
+    "few positions, flipped": (2, (5, 5), 16, 48, (3, 3), (1, 1), "same", (1, 1), 1, True),
     "bands": (1, (60, 60), 16, 20, (3, 3), (1, 1), "same", (1, 1), 1, False),
     "strides beyond the kernel": (2, (10, 11), 16, 16, (1, 2), (3, 3), "valid", (1, 1), 1, False),
     "depthwise": (5, (28, 28), 37, 37, (3, 3), (1, 1), "same", (1, 1), 37, False),

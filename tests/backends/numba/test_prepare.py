@@ -54,9 +54,10 @@ def test_processes_compile_what_is_missing(empty, monkeypatch):
     assert reports[5:] == [(0, 1), (1, 1)]
 
 
-@pytest.mark.parametrize("python", [shutil.which("false"), "/nowhere/python", ""])
-def test_where_no_process_helps_it_is_done_here(monkeypatch, python):
-    monkeypatch.setattr(sys, "executable", python)
+@pytest.mark.parametrize("python", ["python-false", "python-nowhere", "sleep", None])
+def test_where_no_process_helps_it_is_done_here(monkeypatch, tmp_path, python):
+    (tmp_path / "python-false").symlink_to(shutil.which("false"))
+    monkeypatch.setattr(sys, "executable", python and str(tmp_path / python))
     reports = []
     prepare(ADDING, lambda *done: reports.append(done))
     assert reports == [(done, 4) for done in range(5)]

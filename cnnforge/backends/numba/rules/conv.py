@@ -17,6 +17,8 @@ from cnnforge.ir.op import Scratch
 SHARDS, SUMS = 16, 1 << 19
 #: The same for Winograd convolution, whose sums are four times as large.
 WINOGRAD_SHARDS = 8, 1 << 21
+#: Tiles below which Winograd's way is no good guess: with C = F = 256, 4 take 2.8 times as long as directly.
+FEW_TILES = 12
 
 
 def shards(floats: int, most: int = SHARDS, sums: int = SUMS) -> int:
@@ -108,12 +110,17 @@ def _ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[s
     x, w, y = _named(op, ins, outs)
     if is_depthwise(w.shape, attrs["groups"]):
         return ("depthwise",)
-    found = ["winograd"] if _is_winograd(x, w, y, attrs) else []
+    found = ["direct"]
     if samples.fits(x.shape, w.shape, attrs):
-        # Lanes are samples: good where there are many of them, and where channels fill no vectors.
-        narrow = min(w.shape[2:]) < samples.SAMPLES and x.shape[0] >= samples.SAMPLES // 2
-        return ("samples", *found, "direct") if narrow else (*found, "direct", "samples")
-    return (*found, "direct")
+        # Lanes are samples: good where there are many of them, and where channels leave much of a vector empty.
+        lanes = w.shape[2 if op == "conv2d_dx" else 3]
+        empty = 1 - lanes / direct.padded(lanes)
+        found.insert(0 if empty > 1 / 8 and x.shape[0] >= samples.SAMPLES // 2 else 1, "samples")
+    if _is_winograd(x, w, y, attrs):
+        # For few tiles transforming the weights costs more than it saves.
+        tiles = x.shape[0] * tile_rows(y.shape[1]) * tile_rows(y.shape[2])
+        found.insert(0 if tiles >= FEW_TILES else 1, "winograd")
+    return tuple(found)
 
 
 def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnforge.backends.numpy.backend import NumpyBackend
+from cnnforge.backends import create
 from cnnforge.config import compose, validate
 from cnnforge.executable import Executable, Weights
 from cnnforge.report.check import check, plan_of
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 def test_lenets_forecast_is_what_binding_allocates() -> None:
     asked: list[int] = []
 
-    class Counting(NumpyBackend):
+    class Counting(type(create("auto"))):
         def buffer(self, nbytes):
             asked.append(nbytes)
             return super().buffer(nbytes)

@@ -256,3 +256,31 @@ def test_a_turns_smaller_batch_lies_in_the_same_memory():
     np.testing.assert_array_equal(small.x, large.x[:2])
     np.testing.assert_array_equal(small.labels, large.labels[:2])
     assert built.exe.bound(4, 0) is large
+
+
+@pytest.mark.parametrize("layers", [
+    {"a": {"type": "conv", "filters": 6, "kernel": 3, "activation": "relu"}, "p": {"type": "pool", "kernel": 2}},
+    {"a": {"type": "conv", "filters": 24, "kernel": 3, "padding": 1}, "n": {"type": "batch_norm", "activation": "relu"},
+     "b": {"type": "conv", "filters": 32, "kernel": 3, "padding": 1}, "d": {"type": "dropout", "rate": 0.3}},
+], ids=["few channels", "many"])  # fmt: skip
+def test_the_number_of_threads_changes_no_bit_of_a_compiled_step(layers):
+    """Sums over the batch are cut into as many parts whatever the threads, and added up in one order."""
+    net = {"name": "m", "input": [12, 12, 16 if "n" in layers else 3]}
+    net["layers"] = layers | {"out": {"type": "fc", "units": 3, "activation": "softmax"}}
+    spec = ModelSpec.model_validate(net)
+    left = []
+    for threads in (1, 2):
+        device = create("numba", threads)
+        plan = make_plan(train_graph(spec, 37, "float32", 0, ADAM), device.capabilities)
+        weights = Weights(plan, device)
+        weights.initialise(plan, 0)
+        executable = Executable(plan, device, weights)
+        bound = executable.bound(37)
+        rng = np.random.default_rng(0)
+        for step in range(3):
+            bound.x[...], bound.labels[...] = rng.normal(size=bound.x.shape), rng.integers(0, 3, 37)
+            executable.set_step(step=step + 1, draw=step, first=0, lr=0.01, inv_n=1 / 37, scalars=(0.5, 0.5))
+            bound.run("forward", "loss", "backward", "update")
+        left.append({name: array.copy() for name, array in weights.params.items()})
+    for name, array in left[0].items():
+        np.testing.assert_array_equal(left[1][name], array, err_msg=name)

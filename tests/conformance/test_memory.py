@@ -71,7 +71,7 @@ class Ownership:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        self.plan, self.inplace = plan, capabilities_of(plan.backend).inplace
         self.owner = np.full(plan.sizes["arena"], -1)
         self.same: dict[Value, int] = {}  # a reshape is another name for what is there
         for v in plan.inputs.values():
@@ -115,7 +115,7 @@ class Ownership:
             assert self.bytes(x) == self.bytes(y)
             self.same[y] = self.identity(x)
             return
-        allowed = CAN.inplace.get(n.op)
+        allowed = self.inplace.get(n.op)
         for i, v in enumerate(outs):
             for w in (*outs[:i], *scratch):
                 assert not self.overlap(v, w), f"{n.op}: {v} lies on {w}"
@@ -134,11 +134,19 @@ class Ownership:
             self.read(self.plan.outputs[role], f"whoever asked for {role}")
 
 
-@settings(max_examples=150)
-@given(spec=models(), training=st.booleans(), guard=st.sampled_from([0, 1, 64]), fuse=st.booleans())
-def test_nothing_is_overwritten_while_it_is_wanted(spec, training, guard, fuse):
-    can = CAN if fuse else replace(CAN, chains=frozenset())
-    graph = train_graph(spec, 2, "float32", 0, ADAM) if training else eval_graph(spec, 2, "float32")
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@settings(max_examples=100)
+@given(
+    spec=models(),
+    training=st.booleans(),
+    guard=st.sampled_from([0, 1, 64]),
+    fuse=st.booleans(),
+    batch=st.sampled_from([2, 32]),
+)
+def test_nothing_is_overwritten_while_it_is_wanted(backend, spec, training, guard, fuse, batch):
+    can = capabilities_of(backend)
+    can = can if fuse else replace(can, chains=frozenset(), pairs=frozenset(), joins=frozenset())
+    graph = train_graph(spec, batch, "float32", 0, ADAM) if training else eval_graph(spec, batch, "float32")
     plan = make_plan(graph, can, guard)
     ways = [(("forward", "output"), ("output", "prediction"))]
     if training:
@@ -205,12 +213,14 @@ def test_sharing_memory_changes_no_bit(monkeypatch, spec):
 PATTERN = 0xA5
 
 
-@settings(max_examples=60)
-@given(spec=models(), training=st.booleans(), capacity=st.sampled_from([3, 5]))
-def test_no_kernel_writes_outside_its_buffers(spec, training, capacity):
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@settings(max_examples=40)
+@given(spec=models(), training=st.booleans(), capacity=st.sampled_from([3, 5, 19]))
+def test_no_kernel_writes_outside_its_buffers(backend, spec, training, capacity):
     """Everything in the arena that belongs to nobody keeps its pattern, also with fewer samples than planned."""
+    optimizer = ADAM if training else None
     built = build(
-        spec, training=training, optimizer=ADAM if training else None, guard=64, capacity=capacity, dtype="float32"
+        spec, training=training, optimizer=optimizer, guard=64, capacity=capacity, dtype="float32", backend=backend
     )
     free = np.ones(len(built.exe.arena), bool)
     for v, place in built.plan.places.items():

@@ -209,8 +209,11 @@ class Code:
         sums = self.folded(0, vectors, [self.zero()] * count, add)
         whole = self.times(vectors, LANES)
         left = self.less(c, whole)
-        last = terms(whole, left)
-        return [self._lanes_added(s + self.masked(t, left)) for s, t in zip(sums, last, strict=True)]
+
+        def add_last(i: ir.Value, *sums: Vector) -> list[Vector]:
+            return [s + self.masked(t, left) for s, t in zip(sums, terms(whole, left), strict=True)]
+
+        return [self._lanes_added(s) for s in self.folded(0, self.smaller(left, self.word(1)), sums, add_last)]
 
     def _lanes_added(self, v: Vector) -> Vector:
         """The sum of the lanes in every lane."""

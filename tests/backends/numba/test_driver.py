@@ -169,3 +169,13 @@ def test_threads():
 def _relu():
     x = np.zeros((2, 3), np.float32)
     return (x,), (x,), ()
+
+
+@pytest.mark.parametrize(("nbytes", "threads"), [(800_000, 2), (80_000, 1)])
+def test_a_run_that_touches_little_stays_on_one_thread(nbytes, threads, monkeypatch):
+    monkeypatch.setattr("cnnforge.backends.numba.driver.SPREAD", 300_000)
+    seen = np.zeros(nbytes // 8, np.int64)
+    run = Run([bound(_count, 2, 2, seen, 2)] * 9)
+    assert run._threads == threads
+    run()
+    assert seen[0] == seen[1] == 9

@@ -16,7 +16,7 @@ SHAPES = {
     "padding beyond the kernel": ((2, 6, 6, 17), 16, 4, False),
     "one tile smaller than four": ((5, 3, 3, 16), 18, 1, True),
     "fewer tiles than shards": ((1, 4, 4, 48), 16, 1, False),
-    "many groups of tiles": ((9, 13, 21, 64), 24, 1, False),
+    "many groups of tiles": ((19, 13, 21, 64), 24, 1, False),
 }
 OPS = ["conv2d", "conv2d_dx", "conv2d_dw"]
 #: Of float32 against float64, in units of the largest result; the module states what was measured.

@@ -1,6 +1,6 @@
 """What the numba backend can do. Imports no Numba and no NumPy: planning reads only this and ``rules``.
 
-A node runs natively where ``is_native`` says so, else by the numpy backend's kernel, and is planned accordingly.
+A node goes one of its ``ways``: a compiled kernel's, or HOST, which is the numpy backend's kernel.
 """
 
 from __future__ import annotations

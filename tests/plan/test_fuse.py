@@ -87,3 +87,43 @@ def test_a_backend_that_fuses_nothing(g):
     chain(g, "matmul", "bias", "relu")
     assert ops(g, can=replace(CAPABILITIES, chains=frozenset())) == ["matmul", "bias", "relu"]
     assert ops(g, can=replace(CAPABILITIES, chains=frozenset({"matmul+bias"}))) == ["matmul+bias", "relu"]
+
+
+def backward_of_a_pool(g: Graph):
+    """winner, dy -> dz, which two nodes read."""
+    winner, dy, w = g.input("winner", (3,)), g.input("dy", (3,)), g.param("w", (3, 3), None, True, (1, 1))
+    dz = g.emit("unpool", winner, dy, out=(3,))
+    dw = g.emit("dw", g.inputs["dy"], dz, out=(3,))
+    dx = g.emit("dx", dz, w, out=(3,))
+    return winner, dy, dz, dw, dx, w
+
+
+def test_a_node_joins_all_its_readers_and_its_output_is_gone(g):
+    winner, dy, dz, dw, dx, w = backward_of_a_pool(g)
+    can = replace(CAPABILITIES, joins=frozenset({"unpool+dw+dx"}))
+    (node,) = fuse(g.nodes, can, frozenset())
+    assert (node.op, node.ins, node.outs) == ("unpool+dw+dx", (winner, dy, dy, w), (dw, dx))
+    assert [taken for _, taken, _ in node.attrs["parts"]] == [2, 1, 1]
+    assert [n.op for n in fuse(g.nodes, can, frozenset({dz}))] == ["unpool", "dw", "dx"]
+
+
+def test_a_node_goes_into_each_reader_only_where_all_have_it(g):
+    backward_of_a_pool(g)
+    both = replace(CAPABILITIES, joins=frozenset({"unpool+dw", "unpool+dx"}))
+    assert ops(g, can=both) == ["unpool+dw", "unpool+dx"]
+    assert ops(g, can=replace(CAPABILITIES, joins=frozenset({"unpool+dw"}))) == ["unpool", "dw", "dx"]
+    g.emit("tanh", g.nodes[0].out, out=(3,))
+    assert ops(g, can=both) == ["unpool", "dw", "dx", "tanh"]
+
+
+def test_a_pair_keeps_what_the_first_wrote_and_stands_where_it_stood(g):
+    _, _, dz, dw, *_ = backward_of_a_pool(g)
+    pair, rest = fuse(g.nodes, replace(CAPABILITIES, pairs=frozenset({"unpool+dw"})), frozenset())
+    assert (pair.op, pair.outs, rest.op) == ("unpool+dw", (dz, dw), "dx")
+
+
+def test_what_is_not_ready_where_the_first_stands_is_no_pair(g):
+    v = g.emit("first", g.input("x", (3,)), out=(3,))
+    later = g.emit("later", g.inputs["x"], out=(3,))
+    g.emit("second", v, later, out=(3,))
+    assert ops(g, can=replace(CAPABILITIES, pairs=frozenset({"first+second"}))) == ["first", "later", "second"]

@@ -19,8 +19,9 @@ from cnnforge.plan.forecast import TRAINING, training_nodes
 from cnnforge.spec import ModelSpec
 from cnnforge.tuning import Choice
 
-#: Columns of PyTorch's float32 forms, the best of which counts (inference alone can be traced), and its bfloat16.
-FLOAT32, BFLOAT16 = ("eager", "channels_last", "traced", "compile"), "bfloat16"
+#: Columns of PyTorch's float32 forms, the best of which counts; and two that do not: predictions by torch.jit, which
+#: PyTorch 2.13 calls deprecated (its warning says: use torch.compile), and its bfloat16.
+FLOAT32, TRACED, BFLOAT16 = ("eager", "channels_last", "compile"), "traced", "bfloat16"
 #: As far as two right programs may differ in the first loss, relative; the second for bfloat16, of 8 bits.
 CLOSE, CLOSE_BFLOAT16 = 1e-3, 5e-2
 
@@ -132,14 +133,14 @@ class Rival:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of its training steps, in order."""
-        return tuple(c for c in self.inference_columns if c != "traced")
+        return tuple(c for c in self.inference_columns if c != TRACED)
 
     @property
     def inference_columns(self) -> tuple[str, ...]:
         """The columns of its predictions, in order."""
         if self.missing:
             return ()
-        return tuple(c for c in (*FLOAT32, BFLOAT16) if c != "compile" or self._compiler)
+        return tuple(c for c in (*FLOAT32, TRACED, BFLOAT16) if c != "compile" or self._compiler)
 
     def training(self, spec: ModelSpec, ours: Ours, start: Arrays, first: float) -> Sides:
         """Training steps from the weights ``start``, each checked: its first loss must be ``first``, ours.
@@ -187,7 +188,7 @@ class Rival:
         engines: dict[str, Callable[[], Any]] = {
             "eager": make(),
             "channels_last": make(channels_last=True),
-            "traced": self._torch.faster(make(channels_last=True, form=form) for form in ("frozen", "optimized")),
+            TRACED: self._torch.faster(make(channels_last=True, form=form) for form in ("frozen", "optimized")),
             BFLOAT16: make(channels_last=True, bfloat16=True),
         }
         for name, engine in engines.items():
@@ -199,7 +200,7 @@ class Rival:
         return Sides(self._ordered(engines), self._compile_note())
 
     def _ordered(self, engines: dict[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
-        return {name: engines[name] for name in (*FLOAT32, BFLOAT16) if name in engines}
+        return {name: engines[name] for name in (*FLOAT32, TRACED, BFLOAT16) if name in engines}
 
     def _compile_note(self) -> list[str]:
         return [self._compiler.missing] if self._compiler and self._compiler.missing else []

@@ -3,11 +3,12 @@
 The same net with the same weights and statistics (those of ten training steps), class probabilities for one batch of
 pictures in memory, float32. ``ours`` is the plan that predictions run, its input in place already; ``predict`` is
 ``Model.predict`` on a NumPy array, with its checks and copies. PyTorch's module is in eval mode under inference_mode:
-eager with contiguous and with channels_last tensors, traced (torch.jit, frozen, with or without
-optimize_for_inference, whichever is faster), compiled where that works, and, as a column that does not count, in
-bfloat16. Before anything is timed the probabilities must agree.
+eager with contiguous and with channels_last tensors, compiled where that works, and, as columns that do not count, by
+the deprecated torch.jit (traced, frozen, with or without optimize_for_inference, whichever is faster) and in bfloat16.
+Before anything is timed the probabilities must agree.
 
-ratio: the best float32 time of PyTorch / ours, of the medians; smallest and largest within a round in brackets.
+ratio: the best float32 time of PyTorch that counts / ours, of the medians; smallest and largest within a round in
+brackets. of traced: the same for torch.jit's.
 
     python -m benchmarks.inference [--net lenet resnet20 …] [--batch 1 64] [--rounds 5] [--threads 2]
 """
@@ -50,7 +51,7 @@ def main(words: Sequence[str] | None = None) -> None:
         f"{peak / 1e9:.0f} GFLOP/s"
     )
     columns = {"net": 18, "batch": 5, "ours": 8, "predict": 8} | dict.fromkeys(rival.inference_columns, 8)
-    columns |= {"ratio": 19, "at least": 8, "aim": 4, "GFLOP/s": 7, "of peak": 7}
+    columns |= {"ratio": 19, "of traced": 9, "at least": 8, "aim": 4, "GFLOP/s": 7, "of peak": 7}
     table = Table(columns, markdown=chosen.markdown)
     named = chosen.net or (["lenet"] if chosen.quick else list(dict.fromkeys(net for net, _ in nets.INFERENCE)))
     notes: dict[str, None] = {}
@@ -63,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> None:
 def measure(net: str, batch: int, chosen: argparse.Namespace, rival: Any, table: Table, peak: float) -> list[str]:
     """One row of the table; returns what is to be said below it."""
     from benchmarks import nets, timing
-    from benchmarks.engines import FLOAT32, OurInference, Ours, model_with
+    from benchmarks.engines import FLOAT32, TRACED, OurInference, Ours, model_with
     from benchmarks.recipe import noise
 
     spec, optimizer = nets.spec(net), nets.optimizer(net)
@@ -91,6 +92,7 @@ def measure(net: str, batch: int, chosen: argparse.Namespace, rival: Any, table:
         milliseconds(median(times["predict"])),
         *(milliseconds(median(times[name])) if name in times else None for name in rival.inference_columns),
         str(timing.ratio(times[winner], times["ours"])) if winner else None,
+        median(times[TRACED]) / mine if TRACED in times else None,
         goal.least if goal else None,
         goal.aim if goal else None,
         rate / 1e9,

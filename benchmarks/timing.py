@@ -9,8 +9,11 @@ from time import perf_counter
 
 #: A turn takes about so long, so that short steps are averaged over many.
 TURN = 0.2
-#: Steps of a turn, at least and at most, where the number is not given.
-FEWEST, MOST = 2, 200
+#: Steps of a turn, at least, where the number is not given.
+FEWEST = 2
+#: Steps that are not timed, before the timed ones, as a share of these: OpenMP's threads spin for milliseconds after
+#: the last step of one engine, and would be on the cores of the next.
+WARM = 0.1
 
 
 def interleaved(
@@ -18,14 +21,15 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds per step of each engine, one number per round.
 
-    In a round each engine in turn takes one step that is not timed (it brings caches and threads back to this engine)
-    and then ``steps``, or as many as fit ``turn`` seconds.
+    In a round each engine in turn takes a few steps that are not timed (they bring caches and threads back to this
+    engine) and then ``steps``, or as many as fit ``turn`` seconds.
     """
     many = {name: steps or _steps(step, turn) for name, step in engines.items()}
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):
         for name, step in engines.items():
-            step()
+            for _ in range(max(1, round(many[name] * WARM))):
+                step()
             began = perf_counter()
             for _ in range(many[name]):
                 step()
@@ -38,7 +42,7 @@ def _steps(step: Callable[[], object], turn: float) -> int:
     step()
     began = perf_counter()
     step()
-    return max(FEWEST, min(MOST, round(turn / (perf_counter() - began))))
+    return max(FEWEST, round(turn / (perf_counter() - began)))
 
 
 @dataclass(frozen=True)

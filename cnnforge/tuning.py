@@ -8,6 +8,7 @@ holds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from cnnforge.backends.base import Array, Backend, Step
 
 #: Raise it when kernels change so much that old choices mislead.
-VERSION = 1
-#: Runs of each way: as many as fit into the seconds, within (fewest, most). The fastest counts.
-RUNS, SECONDS = (3, 30), 0.02
+VERSION = 2
+#: Rounds in which each way runs once: as many as fit into the seconds for each way, within (fewest, most). A way's
+#: fastest run counts. In turn, because what disturbs a moment would else decide for all runs of one way.
+ROUNDS, SECONDS = (3, 30), 0.02
 
 
 class Choice:
@@ -77,7 +79,7 @@ class Choice:
         ins, outs = _memory(device, node.ins), _memory(device, node.outs)
         for v, array in zip((*node.ins, *node.outs), (*ins, *outs), strict=True):
             _fill(device, v, array)
-        times = {way: _seconds(device, node, way, ins, outs) for way in ways}
+        times = _seconds(device, {way: device.link([_bound(device, node, way, ins, outs)]) for way in ways})
         self.measured, self.seconds = self.measured + 1, self.seconds + perf_counter() - began
         return min(times, key=times.__getitem__)
 
@@ -103,14 +105,18 @@ def _bound(device: Backend, node: Node, way: str, ins: tuple[Array, ...], outs: 
     return device.kernel(node.op)(ins, outs, tuple(space), **attrs)
 
 
-def _seconds(device: Backend, node: Node, way: str, ins: tuple[Array, ...], outs: tuple[Array, ...]) -> float:
-    steps = device.link([_bound(device, node, way, ins, outs)])
-    device.run(steps)
-    device.sync()
-    (fewest, most), until, times = RUNS, perf_counter() + SECONDS, list[float]()
-    while len(times) < fewest or (len(times) < most and perf_counter() < until):
-        began = perf_counter()
+def _seconds(device: Backend, ways: Mapping[str, list[Step]]) -> dict[str, float]:
+    """The fastest run of each way, after one that is not timed."""
+    for steps in ways.values():
         device.run(steps)
-        device.sync()
-        times.append(perf_counter() - began)
-    return min(times)
+    device.sync()
+    (fewest, most), until, rounds = ROUNDS, perf_counter() + SECONDS * len(ways), 0
+    best = dict.fromkeys(ways, inf)
+    while rounds < fewest or (rounds < most and perf_counter() < until):
+        for way, steps in ways.items():
+            began = perf_counter()
+            device.run(steps)
+            device.sync()
+            best[way] = min(best[way], perf_counter() - began)
+        rounds += 1
+    return best

@@ -108,13 +108,18 @@ def _paired(nodes: Sequence[Node], capabilities: Capabilities) -> Sequence[Node]
         if n.op not in firsts:
             continue
         for r in readers.get(n.out, ()):
-            ready = all(written_at.get(v, -1) < i or v in n.outs for v in r.ins)
+            ready = all(written_at.get(v, -1) < i or v in n.outs for v in r.ins) and n.out in _first_reads(r)
             if f"{n.op}+{r.op}" in capabilities.pairs and r.phase == n.phase and ready and r not in replaced:
                 whole = _pair(n, r)
                 if _has(capabilities, whole):
                     replaced |= {n: whole, r: None}
                     break
     return [m for n in nodes if (m := replaced.get(n, n)) is not None]
+
+
+def _first_reads(n: Node) -> tuple[Value, ...]:
+    """What ``n``, or the first part of it, reads."""
+    return n.ins[: n.attrs["parts"][0][1]] if "parts" in n.attrs else n.ins
 
 
 def _has(capabilities: Capabilities, n: Node) -> bool:

@@ -127,3 +127,13 @@ def test_what_is_not_ready_where_the_first_stands_is_no_pair(g):
     later = g.emit("later", g.inputs["x"], out=(3,))
     g.emit("second", v, later, out=(3,))
     assert ops(g, can=replace(CAPABILITIES, pairs=frozenset({"first+second"}))) == ["first", "later", "second"]
+
+
+def test_of_a_chain_the_first_part_has_to_read_what_a_pair_keeps(g):
+    x, other = g.input("x", (3,)), g.input("other", (3,))
+    for norm_first in (True, False):
+        v = g.emit("conv", x, out=(3,))
+        normed = g.emit("norm", v if norm_first else other, out=(3,))
+        g.emit("add", normed, other if norm_first else v, out=(3,))
+    can = replace(CAPABILITIES, chains=frozenset({"norm+add"}), pairs=frozenset({"conv+norm+add"}))
+    assert ops(g, can=can) == ["conv+norm+add", "conv", "norm+add"]

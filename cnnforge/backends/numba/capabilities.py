@@ -92,14 +92,19 @@ def parts_of(
 
 
 #: Ways that round more than the definition does.
-INEXACT = frozenset({"winograd"})
+INEXACT = frozenset(conv.TILES)
 
 #: What a compiled kernel does in one pass where it lies in this memory.
 _INPLACE = {
     "bias+relu": 0, "bias+relu6": 0, "relu_dx+bias_db": 1, "relu6_dx+bias_db": 1, "relu_dx+batch_norm_dparams": 1,
     "relu6_dx+batch_norm_dparams": 1,
 }  # fmt: skip
-_PAIRS = frozenset({"relu_dx+bias_db", "relu6_dx+bias_db", "relu_dx+batch_norm_dparams", "relu6_dx+batch_norm_dparams"})
+_PAIRS = frozenset(
+    {
+        "relu_dx+bias_db", "relu6_dx+bias_db", "relu_dx+batch_norm_dparams", "relu6_dx+batch_norm_dparams",
+        *conv.NORMED,
+    }
+)  # fmt: skip
 _JOINS = frozenset(
     {
         "max_pool2d_dx+conv2d_dw", "max_pool2d_dx+conv2d_dw+conv2d_dx", "max_pool2d_dx+batch_norm_dparams",

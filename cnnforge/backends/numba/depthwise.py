@@ -15,6 +15,7 @@ import numpy as np
 from cnnforge.backends.numba.channel_tiles import TAPS, correlate, gather
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.language import carray
+from cnnforge.backends.numba.norm import joining
 from cnnforge.backends.numba.pieces import (
     BANDS,
     BEHIND,
@@ -33,26 +34,32 @@ from cnnforge.backends.numba.pieces import (
     source,
     summed,
     where,
+    written,
 )  # fmt: skip
 from cnnforge.backends.numba.rules.direct import Walk, depthwise_walk, padded
-from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.signature import Kernel, call, longs
 from cnnforge.backends.numba.tiles import UNBOUNDED
 from cnnforge.backends.numba.vectors import LANES, WIDTH
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.shapes import Window
 
-_WEIGHTS, _STARTS, _START_STEP, _BOUNDS, _PHASES, _COUNT, _VECTORS = range(BEHIND, BEHIND + 7)
+_WEIGHTS, _STARTS, _START_STEP, _BOUNDS, _PHASES, _COUNT, _VECTORS, _JOIN, _JOINS, _CUTS, _PIECES = range(
+    BEHIND, BEHIND + 11
+)
 # A line of the table of phases.
 _Q, _P, _ROWS_AT, _TAPS_AT, _TAPS, _PLACES_AT, _W = range(7)
 
 
 @Kernel
 def _gather(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, packed weights -> y, or dy -> dx. Range: pieces. Reading limits it."""
-    a = carray(longs(block), (BEHIND + 7,))
+    """x, packed weights -> y, or dy -> dx. Range: shards of pieces. Reading limits it.
+
+    What joins the moments of a norm behind it does so while the piece is in the cache.
+    """
+    a = carray(longs(block), (BEHIND + 11,))
     samples, bands, c, step = a[SAMPLES], a[BANDS], a[C], WIDTH * a[_VECTORS]
     table = carray(longs(a[_PHASES]), (a[_COUNT], 7))
-    for piece in range(lo, hi):
+    for piece in range(lo * a[_PIECES] // a[_CUTS], hi * a[_PIECES] // a[_CUTS]):
         group, band = divmod(piece, bands)
         first, q = group * samples, band * a[ROWS]
         many = min(samples, a[N] - first)
@@ -67,6 +74,8 @@ def _gather(block: int, lo: int, hi: int, thread: int) -> None:
                     a[_WEIGHTS] + p[_W] + at, step, a[_STARTS] + a[_START_STEP] * v, into + at, p[_PLACES_AT], columns,
                     a[_BOUNDS],
                 )  # fmt: skip
+        if a[_JOIN]:
+            call(a[_JOIN], a[_JOINS], piece, piece + 1, thread)
 
 
 _DY, _ALL, _SHARDS, _STEPS, _ROWS_OF, _TAPS_OF, _LANES_OF, _SUMS = range(BEHIND, BEHIND + 8)
@@ -99,9 +108,9 @@ def _shards(block: int, lo: int, hi: int, thread: int) -> None:
 
 def _gathered(
     x: Array, w: Array, out: Array, at: Walk, space: Arrays, threads: int, added: Array | None,
-    bounds: tuple[float, float],
-) -> tuple[Call, ...]:  # fmt: skip
-    """x -> out as ``at`` walks over them."""
+    bounds: tuple[float, float], work: Array | None = None,
+) -> tuple[tuple[Call, ...], Array]:  # fmt: skip
+    """x -> out as ``at`` walks over them, and its moments to ``work``: calls, and the rows of out in each shard."""
     u, *buffer = space
     c, vectors = at.c, padded(at.c) // LANES
     lines: list[tuple[int, ...]] = []
@@ -123,34 +132,35 @@ def _gathered(
             packing.append((4 * c * (i * w.shape[1] + j), line, 1, c, WIDTH * vectors))
     table = np.array(lines, np.int64)
     starts = np.zeros(LANES, np.float32) if added is None else added
-    call = bound(
-        _gather, at.pieces(count(x, at)), threads, *where(x, out, c, at, buffer[0] if buffer else None), u, starts,
-        WIDTH * (added is not None), np.array(bounds, np.float32), table, len(table), vectors,
+    joins = joining(out, work, written(at, count(x, at)))
+    last = bound(
+        _gather, joins.shards, threads, *where(x, out, c, at, buffer[0] if buffer else None), u, starts,
+        WIDTH * (added is not None), np.array(bounds, np.float32), table, len(table), vectors, *joins.words,
     )  # fmt: skip
-    return packed(w, u, packing, threads, False), call.keeping(*kept)
+    return (packed(w, u, packing, threads, False), last.keeping(*kept, *joins.kept)), joins.rows
 
 
-def conv2d(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool,
-    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
-) -> tuple[Call, ...]:  # fmt: skip
-    """x, w -> y."""
+def convolved(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool,
+    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED, work: Array | None = None,
+) -> tuple[tuple[Call, ...], Array]:  # fmt: skip
+    """x, w -> y, and its moments to ``work``: calls, and the rows of y in each shard."""
     (x, w), (y,) = ins, outs
     at = depthwise_walk(x.shape[1:3], x.shape[3], window, flip)
-    return _gathered(x, w, y, at, scratch, threads, added, bounds)
+    return _gathered(x, w, y, at, scratch, threads, added, bounds, work)
 
 
 def conv2d_dx(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool
 ) -> tuple[Call, ...]:
     """dy, w -> dx."""
     (dy, w), (dx,) = ins, outs
     at = depthwise_walk(dx.shape[1:3], dx.shape[3], window, flip, back=True)
-    return _gathered(dy, w, dx, at, scratch, threads, None, UNBOUNDED)
+    return _gathered(dy, w, dx, at, scratch, threads, None, UNBOUNDED)[0]
 
 
 def conv2d_dw(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool
 ) -> tuple[Call, ...]:
     """x, dy -> dw: the sum over each shard of the pieces, then over the shards."""
     (x, dy), (dw,), (sums, *buffer) = ins, outs, scratch
@@ -161,11 +171,11 @@ def conv2d_dw(
     taps = len(phase.offsets)
     # What fills up the last tile of taps is summed too, and not read.
     offsets = np.resize(np.array(phase.offsets, np.int64), -(-taps // TAPS) * TAPS)
-    call = bound(
+    summing = bound(
         _shards, len(sums), threads, *where(x, sums, c, at, buffer[0] if buffer else None), dy, sums.size // len(sums),
         len(sums), taps, rows, offsets, width // LANES, 0,
     )  # fmt: skip
-    return call, summed(sums, dw, phase.kernel, 1, width, threads)
+    return summing, summed(sums, dw, phase.kernel, 1, width, threads)
 
 
-NATIVE = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}
+NATIVE = {"conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}

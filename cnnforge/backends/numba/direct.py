@@ -17,6 +17,7 @@ import numpy as np
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.language import carray
+from cnnforge.backends.numba.norm import joining
 from cnnforge.backends.numba.pack import pack
 from cnnforge.backends.numba.pieces import (
     BANDS,
@@ -37,9 +38,10 @@ from cnnforge.backends.numba.pieces import (
     source,
     summed,
     where,
+    written,
 )  # fmt: skip
 from cnnforge.backends.numba.rules.direct import Walk, padded, walk
-from cnnforge.backends.numba.signature import Kernel, longs
+from cnnforge.backends.numba.signature import Kernel, call, longs
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, UNBOUNDED, across, along
 from cnnforge.backends.numba.tiles import ROWS as BLOCK_ROWS
 from cnnforge.backends.numba.vectors import LANES
@@ -54,17 +56,20 @@ FEW = 256
 
 # A line of the jobs of ``_gather``.
 _Q, _P, _COLUMNS, _FROM, _ROWS_AT, _TAPS_AT, _TAPS, _RUN, _B, _B_STEP, _TO, _PLACES_AT, _START = range(13)
-_WEIGHTS, _ADDED, _BOUNDS = range(_PLACE, _PLACE + 3)
+_WEIGHTS, _ADDED, _BOUNDS, _JOIN, _JOINS, _CUTS, _UNITS = range(_PLACE, _PLACE + 7)
 
 
 @Kernel
 def _gather(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, packed weights -> y, or dy -> dx. Range: pieces x parts of their jobs. The multiply-add units limit it."""
-    a = carray(longs(block), (_PLACE + 3,))
+    """x, packed weights -> y, or dy -> dx. Range: shards of pieces x parts of their jobs.
+
+    The multiply-add units limit it. What joins the moments of a norm behind it does so while the piece is in the cache.
+    """
+    a = carray(longs(block), (_PLACE + 7,))
     count, parts, samples, bands = a[_COUNT], a[_PARTS], a[SAMPLES], a[BANDS]
     jobs = carray(longs(a[_JOBS]), (count, 13))
     held = -1
-    for unit in range(lo, hi):
+    for unit in range(lo * a[_UNITS] // a[_CUTS], hi * a[_UNITS] // a[_CUTS]):
         piece, part = divmod(unit, parts)
         group, band = divmod(piece, bands)
         first, q = group * samples, band * a[ROWS]
@@ -80,6 +85,8 @@ def _gather(block: int, lo: int, hi: int, thread: int) -> None:
                 a[_PRODUCT], positions, j[_COLUMNS], found + j[_FROM], j[_ROWS_AT], j[_TAPS_AT], j[_TAPS], j[_RUN],
                 a[_WEIGHTS] + j[_B], j[_B_STEP], into + j[_TO], j[_PLACES_AT], start, 0, a[_BOUNDS],
             )  # fmt: skip
+        if a[_JOIN]:
+            call(a[_JOIN], a[_JOINS], unit, unit + 1, thread)
 
 
 # A line of the jobs of ``_shards``, and of its panels of dy.
@@ -152,9 +159,12 @@ def _lie_packed(w: Array, at: Walk, groups: int, n: int) -> bool:
 
 def gathered(
     x: Array, w: Array, out: Array, at: Walk, groups: int, space: Arrays, threads: int, *, back: bool,
-    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
-) -> tuple[Call, ...]:  # fmt: skip
-    """x -> out as ``at`` walks over them. ``added``, ``bounds``: a bias, and a floor and a ceiling."""
+    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED, work: Array | None = None,
+) -> tuple[tuple[Call, ...], Array]:  # fmt: skip
+    """x -> out as ``at`` walks over them, and its moments to ``work``: calls, and the rows of out in each shard.
+
+    added, bounds: a bias, and a floor and a ceiling
+    """
     u, *buffer = space
     f = out.shape[-1]
     columns = f // groups
@@ -191,36 +201,37 @@ def gathered(
                 base += 4 * k * whole
     jobs, limits = np.array(lines, np.int64), np.array(bounds, np.float32)
     pieces = at.pieces(n)
-    parts = parts_of(pieces, len(jobs), threads)
-    call = bound(
-        _gather, pieces * parts, threads, *where(x, out, f, at, buffer[0] if buffer else None), jobs, len(jobs), parts,
-        ALONG, w if as_they_lie else u, 0 if added is None else added, limits,
+    parts = parts_of(pieces, len(jobs), threads) if work is None else 1
+    joins = joining(out, work, np.repeat(written(at, n), parts))
+    last = bound(
+        _gather, joins.shards, threads, *where(x, out, f, at, buffer[0] if buffer else None), jobs, len(jobs), parts,
+        ALONG, w if as_they_lie else u, 0 if added is None else added, limits, *joins.words,
     )  # fmt: skip
-    call = call.keeping(*kept)
-    return (call,) if as_they_lie else (packed(w, u, packing, threads, back), call)
+    last = last.keeping(*kept, *joins.kept)
+    return (last,) if as_they_lie else (packed(w, u, packing, threads, back), last), joins.rows
 
 
-def conv2d(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool,
-    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
-) -> tuple[Call, ...]:  # fmt: skip
-    """x, w -> y."""
+def convolved(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool,
+    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED, work: Array | None = None,
+) -> tuple[tuple[Call, ...], Array]:  # fmt: skip
+    """x, w -> y, and its moments to ``work``: calls, and the rows of y in each shard."""
     (x, w), (y,) = ins, outs
     at = walk(x.shape[1:3], x.shape[3], window, flip)
-    return gathered(x, w, y, at, groups, scratch, threads, back=False, added=added, bounds=bounds)
+    return gathered(x, w, y, at, groups, scratch, threads, back=False, added=added, bounds=bounds, work=work)
 
 
 def conv2d_dx(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool
 ) -> tuple[Call, ...]:
     """dy, w -> dx."""
     (dy, w), (dx,) = ins, outs
     at = walk(dx.shape[1:3], dy.shape[3], window, flip, back=True)
-    return gathered(dy, w, dx, at, groups, scratch, threads, back=True)
+    return gathered(dy, w, dx, at, groups, scratch, threads, back=True)[0]
 
 
 def conv2d_dw(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool
 ) -> tuple[Call, ...]:
     """x, dy -> dw: a sum for each shard of the pieces, then over the shards."""
     (x, dy), (dw,), (sums, *space) = ins, outs, scratch
@@ -257,12 +268,12 @@ def conv2d_dw(
     panel_table, job_table = np.array(panels, np.int64), np.array(jobs, np.int64)
     shards = len(sums)
     parts = parts_of(shards, len(jobs), threads)
-    call = bound(
+    summing = bound(
         _shards, shards * parts, threads, *where(x, sums, f, at, buffer), job_table, len(jobs), parts, ACROSS,
         dy, packed, packed.size // len(packed), panel_table, len(panels), shards, sums.size // shards,
         0 if at.flat else at.across.out, 4 * at.across.step * at.c, 4 * whole_columns,
     )  # fmt: skip
-    return call.keeping(*tables.values()), summed(sums, dw, phase.kernel, groups, whole_columns, threads)
+    return summing.keeping(*tables.values()), summed(sums, dw, phase.kernel, groups, whole_columns, threads)
 
 
-NATIVE = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}
+NATIVE = {"conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}

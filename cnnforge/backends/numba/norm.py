@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -18,7 +18,7 @@ from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.formulas import Code, Vector, clamped, passage
 from cnnforge.backends.numba.language import float32
 from cnnforge.backends.numba.rules.channels import SHARDS, row_width
-from cnnforge.backends.numba.signature import Kernel, doubles, longs
+from cnnforge.backends.numba.signature import Kernel, doubles, longs, part
 from cnnforge.backends.numba.sweeps import clear, fold, repeat, sweep
 from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put, splat
 from cnnforge.backends.numpy.types import Array, Arrays
@@ -40,37 +40,55 @@ _totals = sweep(lambda x: (x,), streams=1, sums=1, group=8)
 _squares = sweep(_square, streams=1, rows=1, sums=1, group=8)
 
 
+@part
+def add_moments(x: int, n: int, before: int, c: int, width: int, size: int, mean: int) -> None:
+    """Merge n floats at x into the mean and M2, the sum of squared distances from it, of the ``before`` floats so far.
+
+    ``size`` floats at a time: a piece's mean, then its M2 while it is in the cache, then both into the whole by the
+    rule of Chan, Golub and LeVeque (1983). mean: (4, width): mean, M2, and two rows to work in.
+    """
+    m2, centre, square = mean + 4 * width, mean + 8 * width, mean + 12 * width
+    if not before:
+        clear(mean, 2 * width)
+    for at in range(0, n, size):
+        many = size if at + size < n else n - at
+        clear(centre, 2 * width)
+        _totals(x + 4 * at, centre, many, width)
+        fold(centre, c, width)
+        share = splat(float32(c) / float32(many))
+        for v in range(centre, centre + 4 * c, WIDTH):
+            put(v, lanes(v) * share)
+        repeat(centre, c, width)
+        _squares(x + 4 * at, centre, square, many, width)
+        fold(square, c, width)
+        new = float32(many) / float32(before + at + many)
+        growth, between = splat(new), splat(float32(before + at) / float32(c) * new)
+        for v in range(0, 4 * c, WIDTH):
+            d = lanes(centre + v) - lanes(mean + v)
+            put(mean + v, lanes(mean + v) + d * growth)
+            put(m2 + v, lanes(m2 + v) + (lanes(square + v) + d * d * between))
+
+
 @Kernel
 def moments(block: int, lo: int, hi: int, thread: int) -> None:
-    """x -> each shard's mean and M2, the sum of squared distances from it. Range: shards.
-
-    A piece's mean, then its M2 while it is in the cache, then both into the shard's by the rule of Chan, Golub and
-    LeVeque (1983). moments: (shards, 4, width): mean, M2, and two rows to work in.
-    """
+    """x -> each shard's mean and M2. Range: shards.  moments: (shards, 4, width)"""
     a = longs(block)
     x, rows, c, width, shards, size = a[0], a[2], a[3], a[4], a[5], a[6]
     for shard in range(lo, hi):
         begin, end = shard * rows // shards * c, (shard + 1) * rows // shards * c
-        mean = a[1] + shard * 16 * width
-        m2, centre, square = mean + 4 * width, mean + 8 * width, mean + 12 * width
-        clear(mean, 2 * width)
-        for at in range(begin, end, size):
-            n = size if at + size < end else end - at
-            clear(centre, 2 * width)
-            _totals(x + 4 * at, centre, n, width)
-            fold(centre, c, width)
-            share = splat(float32(c) / float32(n))
-            for v in range(centre, centre + 4 * c, WIDTH):
-                put(v, lanes(v) * share)
-            repeat(centre, c, width)
-            _squares(x + 4 * at, centre, square, n, width)
-            fold(square, c, width)
-            new = float32(n) / float32(at + n - begin)
-            growth, between = splat(new), splat(float32(at - begin) / float32(c) * new)
-            for v in range(0, 4 * c, WIDTH):
-                d = lanes(centre + v) - lanes(mean + v)
-                put(mean + v, lanes(mean + v) + d * growth)
-                put(m2 + v, lanes(m2 + v) + (lanes(square + v) + d * d * between))
+        add_moments(x + 4 * begin, end - begin, 0, c, width, size, a[1] + shard * 16 * width)
+
+
+@Kernel
+def join_moments(block: int, lo: int, hi: int, thread: int) -> None:
+    """What was just written of x joins its shard's moments. Range: units of the kernel that writes it.
+
+    A unit's line in the table: where its floats begin and end, how many the shard has already, and where that lies.
+    """
+    a = longs(block)
+    for unit in range(lo, hi):
+        table = longs(a[2] + 32 * unit)
+        add_moments(a[0] + 4 * table[0], table[1] - table[0], table[2], a[3], a[4], a[5], a[1] + table[3])
 
 
 # Words of the argument block of every pass that normalises.
@@ -190,28 +208,63 @@ def shards_of(x: Array, work: Array, threads: int) -> Call:
     return bound(moments, shards, threads, x, work, r, c, width, shards, size)
 
 
+class Joining(NamedTuple):
+    """How a kernel that writes x in units adds up its moments: each shard is some neighbouring units.
+
+    shards: the kernel's range, a unit each where nothing is added up
+    words:  of its argument block: the kernel to call and its block, shards, units
+    kept:   what the block points into
+    rows:   of x in each shard
+    """
+
+    shards: int
+    words: tuple[Any, ...]
+    kept: tuple[Any, ...]
+    rows: Array
+
+
+def joining(x: Array, work: Array | None, rows: Array) -> Joining:
+    """``rows``: that each unit of the kernel writes, in order. Without ``work`` nothing is added up."""
+    units = len(rows)
+    if work is None:
+        return Joining(units, (0, 0, units, units), (), rows)
+    _, _, c, width, size = sizes(x)
+    shards = min(SHARDS, units)
+    first = np.arange(shards + 1) * units // shards
+    edges, shard = np.append(0, np.cumsum(rows)) * c, np.repeat(np.arange(shards), np.diff(first))
+    begin, start = edges[:-1], edges[first]
+    table = np.stack([begin, edges[1:], begin - start[shard], shard * 16 * width], 1).astype(np.int64)
+    call = bound(join_moments, units, 1, x, work, table, c, width, size)
+    return Joining(shards, (join_moments, call.block, shards, units), call.kept, np.diff(start) // c)
+
+
 def statistics(
     x: Array, gamma: Array, beta: Array, mean: Array, var: Array, unbiased: Array | int, work: Array | int,
-    rows: Array, epsilon: float, function: str,
+    rows: Array, epsilon: float, function: str, shards: Array | None = None,
 ) -> tuple[Any, ...]:  # fmt: skip
-    """The first OWN words of a pass that normalises; ``work`` and ``unbiased`` are 0 where mean and var are known."""
+    """The first OWN words of a pass that normalises; ``work`` and ``unbiased`` are 0 where mean and var are known.
+
+    shards: rows of x in each shard, where they are not those of ``shards_of``
+    """
     _, r, c, width, _ = sizes(x)
-    shards = shards_for(x)
-    ends = np.arange(shards + 1) * r // shards
+    if shards is None:
+        shards = np.diff(np.arange(shards_for(x) + 1) * r // shards_for(x))
     return (
-        gamma, beta, mean, var, unbiased, work, shards, np.diff(ends).astype(np.float32), rows, c, width,
+        gamma, beta, mean, var, unbiased, work, len(shards), shards.astype(np.float32), rows, c, width,
         1.0 / r, r / (r - 1) if r > 1 else 1.0, epsilon, *RANGES[function],
     )  # fmt: skip
 
 
 def batch_norm(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, epsilon: float, function: str = ""
-) -> tuple[Call, ...]:
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, epsilon: float, function: str = "",
+    shards: Array | None = None,
+) -> tuple[Call, ...]:  # fmt: skip
+    """``shards``: ``work`` has their moments already, and so many rows are in each."""
     (x, gamma, beta, *other), (y, mean, var, unbiased), (work, rows) = ins, outs, scratch
     n, _, _, _, size = sizes(x)
-    words = statistics(x, gamma, beta, mean, var, unbiased, work, rows, epsilon, function)
+    words = statistics(x, gamma, beta, mean, var, unbiased, work, rows, epsilon, function, shards)
     last = bound(_forward, -(-n // size), threads, *words, x, *(other or (0,)), y, n, size)
-    return shards_of(x, work, threads), last
+    return (last,) if shards is not None else (shards_of(x, work, threads), last)
 
 
 def batch_norm_inference(
@@ -226,8 +279,8 @@ def batch_norm_inference(
 def _followed(norm: Any, function: str) -> Any:
     """A norm, an addition where there is one more input, and ``function`` in one pass."""
 
-    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Any) -> Any:
-        return norm(ins, outs, scratch, threads, epsilon=parts[0][2]["epsilon"], function=function)
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Any, **more: Any) -> Any:
+        return norm(ins, outs, scratch, threads, epsilon=parts[0][2]["epsilon"], function=function, **more)
 
     return bind
 

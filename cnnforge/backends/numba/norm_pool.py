@@ -17,7 +17,7 @@ from cnnforge.backends.numba.norm import OWN, known_moments, merged_moments
 from cnnforge.backends.numba.norm_dx import DX_OWN, factors, merge_dparams
 from cnnforge.backends.numba.signature import Kernel, doubles, floats, longs
 from cnnforge.backends.numba.sweeps import at_winner, clear, largest, of_winner, repeat, sweep, windows
-from cnnforge.backends.numpy.types import Arrays
+from cnnforge.backends.numpy.types import Array, Arrays
 
 
 def _pooled(
@@ -130,12 +130,15 @@ def _function(parts: Any) -> str:
     return str(parts[2][0]) if len(parts) > 2 else ""
 
 
-def batch_norm(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Any) -> tuple[Call, ...]:
+def batch_norm(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Any, shards: Array | None = None
+) -> tuple[Call, ...]:
+    """``shards``: ``work`` has their moments already, and so many rows are in each."""
     (x, gamma, beta), (y, mean, var, unbiased, winner), (work, rows) = ins, outs, scratch
     epsilon = parts[0][2]["epsilon"]
-    words = norm.statistics(x, gamma, beta, mean, var, unbiased, work, rows, epsilon, _function(parts))
-    count = y.shape[0] * y.shape[1]
-    return norm.shards_of(x, work, threads), bound(_forward, count, threads, *words, x, y, winner, *_places(x, y))
+    words = norm.statistics(x, gamma, beta, mean, var, unbiased, work, rows, epsilon, _function(parts), shards)
+    last = bound(_forward, y.shape[0] * y.shape[1], threads, *words, x, y, winner, *_places(x, y))
+    return (last,) if shards is not None else (norm.shards_of(x, work, threads), last)
 
 
 def batch_norm_inference(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Any) -> Call:

@@ -64,6 +64,14 @@ def source(a, thread, first, samples, q, rows, fresh):  # type: ignore[no-untype
     return buffer
 
 
+def written(at: Walk, n: int) -> Words:
+    """Outputs of each piece of ``n`` samples, over all phases."""
+    group, band = np.divmod(np.arange(at.pieces(n) + 1), at.bands)
+    lines = np.minimum(group * at.samples, n) * at.down.out + np.minimum(band * at.rows * at.down.stride, at.down.out)
+    outputs: Words = np.diff(lines) * at.across.out
+    return outputs
+
+
 class Runs(NamedTuple):
     """One phase: where its runs begin, of which rows and columns of the kernel its taps are, and a run's length."""
 

@@ -25,9 +25,10 @@ import numpy as np
 
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.language import carray
+from cnnforge.backends.numba.norm import joining
 from cnnforge.backends.numba.pack import pad, prefetch, prefetch_to_write, turn
-from cnnforge.backends.numba.rules.conv import tile_rows, winograd_rows, winograd_rows_dw
-from cnnforge.backends.numba.signature import Kernel, longs, part
+from cnnforge.backends.numba.rules.conv import tile_rows, winograd_rows
+from cnnforge.backends.numba.signature import Kernel, call, longs, part
 from cnnforge.backends.numba.tiles import ACROSS, ALONG, COLUMNS, PANELS, UNBOUNDED, across, along
 from cnnforge.backends.numba.transform import Matrix, finished, transform
 from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put, splat
@@ -183,15 +184,17 @@ def _weights_dx(block: int, lo: int, hi: int, thread: int) -> None:
 
 @Kernel
 def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
-    """x, transformed weights -> y. Range: groups of rows of tiles. The multiply-add units limit it.
+    """x, transformed weights -> y. Range: shards of groups of rows of tiles. The multiply-add units limit it.
 
-    A group's transformed patches v and one block's products m stay in the second cache.
+    A group's transformed patches v and one block's products m stay in the second cache. What joins the moments of a
+    norm behind it does so while the group is there too.
     """
-    a = carray(longs(block), (_SHARED + 6,))
+    a = carray(longs(block), (_SHARED + 10,))
     c, oh, ow, f = a[_C], a[_OH], a[_OW], a[_F]
     places, tap, added, added_step, bounds, free = (
         a[_SHARED], a[_SHARED + 1], a[_SHARED + 2], a[_SHARED + 3], a[_SHARED + 4], a[_SHARED + 5],
     )  # fmt: skip
+    join, joins, shards, groups = a[_SHARED + 6], a[_SHARED + 7], a[_SHARED + 8], a[_SHARED + 9]
     down, across = (oh + _TILE - 1) // _TILE, (ow + _TILE - 1) // _TILE
     panels = (f + LANES - 1) // LANES
     size = a[_GROUP] * across
@@ -199,7 +202,7 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
     band = a[_OWN] + 4 * thread * a[_OWN_SIZE]
     m = band + 4 * max(_PATCH * (_TILE * across + 2) * c, _TILE * _TILE * LANES)
     v = m + 4 * _POINTS * m_between
-    for group in range(lo, hi):
+    for group in range(lo * groups // shards, hi * groups // shards):
         first = group * a[_GROUP]
         rows = min(a[_GROUP], a[_TOTAL] - first)
         _take_patches(a, v, band, first, rows, down, across, 0, c, v_between)
@@ -212,7 +215,7 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
                 # While numbers are multiplied memory has time for what comes next: the group after this one, and the
                 # lines that the result will be written to.
                 part = begin // PANELS * _POINTS + point
-                if group + 1 < hi:
+                if group + 1 < hi * groups // shards:
                     for i in range(part * share // shares, (part + 1) * share // shares):
                         prefetch(after + WIDTH * i)
                 for i in range(point * _TILE * rows * ow // _POINTS, (point + 1) * _TILE * rows * ow // _POINTS):
@@ -239,6 +242,8 @@ def _tiles(block: int, lo: int, hi: int, thread: int) -> None:
                         if cut:
                             _write(band, into, top, left, oh, ow, f)
                         found += WIDTH
+        if join:
+            call(join, joins, group, group + 1, thread)
 
 
 @Kernel
@@ -335,55 +340,65 @@ def _block(
     )  # fmt: skip
 
 
+def _written(y: Array, group: int) -> Array:
+    """Positions of y (N, OH, OW, F) that each group of rows of tiles covers."""
+    n, oh, ow, _ = y.shape
+    down = tile_rows(oh)
+    sample, row = np.divmod(np.minimum(np.arange(-(-n * down // group) + 1) * group, n * down), down)
+    rows: Array = np.diff(sample * oh + row * _TILE) * ow
+    return rows
+
+
 def _convolved(
-    x: Array, y: Array, u: Array, own: Array, threads: int, above: int, before: int,
-    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
-) -> Call:  # fmt: skip
-    """x (N, H, W, C) and transformed weights -> y (N, OH, OW, F)."""
-    group = winograd_rows(x.shape[3], y.shape[2])
+    x: Array, y: Array, u: Array, own: Array, group: int, threads: int, above: int, before: int,
+    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED, work: Array | None = None,
+) -> tuple[Call, Array]:  # fmt: skip
+    """x (N, H, W, C) and transformed weights -> y (N, OH, OW, F), and its moments to ``work``. See ``Joining``."""
     rows, places = (np.arange(group * tile_rows(y.shape[2])) * 4 * step for step in (x.shape[3], COLUMNS))
     more = np.zeros(LANES, np.float32) if added is None else added
     limits, free = (np.array(b, np.float32) for b in (bounds, UNBOUNDED))
     block = _block(x, y, u, own, ALONG, rows, group, above, before)
-    return bound(
-        _tiles, -(-block[-1] // group), threads, *block, places, np.zeros(1, np.int64), more, 4 * (added is not None),
-        limits, free,
+    joins = joining(y, work, _written(y, group))
+    convolved = bound(
+        _tiles, joins.shards, threads, *block, places, np.zeros(1, np.int64), more, 4 * (added is not None),
+        limits, free, *joins.words,
     )  # fmt: skip
+    return convolved.keeping(*joins.kept), joins.rows
 
 
-def conv2d(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool,
-    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED,
-) -> tuple[Call, ...]:  # fmt: skip
-    """x, w -> y."""
+def convolved(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool,
+    added: Array | None = None, bounds: tuple[float, float] = UNBOUNDED, work: Array | None = None,
+) -> tuple[tuple[Call, ...], Array]:  # fmt: skip
+    """x, w -> y, and its moments to ``work``: calls, and the rows of y in each shard."""
     (x, w), (y,), (u, own) = ins, outs, scratch
     c, f = w.shape[2:]
-    return (
-        bound(_weights, c, threads, w, u, c, f, int(flip)),
-        _convolved(x, y, u, own, threads, window.pads[0], window.pads[2], added, bounds),
-    )
+    group = winograd_rows(way, y.shape[2])
+    last, rows = _convolved(x, y, u, own, group, threads, window.pads[0], window.pads[2], added, bounds, work)
+    return (bound(_weights, c, threads, w, u, c, f, int(flip)), last), rows
 
 
 def conv2d_dx(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool
 ) -> tuple[Call, ...]:
     """dy, w -> dx."""
     (dy, w), (dx,), (u, own) = ins, outs, scratch
     c, f = w.shape[2:]
+    group = winograd_rows(way, dx.shape[2])
     return (
         bound(_weights_dx, -(-c // LANES), threads, w, u, c, f, int(not flip), own, own.size // len(own)),
-        _convolved(dy, dx, u, own, threads, 2 - window.pads[0], 2 - window.pads[2]),
+        _convolved(dy, dx, u, own, group, threads, 2 - window.pads[0], 2 - window.pads[2])[0],
     )
 
 
 def conv2d_dw(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, window: Window, groups: int, flip: bool
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, way: str, window: Window, groups: int, flip: bool
 ) -> tuple[Call, ...]:
     """x, dy -> dw."""
     (x, dy), (dw,), (sums, own) = ins, outs, scratch
     c, f = dw.shape[2:]
     segment = np.zeros(2, np.int64)
-    group = winograd_rows_dw(dy.shape[2])
+    group = winograd_rows(way, dy.shape[2])
     block = _block(x, dy, dy, own, ACROSS, segment, group, window.pads[0], window.pads[2])
     shards = len(sums)
     parts = min(c // LANES, -(-threads // shards))
@@ -393,4 +408,4 @@ def conv2d_dw(
     )
 
 
-NATIVE = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}
+NATIVE = {"conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnforge.backends.numba.backend import NumbaBackend
-from cnnforge.backends.numba.capabilities import ways
+from cnnforge.backends.numba.capabilities import INEXACT, ways
 from cnnforge.shapes import window
 from tests import one_node
 
@@ -38,7 +38,7 @@ CONVOLUTIONS = {
 OPS = ["conv2d", "conv2d_dx", "conv2d_dw"]
 
 
-def _node(op, name):
+def node(op, name):
     n, size, c, f, kernel, stride, padding, dilation, groups, flip = CONVOLUTIONS[name]
     win = window(size, kernel, stride, padding, dilation)
     rng = np.random.default_rng(0)
@@ -55,9 +55,9 @@ def _ways(op, arrays, shape, attrs):
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_convolutions_of_real_sizes(op, name):
-    arrays, shape, attrs = _node(op, name)
+    arrays, shape, attrs = node(op, name)
     (expected,) = one_node.run(op, arrays, [(shape, "float32")], attrs, "numpy")
-    for way in set(_ways(op, arrays, shape, attrs)) - {"winograd"}:
+    for way in set(_ways(op, arrays, shape, attrs)) - INEXACT:
         (found,) = one_node.run(op, arrays, [(shape, "float32")], attrs, "numba", way=way)
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max(), err_msg=way)
 
@@ -65,7 +65,7 @@ def test_convolutions_of_real_sizes(op, name):
 @pytest.mark.parametrize("tail", ["bias", "bias+relu", "bias+relu6"])
 @pytest.mark.parametrize("name", ["lenet, second", "strided", "pointwise", "groups", "wide", "depthwise"])
 def test_a_bias_and_a_function_that_cuts_are_one_pass(name, tail):
-    (x, w), shape, attrs = _node("conv2d", name)
+    (x, w), shape, attrs = node("conv2d", name)
     b = np.linspace(-2, 2, shape[-1], dtype=np.float32)
     x[0, 0, 0, 0] = np.nan
     (y,) = one_node.run("conv2d", [x, w], [(shape, "float32")], attrs, "numpy")
@@ -76,7 +76,7 @@ def test_a_bias_and_a_function_that_cuts_are_one_pass(name, tail):
     for way in _ways("conv2d", [x, w], shape, attrs):
         (found,) = one_node.run(f"conv2d+{tail}", [x, w, b], [(shape, "float32")], {"parts": parts}, "numba", way=way)
         finite = np.isfinite(expected)
-        if way != "winograd":  # there a tile is nan as a whole
+        if way not in INEXACT:  # there a tile is nan as a whole
             np.testing.assert_array_equal(np.isfinite(found), finite, err_msg=way)
         finite &= np.isfinite(found)
         np.testing.assert_allclose(found[finite], expected[finite], rtol=1e-4, atol=1e-4 * 6, err_msg=way)
@@ -85,7 +85,7 @@ def test_a_bias_and_a_function_that_cuts_are_one_pass(name, tail):
 
 @pytest.mark.parametrize("name", ["lenet, second", "pointwise", "large weights", "depthwise, strided"])
 def test_weight_gradients_do_not_depend_on_the_number_of_threads(name, monkeypatch):
-    arrays, shape, attrs = _node("conv2d_dw", name)
+    arrays, shape, attrs = node("conv2d_dw", name)
     for way in _ways("conv2d_dw", arrays, shape, attrs):
         found = []
         for threads in (1, 2):

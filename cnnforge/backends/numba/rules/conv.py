@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import inf, prod
 from typing import Any
 
-from cnnforge.backends.numba.rules import bias, direct, samples
+from cnnforge.backends.numba.rules import bias, direct, norm, samples
 from cnnforge.backends.numba.rules.base import THREADS, Rule
 from cnnforge.backends.numba.rules.linear import BOUNDS
 from cnnforge.backends.numpy import capabilities as numpy
@@ -63,14 +63,28 @@ def tile_rows(size: int) -> int:
     return -(-size // 4)
 
 
-def winograd_rows(c: int, columns: int) -> int:
-    """Rows of tiles that are transformed together: enough for products of a few blocks, of few channels more."""
-    return max(1, (32 if c < 32 else 16 if c <= 128 else 24) // tile_rows(columns))
+def _way(tiles: int) -> str:
+    return f"winograd{tiles}"
 
 
-def winograd_rows_dw(columns: int) -> int:
-    """The same for the weights' gradient, whose sums are read and written again for every group."""
-    return max(1, 32 // tile_rows(columns))
+#: Winograd's way with so many tiles transformed together. Of few channels a group has to be large for products of a few
+#: blocks, of many it has to be small to stay in the cache. Larger ones are for the weights' gradient, whose sums are
+#: read and written again for every group.
+TILES = {_way(tiles): tiles for tiles in (8, 16, 24, 32, 64)}
+_TILES, _TILES_DW = (8, 16, 24, 32), (32, 64, 16)
+
+
+def winograd_rows(way: str, columns: int) -> int:
+    """Rows of tiles that are transformed together."""
+    return max(1, TILES[way] // tile_rows(columns))
+
+
+def _winograd_ways(op: str, c: int, columns: int) -> tuple[str, ...]:
+    """The best guess first, and no two that are the same for maps of so many columns."""
+    guess = 32 if c < 32 else 16 if c <= 128 else 24
+    order = _TILES_DW if op == "conv2d_dw" else sorted(_TILES, key=lambda tiles: tiles != guess)
+    first = {winograd_rows(_way(tiles), columns): _way(tiles) for tiles in reversed(order)}
+    return tuple(first[rows] for rows in dict.fromkeys(winograd_rows(_way(tiles), columns) for tiles in order))
 
 
 def _is_winograd(x: Any, w: Any, y: Any, attrs: Mapping[str, Any]) -> bool:
@@ -94,17 +108,15 @@ def _winograd_space(c: int, columns: int, rows: int) -> Scratch:
     return Scratch((THREADS, band + 36 * (tiles * 32 + 16) + 36 * (tiles * c + 16)), "float32", False)
 
 
-def _winograd(op: str, c: int, f: int, columns: int) -> tuple[Scratch, ...]:
+def _winograd(op: str, way: str, c: int, f: int, columns: int) -> tuple[Scratch, ...]:
     """Transformed weights, or for their gradient partial sums of it; then each thread's own."""
     if op == "conv2d_dw":
         sums = 36, c, direct.padded(f)
-        return Scratch((shards(prod(sums), *WINOGRAD_SHARDS), *sums), "float32", False), _winograd_space(
-            c, columns, winograd_rows_dw(columns)
-        )
-    c, f = (f, c) if op == "conv2d_dx" else (c, f)
-    return Scratch((36, c * direct.padded(f) + 16), "float32", False), _winograd_space(
-        c, columns, winograd_rows(c, columns)
-    )
+        first = Scratch((shards(prod(sums), *WINOGRAD_SHARDS), *sums), "float32", False)
+    else:
+        c, f = (f, c) if op == "conv2d_dx" else (c, f)
+        first = Scratch((36, c * direct.padded(f) + 16), "float32", False)
+    return first, _winograd_space(c, columns, winograd_rows(way, columns))
 
 
 def _named(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...]) -> tuple[Any, Any, Any]:
@@ -127,8 +139,10 @@ def _ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[s
         found.insert(0 if empty > 1 / 8 and x.shape[0] >= samples.SAMPLES // 2 else 1, "samples")
     if _is_winograd(x, w, y, attrs):
         # For few tiles transforming the weights costs more than it saves.
+        columns = (x if op == "conv2d_dx" else y).shape[2]
         tiles = x.shape[0] * tile_rows(y.shape[1]) * tile_rows(y.shape[2])
-        found.insert(0 if tiles >= FEW_TILES else 1, "winograd")
+        at = 0 if tiles >= FEW_TILES else 1
+        found[at:at] = _winograd_ways(op, w.shape[3 if op == "conv2d_dx" else 2], columns)
     return tuple(found)
 
 
@@ -142,8 +156,8 @@ def _space(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[
             return (samples.forward_space(x.shape, attrs["window"], f),)
         space = samples.backward_space(x.shape, attrs["window"], f)
         return (samples.sums(w.shape), space) if op == "conv2d_dw" else (space,)
-    if attrs["way"] == "winograd":
-        return _winograd(op, c, f, (x if op == "conv2d_dx" else y).shape[2])
+    if attrs["way"] in TILES:
+        return _winograd(op, attrs["way"], c, f, (x if op == "conv2d_dx" else y).shape[2])
     return _direct(op, x, w, attrs)
 
 
@@ -160,6 +174,30 @@ def _biased_space(
     return (*space, *bias.band(outs[0])) if way == "samples" and BIASED[op][1] < inf else space
 
 
+def _normed(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Of a convolution and a norm behind it, what each part's rules ask for: its inputs, outputs and attributes."""
+    (_, _, conv), (_, _, own) = attrs["parts"]
+    return (ins[:2], outs[:1], conv), ((outs[0], *ins[2:]), outs[1:], own)
+
+
+def _normed_ways(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    return _ways("conv2d", *_normed(ins, outs, attrs)[0])
+
+
+def _normed_space(
+    op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
+) -> tuple[Scratch, ...]:
+    """What the convolution needs, then what the norm needs."""
+    (read, written, own), rest = _normed(ins, outs, attrs)
+    return (*_space("conv2d", read, written, {**own, "way": attrs["way"]}), *norm.RULES[NORMED[op]].scratch(*rest))
+
+
+def _normed_native(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
+    return norm.RULES[NORMED[op]].native(*_normed(ins, outs, attrs)[1])
+
+
+#: A convolution whose result's moments are added up while it is in the cache, and the norm that needs them.
+NORMED = {f"conv2d+{name}": name for name in norm.RULES if name.split("+")[0] == "batch_norm"}
 #: A convolution and what cuts its result, in one pass: floor and ceiling.
 BIASED = {f"conv2d{tail}": bounds for tail, bounds in BOUNDS.items()}
 CONVOLUTIONS = ("conv2d", "conv2d_dx", "conv2d_dw")
@@ -175,5 +213,13 @@ RULES = {
     **{
         op: Rule(scratch=lambda i, o, a, op=op: _biased_space(op, i, o, a), ways=_biased_ways)  # type: ignore[misc]
         for op in BIASED
+    },
+    **{
+        op: Rule(
+            native=lambda i, o, a, op=op: _normed_native(op, i, o, a),  # type: ignore[misc]
+            scratch=lambda i, o, a, op=op: _normed_space(op, i, o, a),  # type: ignore[misc]
+            ways=_normed_ways,
+        )
+        for op in NORMED
     },
 }

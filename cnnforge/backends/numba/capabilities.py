@@ -108,7 +108,7 @@ _PAIRS = frozenset(
 _JOINS = frozenset(
     {
         "max_pool2d_dx+conv2d_dw", "max_pool2d_dx+conv2d_dw+conv2d_dx", "max_pool2d_dx+batch_norm_dparams",
-        "max_pool2d_dx+batch_norm_dx",
+        "max_pool2d_dx+batch_norm_dx", *samples.MASKED,
     }
 )  # fmt: skip
 

@@ -24,6 +24,7 @@ from cnnforge.backends.numba.language import float32
 from cnnforge.backends.numba.reduce import reduced
 from cnnforge.backends.numba.rules.base import Parts
 from cnnforge.backends.numba.rules.samples import (
+    MASKED,
     POOLED,
     ROOM,
     SAMPLES,
@@ -36,7 +37,14 @@ from cnnforge.backends.numba.rules.samples import (
     padded,
     weight_vectors,
 )  # fmt: skip
-from cnnforge.backends.numba.sample_lanes import bytes_from_lanes, bytes_to_lanes, fill, from_lanes, to_lanes
+from cnnforge.backends.numba.sample_lanes import (
+    bytes_from_lanes,
+    bytes_to_lanes,
+    fill,
+    from_lanes,
+    kept_to_lanes,
+    to_lanes,
+)
 from cnnforge.backends.numba.sample_tiles import (
     FILTERS,
     OUTPUTS,
@@ -69,7 +77,8 @@ BAND = 192 << 10
 # Where the sizes lie in an argument block: eight addresses first.
 (
     _N, _H, _W, _C, _KH, _KW, _SH, _SW, _TOP, _LEFT, _HP, _WP, _OH, _OW, _F, _POOL, _X, _Z, _PART, _TURNED, _SHARDS,
-) = range(8, 29)  # fmt: skip
+    _Y, _DB,
+) = range(8, 31)  # fmt: skip
 
 _parts = part(parts)
 
@@ -170,7 +179,11 @@ def _gradient(a, dy, winner, group, z, block):  # type: ignore[no-untyped-def]
     if not a[_POOL]:
         row = ow * f
         for r in range(oh):
-            to_lanes(dy + 4 * (group * LANES * oh + r) * row, 4 * oh * row, n, row, start + WIDTH * r * zw * f)
+            at, into = 4 * (group * LANES * oh + r) * row, start + WIDTH * r * zw * f
+            if a[_Y]:
+                kept_to_lanes(dy + at, a[_Y] + at, 4 * oh * row, n, row, into)
+            else:
+                to_lanes(dy + at, 4 * oh * row, n, row, into)
         return
     rows, row = oh // 2, ow // 2 * f
     zero = splat(float32(0))
@@ -186,6 +199,21 @@ def _gradient(a, dy, winner, group, z, block):  # type: ignore[no-untyped-def]
                 put(at + WIDTH * f, where(number == splat(float32(1)), value, zero))
                 put(at + WIDTH * zw * f, where(number == splat(float32(2)), value, zero))
                 put(at + WIDTH * (zw + 1) * f, where(number == splat(float32(3)), value, zero))
+
+
+@part
+def _bias_gradient(a, z, sums):  # type: ignore[no-untyped-def]
+    """Sixteen samples' dy, added up over their positions: a vector for each filter."""
+    f, zw = a[_F], a[_OW] + 2 * (a[_KW] - 1)
+    start = z + WIDTH * ((a[_KH] - 1) * zw + a[_KW] - 1) * f
+    for k in range(f):
+        at = sums + WIDTH * k
+        total = lanes(at)
+        for r in range(a[_OH]):
+            row = start + WIDTH * (r * zw * f + k)
+            for o in range(a[_OW]):
+                total += lanes(row + WIDTH * o * f)
+        put(at, total)
 
 
 @part
@@ -282,14 +310,15 @@ def _input_gradient(a, z, w, zeros, group, block, dx):  # type: ignore[no-untype
 def _backward(block: int, lo: int, hi: int, thread: int) -> None:
     """x, w, dy, winner, sums, dx, space, zeros; range: shards of the groups. Bound by multiplication.
 
-    sums 0: no weights' gradient; dx 0: none of the input.
+    sums 0: no weights' gradient; dx 0: none of the input; db (shards, F) not 0: the bias's too. y not 0: of dy counts
+    what has a y above 0.
     """
     a = longs(block)
     own = a[6] + thread * a[_PART]
     x = own
     z = x + WIDTH * a[_X]
     room = z + WIDTH * a[_Z]
-    turned = own + a[_TURNED]
+    turned, held = own + a[_TURNED], own + a[_PART] - WIDTH * a[_F]
     groups, size = (a[_N] + LANES - 1) // LANES, a[_KH] * a[_KW] * a[_C] * a[_F]
     if a[_X] > a[_H] * a[_W] * a[_C]:
         fill(x, a[_X])
@@ -304,18 +333,30 @@ def _backward(block: int, lo: int, hi: int, thread: int) -> None:
             sums = floats(dw)
             for i in range(size):
                 sums[i] = float32(0)
+        if a[_DB]:
+            fill(held, a[_F])
         for group in range(shard * groups // a[_SHARDS], (shard + 1) * groups // a[_SHARDS]):
             _gradient(a, a[2], a[3], group, z, room)
             if a[4]:
                 _read(a, a[0], group, x)
                 _weights_gradient(a, x, z, dw)
+            if a[_DB]:
+                _bias_gradient(a, z, held)
             if a[5]:
                 _input_gradient(a, z, turned, a[7], group, room, a[5])
+        if a[_DB]:
+            db = floats(a[_DB] + 4 * shard * a[_F])
+            for k in range(a[_F]):
+                of = floats(held + WIDTH * k)
+                total = float32(0)
+                for i in range(LANES):
+                    total += of[i]
+                db[k] = total
 
 
 def _sizes(x: Array, f: int, w: Window, pool: bool, vectors: int, shards: int) -> tuple[int, ...]:
     """What follows the addresses in an argument block; ``vectors``: of one thread's workspace."""
-    turned = WIDTH * (vectors - weight_vectors(x.shape[3], w, f))
+    turned = WIDTH * (vectors - weight_vectors(x.shape[3], w, f) - f)
     return (
         *x.shape, *w.kernel, *w.stride, w.pads[0], w.pads[2], *padded(x.shape, w), *w.out, f, int(pool),
         input_vectors(x.shape, w), gradient_vectors(w, f), WIDTH * vectors, turned, shards,
@@ -346,9 +387,11 @@ def forward(
 
 def backward(
     x: Array, w: Array, dy: Array, winner: Array | None, sums: Array | None, dw: Array | None, dx: Array | None,
-    space: Array, threads: int, window: Window,
+    space: Array, threads: int, window: Window, *, y: Array | None = None, db_sums: Array | None = None,
 ) -> tuple[Call, ...]:  # fmt: skip
     """dw and dx (either may be left out), from dy (N, OH, OW, F), or from that of the pooled result and ``winner``.
+
+    y: of what a rectifier gave, where dy is behind it; then ``db_sums`` (shards, F) gets the bias's parts
 
     x, w: needed for dw and for dx; where it is not, the array of that shape that is at hand
     sums: (shards, KH, KW, C, F);  space: see ``backward_space``
@@ -358,7 +401,8 @@ def backward(
     sizes = _sizes(x, f, window, winner is not None, backward_vectors(x.shape, window, f), shards)
     none = np.zeros(x.shape[3], np.float32)
     absent = [0 if array is None else array for array in (winner, sums, dx)]
-    call = bound(_backward, shards, threads, x, w, dy, absent[0], absent[1], absent[2], space, none, *sizes)
+    own = [0 if array is None else array for array in (y, db_sums)]
+    call = bound(_backward, shards, threads, x, w, dy, absent[0], absent[1], absent[2], space, none, *sizes, *own)
     return (call,) if dw is None or sums is None else (call, reduced(sums[:shards], dw, threads))
 
 
@@ -380,4 +424,18 @@ def _unpooled(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts
     return backward(x, w[0] if w else dw, dy, winner, sums, dw, dx[0] if dx else None, space, threads, window)
 
 
-NATIVE: dict[str, Any] = {**dict.fromkeys(POOLED, _pooled), **dict.fromkeys(UNPOOLED, _unpooled)}
+def _masked(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, parts: Parts) -> tuple[Call, ...]:
+    """y, dy, x[, w] -> db, dw[, dx]."""
+    y, dy, x, *w = ins
+    db, dw, *dx = outs
+    sums, db_sums, space = scratch
+    window = parts[2][2]["window"]
+    calls = backward(
+        x, w[0] if w else dw, dy, None, sums, dw, dx[0] if dx else None, space, threads, window, y=y, db_sums=db_sums
+    )
+    return (*calls, reduced(db_sums[: calls[0].count], db, threads))
+
+
+NATIVE: dict[str, Any] = {
+    **dict.fromkeys(MASKED, _masked), **dict.fromkeys(POOLED, _pooled), **dict.fromkeys(UNPOOLED, _unpooled),
+}  # fmt: skip

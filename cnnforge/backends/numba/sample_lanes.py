@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnforge.backends.numba.language import float32
-from cnnforge.backends.numba.sample_tiles import turn
+from cnnforge.backends.numba.sample_tiles import turn, turn_kept
 from cnnforge.backends.numba.signature import part
 from cnnforge.backends.numba.vectors import (
     LANES,
@@ -32,6 +32,14 @@ def to_lanes(x, step, n, count, y):  # type: ignore[no-untyped-def]
     for i in range(0, count, LANES):
         m = min(LANES, count - i)
         turn(x + 4 * i, step, n, m, y + WIDTH * i, WIDTH, m, LANES)
+
+
+@part
+def kept_to_lanes(x, other, step, n, count, y):  # type: ignore[no-untyped-def]
+    """The same where ``other``, which lies alike, is above 0; else 0."""
+    for i in range(0, count, LANES):
+        m = min(LANES, count - i)
+        turn_kept(x + 4 * i, step, n, m, y + WIDTH * i, WIDTH, m, LANES, other - x)
 
 
 @part

@@ -280,29 +280,25 @@ def _places(count: int) -> list[int]:
     return places
 
 
-@intrinsic
-def turn(
-    typing_context: Any, x: Any, x_step: Any, rows: Any, columns: Any, y: Any, y_step: Any, down: Any, across: Any
-) -> Any:
-    """Transpose a block of at most 16 x 16 floats: y[j, i] = x[i, j].
-
-    Of x the first ``rows`` and ``columns`` are read, and the rest is 0; of y the first ``down`` and ``across`` are
-    written. Both matrices may lie anywhere, with ``x_step`` and ``y_step`` from one row to the next.
-    """
-
+def _turn(masked: bool) -> Callable[..., None]:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        x, x_step, rows, columns, y, y_step, down, across = arguments
+        x, x_step, rows, columns, y, y_step, down, across, *mask = arguments
         full = ir.Constant(WORD, LANES)
         whole = builder.and_(
             builder.and_(builder.icmp_signed("==", rows, full), builder.icmp_signed("==", columns, full)),
             builder.and_(builder.icmp_signed("==", down, full), builder.icmp_signed("==", across, full)),
         )
         zero = ir.Constant(WORD, 0)
+
+        def kept(v: ir.Value, other: ir.Value) -> ir.Value:
+            return builder.select(builder.fcmp_ordered(">", other, _NONE), v, _NONE)
+
         with builder.if_else(whole) as (plain, partial):
             with plain:
                 at, vectors = x, []
                 for _ in range(LANES):
-                    vectors.append(_vector(builder, at))
+                    v = _vector(builder, at)
+                    vectors.append(kept(v, _vector(builder, _add(builder, at, mask[0]))) if masked else v)
                     at = _add(builder, at, x_step)
                 at = y
                 for v in _transposed(builder, vectors):
@@ -312,7 +308,9 @@ def turn(
                 at, vectors = x, []
                 for i in range(LANES):
                     inside = builder.icmp_signed(">", rows, ir.Constant(WORD, i))
-                    vectors.append(some_floats(builder, at, builder.select(inside, columns, zero)))
+                    count = builder.select(inside, columns, zero)
+                    v = some_floats(builder, at, count)
+                    vectors.append(kept(v, some_floats(builder, _add(builder, at, mask[0]), count)) if masked else v)
                     at = _add(builder, at, x_step)
                 at = y
                 for j, v in enumerate(_transposed(builder, vectors)):
@@ -321,7 +319,28 @@ def turn(
                     at = _add(builder, at, y_step)
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 8), generate
+    return generate
+
+
+@intrinsic
+def turn(
+    typing_context: Any, x: Any, x_step: Any, rows: Any, columns: Any, y: Any, y_step: Any, down: Any, across: Any
+) -> Any:
+    """Transpose a block of at most 16 x 16 floats: y[j, i] = x[i, j].
+
+    Of x the first ``rows`` and ``columns`` are read, and the rest is 0; of y the first ``down`` and ``across`` are
+    written. Both matrices may lie anywhere, with ``x_step`` and ``y_step`` from one row to the next.
+    """
+    return types.void(*[types.intp] * 8), _turn(masked=False)
+
+
+@intrinsic
+def turn_kept(
+    typing_context: Any, x: Any, x_step: Any, rows: Any, columns: Any, y: Any, y_step: Any, down: Any, across: Any,
+    behind: Any,
+) -> Any:  # fmt: skip
+    """The same of those numbers of x that have one above 0 ``behind`` them, in a matrix that lies alike; else 0."""
+    return types.void(*[types.intp] * 9), _turn(masked=True)
 
 
 def _transposed(builder: ir.IRBuilder, vectors: Sequence[ir.Value]) -> Sequence[ir.Value]:

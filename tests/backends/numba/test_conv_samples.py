@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from cnnforge.backends.numba.backend import NumbaBackend
 from cnnforge.backends.numba.capabilities import RULES, fuses
-from cnnforge.backends.numba.rules.samples import POOLED, UNPOOLED
+from cnnforge.backends.numba.rules.samples import MASKED, POOLED, UNPOOLED
 from cnnforge.errors import ShapeError
 from cnnforge.shapes import window
 from tests import one_node
@@ -88,6 +88,40 @@ def test_a_fused_way_back_gives_what_the_parts_give(shape, op):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5 * abs(wanted).max())
 
 
+def _masked(shape, op):
+    """ins, outs and attrs of a rectifier's way back and all gradients before it, and what the parts give."""
+    win, x, w, _, drawn = _node(*shape)
+    y, dy = (drawn(len(x), *win.out, w.shape[3]) for _ in range(2))
+    y[0, 0, 0, :2] = 0, np.nan
+    conv = {"window": win, "groups": 1, "flip": False}
+    (dz,) = one_node.run("relu_dx", [y, dy], [(y.shape, "float32")], {})
+    expected = one_node.run("bias_db", [dz], [(w.shape[3:], "float32")], {})
+    expected += one_node.run("conv2d_dw", [x, dz], [(w.shape, "float32")], conv)
+    ins, parts = [y, dy, x], [("relu_dx", 2, {}), ("bias_db", 0, {}), ("conv2d_dw", 1, conv)]
+    if op.endswith("dx"):
+        expected += one_node.run("conv2d_dx", [dz, w], [(x.shape, "float32")], conv)
+        ins.append(w)
+        parts.append(("conv2d_dx", 1, conv))
+    return ins, [(e.shape, "float32") for e in expected], {"parts": tuple(parts)}, expected
+
+
+@pytest.mark.parametrize("op", MASKED)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_what_a_rectifier_lets_through_goes_into_all_gradients(shape, op):
+    ins, outs, attrs, expected = _masked(shape, op)
+    for found, wanted in zip(one_node.run(op, ins, outs, attrs, "numba"), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5 * abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("name", "fused"), [("lenet, first", True), ("lenet, second, a group not full", False), ("strided", True)]
+)
+def test_gradients_go_this_way_together_where_each_would_alone(name, fused):
+    # 16 filters fill a vector, so that one gradient would go another way.
+    ins, outs, attrs, _ = _masked(SHAPES[name], MASKED[1])
+    assert fuses(MASKED[1], tuple(ins), tuple(np.empty(*out) for out in outs), attrs) == fused
+
+
 @pytest.mark.parametrize("op", ["conv2d", "conv2d_dx", "conv2d_dw"])
 @few
 @given(data=st.data())
@@ -114,8 +148,11 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
     for threads in (1, 2):
         monkeypatch.setattr(one_node, "_device", lambda name, threads=threads: NumbaBackend(threads))
         attrs = {"window": win, "groups": 1, "flip": False}
-        found.append(one_node.run("conv2d_dw", [x, dy], [(w.shape, "float32")], attrs, way="samples")[0])
-    np.testing.assert_array_equal(*found)
+        found.append(one_node.run("conv2d_dw", [x, dy], [(w.shape, "float32")], attrs, way="samples"))
+        masked = _masked(SHAPES["strided"], MASKED[1])
+        found[-1] += one_node.run(MASKED[1], *masked[:3])
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_what_is_not_a_number_is_seen_behind_the_pool():

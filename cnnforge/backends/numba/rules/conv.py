@@ -134,8 +134,8 @@ def _ways(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[s
     found = ["direct"]
     if samples.fits(x.shape, w.shape, attrs):
         # Lanes are samples: good where there are many of them, and where channels leave much of a vector empty.
-        lanes = w.shape[2 if op == "conv2d_dx" else 3]
-        empty = 1 - lanes / direct.padded(lanes)
+        channels = w.shape[2 if op == "conv2d_dx" else 3]
+        empty = 1 - channels / direct.padded(channels)
         found.insert(0 if empty > 1 / 8 and x.shape[0] >= samples.SAMPLES // 2 else 1, "samples")
     if _is_winograd(x, w, y, attrs):
         # For few tiles transforming the weights costs more than it saves.
@@ -172,6 +172,14 @@ def _biased_space(
     way = attrs["way"]
     space = _space("conv2d", ins, outs, {**attrs["parts"][0][2], "way": way})
     return (*space, *bias.band(outs[0])) if way == "samples" and BIASED[op][1] < inf else space
+
+
+def _masked_fuses(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
+    """Would both gradients go over samples by themselves?  ins: y, dy, x[, w]; outs: db, dw[, dx]."""
+    _, dy, x, *w = ins
+    _, dw, *dx = outs
+    apart = [("conv2d_dw", (x, dy), (dw,)), *([("conv2d_dx", (dy, *w), tuple(dx))] if dx else [])]
+    return all(_ways(op, read, written, attrs["parts"][2][2])[0] == "samples" for op, read, written in apart)
 
 
 def _normed(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -222,4 +230,5 @@ RULES = {
         )
         for op in NORMED
     },
+    **dict.fromkeys(samples.MASKED, Rule(scratch=samples.masked_space, fuses=_masked_fuses)),
 }

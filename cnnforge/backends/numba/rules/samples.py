@@ -44,9 +44,9 @@ def forward_vectors(x: tuple[int, ...], w: Window, f: int) -> int:
 
 
 def backward_vectors(x: tuple[int, ...], w: Window, f: int) -> int:
-    """Each thread's: the samples, dy, room, a row of dy or dx, and the weights turned."""
+    """Each thread's: the samples, dy, room, a row of dy or dx, the weights turned, and sums of dy."""
     row = max(2 * w.out[1] * f, x[2] * x[3])
-    return input_vectors(x, w) + gradient_vectors(w, f) + ROOM + row + weight_vectors(x[3], w, f)
+    return input_vectors(x, w) + gradient_vectors(w, f) + ROOM + row + weight_vectors(x[3], w, f) + f
 
 
 def weight_vectors(c: int, w: Window, f: int) -> int:
@@ -111,8 +111,16 @@ def _backward_space(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[
     return sums(outs[0].shape), backward_space(ins[2].shape, window, outs[0].shape[3])
 
 
+def masked_space(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """ins: y, dy, x[, w]; outs: db, dw[, dx]."""
+    window, w = attrs["parts"][2][2]["window"], outs[1].shape
+    return sums(w), sums(outs[0].shape), backward_space(ins[2].shape, window, w[3])
+
+
 POOLED = ("conv2d+max_pool2d", "conv2d+max_pool2d+relu", "conv2d+max_pool2d+bias", "conv2d+max_pool2d+bias+relu")
 UNPOOLED = ("max_pool2d_dx+conv2d_dw", "max_pool2d_dx+conv2d_dw+conv2d_dx")
+#: What a rectifier lets through goes into three gradients, and is in no array itself.
+MASKED = ("relu_dx+bias_db+conv2d_dw", "relu_dx+bias_db+conv2d_dw+conv2d_dx")
 
 RULES = {
     **dict.fromkeys(POOLED, Rule(_forward, _forward_space, fuses=lambda i, o, a: _narrow(i[0], i[1]))),

@@ -13,6 +13,7 @@ from llvmlite import ir
 
 from cnnforge.backends.numba.cpu import WIDE
 from cnnforge.backends.numba.language import intrinsic, types
+from cnnforge.backends.numba.pack import prefetched
 from cnnforge.backends.numba.vectors import (
     FLAGS,
     FLOAT,
@@ -280,6 +281,10 @@ def _places(count: int) -> list[int]:
     return places
 
 
+#: Bytes ahead of what is turned that are asked for: rows of sixteen samples are more streams than a processor follows.
+_AHEAD = 256
+
+
 def _turn(masked: bool) -> Callable[..., None]:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         x, x_step, rows, columns, y, y_step, down, across, *mask = arguments
@@ -298,7 +303,12 @@ def _turn(masked: bool) -> Callable[..., None]:
                 at, vectors = x, []
                 for _ in range(LANES):
                     v = _vector(builder, at)
-                    vectors.append(kept(v, _vector(builder, _add(builder, at, mask[0]))) if masked else v)
+                    prefetched(builder, _add(builder, at, _AHEAD))
+                    if masked:
+                        other = _add(builder, at, mask[0])
+                        prefetched(builder, _add(builder, other, _AHEAD))
+                        v = kept(v, _vector(builder, other))
+                    vectors.append(v)
                     at = _add(builder, at, x_step)
                 at = y
                 for v in _transposed(builder, vectors):

@@ -93,6 +93,11 @@ class Batches:
             rows = rng.permutation(self._seed, "shuffle", self._n, number).astype(np.int64, copy=False)
         return Epoch(rows, None if self._moves is None else self._moves.picks(self._n, number)[rows])
 
+    def rows(self, number: int, step_in_epoch: int) -> NDArray[np.int64]:
+        """The samples of one batch of epoch ``number``, counted in the split: (n,)."""
+        begin = step_in_epoch * self._batch_size
+        return self.epoch(number).rows[begin : begin + self._batch_size]
+
     def fill(self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any]) -> int:
         """Write a batch into the first rows of the given arrays; returns how many rows, n.
 

@@ -101,6 +101,24 @@ class Checkpoints:
         self._drop_old()
         return folder
 
+    def mend(self) -> None:
+        """Put right what a kill left half done. Nobody else may be writing here."""
+        for left in self.folder.glob(".step-*.old"):
+            whole = self.folder / left.name.split(".")[1]
+            if whole.exists():
+                shutil.rmtree(left)
+            else:
+                left.rename(whole)
+        for left in self.folder.glob(".*.tmp"):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        if self.has("last"):
+            best = _read_json(self.folder / "last" / "state.json").get("best_step")
+            if best is not None and (self.folder / f"step-{best}").is_dir():
+                _link(self.folder / "best", f"step-{best}")
+
     def load(self, name: str, train: Executable) -> Progress:
         """Restore weights and optimizer from ``last``, ``best`` or ``step-N``; return the counters."""
         folder = self.folder / name

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from time import time
 from typing import Any, Protocol
 
 from cnnforge.backends.base import Backend
-from cnnforge.data import Batches, Dataset, load
+from cnnforge.data import Dataset, load
 from cnnforge.errors import DataError, InterruptedRun
-from cnnforge.executable import Executable, Weights
-from cnnforge.lower import eval_graph, train_graph
-from cnnforge.plan import Plan, make_plan, named
+from cnnforge.executable import Executable
+from cnnforge.plan import Plan, named
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal
@@ -23,9 +21,9 @@ from cnnforge.train.checkpoint import Checkpoints, save_model
 from cnnforge.train.folder import write_json
 from cnnforge.train.loop import Metrics, Progress, Recipe, evaluate, fit
 from cnnforge.train.record import RunRecord, is_timing
-from cnnforge.train.shortcuts import most_steps, shortened
+from cnnforge.train.setup import set_up
+from cnnforge.train.shortcuts import most_steps
 from cnnforge.train.signals import StopRequest
-from cnnforge.tuning import Choice
 
 Result = dict[str, Any]
 
@@ -126,69 +124,30 @@ class Life:
 
 
 def work(run: Life) -> None:
+    """Train from where the run stands, test, save."""
     spec, trainer = run.spec, run.spec.trainer
     data = load(spec.data, spec.model.input, spec.seed)
     for note in data.notes:
         run.console.note(note)
     _log_data(run, data)
-    data, notes = shortened(data, trainer, spec.seed)
-    for note in notes:
-        run.console.note(note)
+    made = set_up(spec, data, run.backend, run.console.note, run.compiling, run.record.ways if run.record else {})
     run.preprocessing = data.preprocessing.to_dict()
-
-    backend = run.backend
-    batch = min(trainer.batch_size, len(data.train))
-    record = run.record.ways if run.record else {}
-    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, record=record)
-    graphs = (
-        train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer),
-        eval_graph(spec.model, batch, trainer.precision),
-    )
-    plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
-    if trainer.autotune and choice.guessed:
-        untouched = (Executable(p, backend, Weights(p, backend)).bound(batch).steps() for p in (plan, eval_plan))
-        backend.prepare(chain(choice.trials(backend), *untouched), run.compiling)
-        choice.device = backend
-        plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
-    choice.keep()
-    for note in choice.notes:
-        run.console.note(note)
-    if choice.measured:
-        done = f"measured the ways of {choice.measured} kernel calls in {choice.seconds:.1f} s"
-        run.console.note(f"{done}, once for this machine")
-    _log_plan(run, choice, plan, eval_plan)
-    loss = spec.model.effective_loss
-    labels = plan.inputs["labels"]
-    data.check_labels(labels.shape[1:], labels.dtype)
-
-    weights = Weights(plan, backend)
-    weights.initialise(plan, spec.seed)
-    arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
-    run.train = Executable(plan, backend, weights, arena)
-    evaluation = Executable(eval_plan, backend, weights, arena)
-    backend.prepare(chain(run.train.bound(batch).steps(), evaluation.bound(batch).steps()), run.compiling)
-
-    def batches(split: Any, shuffle: bool) -> Batches:
-        augment = spec.augment if split is data.train and not trainer.overfit_batches else None
-        return Batches(
-            split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend
-        )
+    run.train, run.steps_per_epoch = made.train, made.samples.steps_per_epoch
+    _log_plan(run, made.ways, made.train.plan, made.evaluation.plan)
 
     recipe = Recipe(
-        spec.optimizer, spec.schedule, loss, trainer.epochs, log_every=trainer.log_every, max_steps=most_steps(trainer),
-        stats_every=trainer.stats_every, layers={row.path: row.name for row in spec.model.table},
+        spec.optimizer, spec.schedule, made.loss, trainer.epochs, log_every=trainer.log_every,
+        max_steps=most_steps(trainer), stats_every=trainer.stats_every,
+        layers={row.path: row.name for row in spec.model.table},
     )  # fmt: skip
-    samples = batches(data.train, shuffle=not trainer.overfit_batches)
-    validation = batches(data.validation, shuffle=False) if len(data.validation) else None
-    run.steps_per_epoch = samples.steps_per_epoch
     progress = _progress(run)
-    run.console.begin(trainer.epochs, samples.steps_per_epoch, recipe.steps(samples.steps_per_epoch))
-    fit(run.train, evaluation, samples, validation, recipe, run, progress, ahead=True)
+    run.console.begin(trainer.epochs, run.steps_per_epoch, recipe.steps(run.steps_per_epoch))
+    fit(made.train, made.evaluation, made.samples, made.validation, recipe, run, progress, ahead=True)
 
-    chosen = "best" if run.checkpoints.has("best") else "last"
-    run.checkpoints.load_weights(chosen, weights)
-    if len(data.test):
-        tested = evaluate(evaluation, batches(data.test, shuffle=False), loss, "test")
+    weights = made.train.weights
+    run.checkpoints.load_weights("best" if run.checkpoints.has("best") else "last", weights)
+    if made.test is not None:
+        tested = evaluate(made.evaluation, made.test, made.loss, "test")
         run.result |= tested
         run.log(tested, run.result["epochs"])
     if run.differing:
@@ -231,7 +190,7 @@ def _log_data(run: Life, data: Dataset) -> None:
     run.console.note(", ".join(f"{count:,} {name}" for name, count in splits.items()) + " samples")
 
 
-def _log_plan(run: Life, choice: Choice, *plans: Plan) -> None:
+def _log_plan(run: Life, ways: Mapping[str, str], *plans: Plan) -> None:
     first = plans[0]
     about = {
         "backend": first.backend,
@@ -243,8 +202,8 @@ def _log_plan(run: Life, choice: Choice, *plans: Plan) -> None:
             {"phase": segment.phase, "kind": segment.kind, "kernels": [named(n) for n in segment.nodes]}
             for segment in first.segments
         ],
+        "ways": ways,
     }
-    about["ways"] = choice.chosen
     write_json(run.folder / "plan.json", about)
     run.journal.artifact("plan.json")
     run.journal.tags({"backend": first.backend})

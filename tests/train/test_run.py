@@ -17,7 +17,7 @@ from cnnforge.errors import BackendError, DataError, DivergedError, InterruptedR
 from cnnforge.spec import AugmentSpec
 from cnnforge.tracking import read
 from cnnforge.train import run as run_module
-from cnnforge.train import work as work_module
+from cnnforge.train import setup as set_up_module
 from cnnforge.train.run import run
 
 QUICK = [
@@ -110,12 +110,12 @@ def test_without_validation_the_last_checkpoint_is_tested():
 def test_only_training_pictures_are_augmented(monkeypatch):
     made = []
 
-    class Seen(work_module.Batches):
+    class Seen(set_up_module.Batches):
         def __init__(self, split, *args, augment=None, **kwargs):
             made.append((len(split), augment))
             super().__init__(split, *args, augment=augment, **kwargs)
 
-    monkeypatch.setattr(work_module, "Batches", Seen)
+    monkeypatch.setattr(set_up_module, "Batches", Seen)
     go("trainer.epochs=1", "augment=flip_crop", "augment.crop.padding=2")
     chosen = AugmentSpec(crop={"padding": 2}, flip={"rate": 0.5})
     assert made == [(90, chosen), (10, None), (30, None)]
@@ -213,7 +213,7 @@ def test_a_bug_still_leaves_a_record(monkeypatch):
     def broken(*args, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(work_module, "make_plan", broken)
+    monkeypatch.setattr(set_up_module, "make_plan", broken)
     with pytest.raises(ZeroDivisionError):
         go()
     assert json.loads(Path("runs/latest/result.json").read_text())["status"] == "failed"

@@ -35,6 +35,7 @@ COMMANDS = {
     "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
     "resume": Command("go on with a run that was stopped, bit for bit"),
     "reproduce": Command("do a run again from its own record and compare every number"),
+    "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),
     "sync": Command("send to MLflow what could not be sent while training"),
     "ui": Command("look at the runs in MLflow's pages"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),

@@ -29,12 +29,16 @@ from numpy.typing import NDArray
 
 from cnnforge.errors import CheckpointError
 from cnnforge.executable import Executable, Weights
+from cnnforge.schedules import Course
 from cnnforge.spec import ModelSpec
+from cnnforge.spec.early_stop import Patience
 from cnnforge.train.loop import Progress
 from cnnforge.train.metrics import Sums
 
 FORMAT = 1
 Tensors = Mapping[str, NDArray[Any]]
+#: What of ``Progress`` has parts of its own.
+_PARTS: Mapping[str, Any] = {"sums": Sums, "course": Course, "patience": Patience}
 
 
 def save_model(
@@ -128,7 +132,8 @@ class Checkpoints:
         slots = _read_tensors(folder / "optimizer.safetensors", str(state.pop("optimizer")))
         _restore_into(train.weights, train.slots, slots, folder)
         del state["format"]
-        return Progress(**(state | {"sums": Sums(**state["sums"])}))
+        parts = {name: kind(**state[name]) for name, kind in _PARTS.items() if name in state}
+        return Progress(**(state | parts))
 
     def load_weights(self, name: str, weights: Weights) -> None:
         """Restore the model alone."""

@@ -13,7 +13,8 @@ from cnnforge.errors import DivergedError, InterruptedRun
 from cnnforge.executable import Executable
 from cnnforge.losses import Loss
 from cnnforge.optim import Optimizer
-from cnnforge.schedules import Schedule
+from cnnforge.schedules import Course, Schedule
+from cnnforge.spec.early_stop import EarlyStop, Patience
 from cnnforge.train.diagnosis import Finding, locate
 from cnnforge.train.metrics import Sums, mean
 from cnnforge.train.statistics import LayerStatistics
@@ -31,6 +32,7 @@ class Progress:
     epoch, step_in_epoch: the next batch;  step: updates done;  sums: of the epoch so far
     best_score, best_step: the best validation score and where it was
     metrics: of the last epoch that was finished;  best_metrics: of the best one, those of validation
+    course: what the schedule remembers;  patience: the same of early stopping;  stopped: has that ended the run?
     """
 
     epoch: int = 0
@@ -41,6 +43,9 @@ class Progress:
     best_step: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    course: Course = field(default_factory=Course)
+    patience: Patience = field(default_factory=Patience)
+    stopped: bool = False
 
 
 class Watcher(Protocol):
@@ -68,6 +73,7 @@ class Recipe:
 
     log_every, stats_every: steps between two records of metrics, and of what goes on in each layer
     layers: their names by path
+    early_stop: when to give up, whatever ``epochs`` says
     """
 
     optimizer: Optimizer
@@ -78,6 +84,7 @@ class Recipe:
     max_steps: int | None = None
     stats_every: int | None = None
     layers: Mapping[Any, str] = field(default_factory=dict)
+    early_stop: EarlyStop | None = None
 
     def steps(self, per_epoch: int) -> int:
         """Updates in the whole run."""
@@ -110,7 +117,7 @@ def fit(
     batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
     clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every)
     with batches:
-        while progress.step < total:
+        while progress.step < total and not progress.stopped:
             while progress.step_in_epoch < per_epoch and progress.step < total:
                 if (reason := watcher.stopping()) is not None:
                     watcher.interrupted(progress)
@@ -120,7 +127,7 @@ def fit(
                 turn = batches.next()
                 clock.waited(perf_counter() - asked)
                 bound = train.bound(n, turn)
-                lr = recipe.optimizer.lr * recipe.schedule.factor(progress.step, total)
+                lr = recipe.optimizer.lr * recipe.schedule.rate(progress.step, total, per_epoch) * progress.course.scale
                 update = progress.step + 1
                 train.set_step(
                     step=update,
@@ -157,6 +164,10 @@ def fit(
                 means |= evaluate(evaluation, validation, recipe.loss, "val")
             improved = _improved(progress, means)
             progress.metrics = means
+            progress.course = recipe.schedule.after_epoch(progress.course, means)
+            if recipe.early_stop is not None:
+                progress.patience = recipe.early_stop.after_epoch(progress.patience, means)
+                progress.stopped = recipe.early_stop.is_over(progress.patience)
             if improved:
                 progress.best_metrics = {name: value for name, value in means.items() if name.startswith("val_")}
             progress.epoch, progress.step_in_epoch, progress.sums = progress.epoch + 1, 0, Sums()

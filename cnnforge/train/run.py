@@ -112,7 +112,7 @@ def _live(
         try:
             _describe(state)
             work(state)
-            status = "finished"
+            status = "early_stopped" if state.stopped_early else "finished"
         except (CnnforgeError, KeyboardInterrupt) as error:
             failure = error if isinstance(error, CnnforgeError) else InterruptedRun("interrupted", why="Ctrl-C, twice")
             status = _status_of(failure)

@@ -66,6 +66,7 @@ class Life:
     train: Executable | None = None
     preprocessing: Mapping[str, Any] | None = None
     steps_per_epoch: int = 0
+    stopped_early: bool = False
     differing: set[str] = field(default_factory=set)
 
     def save(self, progress: Progress, best: bool) -> None:
@@ -138,11 +139,12 @@ def work(run: Life) -> None:
     recipe = Recipe(
         spec.optimizer, spec.schedule, made.loss, trainer.epochs, log_every=trainer.log_every,
         max_steps=most_steps(trainer), stats_every=trainer.stats_every,
-        layers={row.path: row.name for row in spec.model.table},
+        layers={row.path: row.name for row in spec.model.table}, early_stop=trainer.early_stop,
     )  # fmt: skip
     progress = _progress(run)
     run.console.begin(trainer.epochs, run.steps_per_epoch, recipe.steps(run.steps_per_epoch))
     fit(made.train, made.evaluation, made.samples, made.validation, recipe, run, progress, ahead=True)
+    run.stopped_early = progress.stopped
 
     weights = made.train.weights
     run.checkpoints.load_weights("best" if run.checkpoints.has("best") else "last", weights)

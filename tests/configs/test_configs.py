@@ -16,7 +16,11 @@ from cnnforge.train.run import run as train
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 OPTIONS = sorted((file.parent.name, file.stem) for file in CONFIGS.glob("*/*.yaml"))
-NEEDS = {("data", "npz"): ["data.path=x.npz"]}
+NEEDS = {
+    ("schedule", "step"): ["trainer.epochs=90"],
+    ("schedule", "multi_step"): ["trainer.epochs=164"],
+    ("data", "npz"): ["data.path=x.npz"],
+}
 #: Warnings that a shipped config keeps, by rule, with the reason.
 KEEPS = {
     ("model", "edge_detector"): {"nothing-to-learn": "shows what a filter does before anything is learned"},

@@ -100,6 +100,27 @@ def test_stopped_anywhere_and_resumed_it_is_the_same_run(monkeypatch, steps):
     assert numbers(folder) == numbers(whole)
 
 
+def test_what_stopped_early_is_over(monkeypatch):
+    words = [
+        "trainer.early_stop={patience: 1}",
+        "schedule=plateau",
+        "schedule.patience=0",
+        "trainer.epochs=30",
+        "optimizer.lr=0.02",
+    ]
+    whole, result = go("run.name=whole", *words)
+    assert result["status"] == "early_stopped"
+    assert result["epochs"] < 30
+    stop_after(monkeypatch, 8, 5)
+    for begin in (lambda: go("run.name=pieces", *words), lambda: go_on(Path("runs/pieces"))):
+        with pytest.raises(InterruptedRun):
+            begin()
+    assert go_on(Path("runs/pieces"))[1]["status"] == "early_stopped"
+    assert numbers(Path("runs/pieces")) == numbers(whole)
+    with pytest.raises(ConfigError, match="pieces has stopped early: there is nothing to resume"):
+        go_on(Path("runs/pieces"))
+
+
 def test_without_a_checkpoint_it_begins_again():
     whole, _ = go("run.name=whole")
     folder, _ = go("run.name=cut")

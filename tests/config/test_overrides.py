@@ -66,8 +66,8 @@ def test_marks_of_overrides() -> None:
         (
             "schedule=xyz",
             "schedule: there is no 'xyz'\n  where: <override 'schedule=xyz'> (schedule)\n"
-            "  why:   the configs of schedule are constant, cosine, exponential, linear, multi_step, one_cycle, plateau, "
-            "polynomial, step\n"
+            "  why:   the configs of schedule are constant, cosine, exponential, linear, multi_step, one_cycle, "
+            "plateau, polynomial, step\n"
             "  fix:   one of them, or write schedule/xyz.yaml into your --config-dir",
         ),
         (

@@ -17,6 +17,8 @@ from cnnforge.train.run import run as train
 CONFIGS = Path(__file__).parents[2] / "configs"
 OPTIONS = sorted((file.parent.name, file.stem) for file in CONFIGS.glob("*/*.yaml"))
 NEEDS = {
+    ("data", "image_folder"): ["data.path=x", "data.classes=10"],
+    ("data", "manifest"): ["data.path=x.csv", "data.classes=10"],
     ("schedule", "step"): ["trainer.epochs=90"],
     ("schedule", "multi_step"): ["trainer.epochs=164"],
     ("data", "npz"): ["data.path=x.npz"],

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from cnnforge.train.transfer import transfer
 
     console = make_console(sys.stderr if args.json else sys.stdout)
-    data = load(spec.data, spec.model.input, spec.seed)
+    data = load(spec.data, spec.model.input, spec.seed, console.note)
     made = set_up(spec, data, create(spec.trainer.backend, spec.trainer.threads), console.note, console.compiling, {})
     if taken := transfer(spec, made.train.weights):
         for note in taken.notes:

@@ -24,8 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find the run, go on with it. Returns the exit code."""
     from cnnforge.cli.console import make_console
-    from cnnforge.cli.sync import find
     from cnnforge.cli.train import summary
+    from cnnforge.tracking.finding import find
     from cnnforge.train.folds import MARK, go_on
     from cnnforge.train.run import resume
 

@@ -14,6 +14,7 @@ from cnnforge.tracking import journal_path
 from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
 from cnnforge.train.record import OVER, read_record
 from cnnforge.train.run import resume, run
+from cnnforge.train.transfer import settle
 from cnnforge.train.work import Console, Result
 
 #: The file that says that a folder is of all folds.
@@ -25,6 +26,7 @@ def cross_validate(spec: RunSpec, console: Console) -> tuple[Path, Result]:
 
     Raises whatever a fold's run raises; ``go_on`` then does what is left.
     """
+    spec = settle(spec)  # the folds look for runs in a folder of their own
     folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     write_text(folder / "config.yaml", to_yaml(spec.model_dump(mode="json", exclude_none=True)))
     write_json(folder / MARK, {"folds": spec.data.folds})

@@ -33,6 +33,7 @@ class Command:
 COMMANDS = {
     "train": Command("train a network", composes=True),
     "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
+    "augment": Command("show augmented training pictures as one picture", composes=True),
     "sync": Command("send to MLflow what could not be sent while training"),
     "ui": Command("look at the runs in MLflow's pages"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),

@@ -64,7 +64,8 @@ def test_python_dash_m() -> None:
     done = subprocess.run([sys.executable, "-m", "cnnforge", "chek"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "'chek' is not a command\n  where: cnnforge\n  why:   the commands are train, check, sync, ui, schema\n"
+        "'chek' is not a command\n  where: cnnforge\n"
+        "  why:   the commands are train, check, augment, sync, ui, schema\n"
         "  fix:   did you mean 'check'?\n"
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from cnnforge.backends.base import Array, Backend, Step
 from cnnforge.ir.graph import STEP_FIELDS, Phase, Value
-from cnnforge.plan import Place, Plan
+from cnnforge.plan import Place, Plan, PlannedNode
 from cnnforge.rng import stream
 
 
@@ -37,20 +37,31 @@ class Weights:
             self.backend.put(start, self.state[name])
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A node of the plan, the kernel call it is bound to, and the arrays it reads and writes."""
+
+    node: PlannedNode
+    step: Step
+    ins: tuple[Array, ...]
+    outs: tuple[Array, ...]
+
+
 class Bound:
     """One plan bound for one batch size.
 
+    calls: in the order in which they run
     x, labels: device arrays to fill;  outputs: ``output, prediction, loss, hits``
     """
 
     def __init__(
         self,
         backend: Backend,
-        steps: Mapping[Phase, list[Step]],
+        calls: Mapping[Phase, list[Call]],
         inputs: Mapping[str, Array],
         outputs: Mapping[str, Array],
     ) -> None:
-        self._backend, self._steps = backend, steps
+        self._backend, self.calls = backend, calls
         self._linked: dict[tuple[Phase, ...], list[Step]] = {}
         self.x, self.labels = inputs["x"], inputs["labels"]
         self.outputs = outputs
@@ -63,7 +74,14 @@ class Bound:
 
     def steps(self, *phases: Phase) -> Iterable[Step]:
         """The bound kernels of these phases, of all where none is named, in the order in which they run."""
-        return chain.from_iterable(self._steps.get(phase, ()) for phase in phases or self._steps)
+        return (call.step for phase in phases or self.calls for call in self.calls.get(phase, ()))
+
+    def each(self, *phases: Phase) -> Iterator[Call]:
+        """Run these phases one call at a time; each is given out when it is done."""
+        for phase in phases:
+            for call in self.calls.get(phase, ()):
+                self._backend.run(self._backend.link([call.step]))
+                yield call
 
 
 class Executable:
@@ -125,15 +143,16 @@ class Executable:
 
     def _bind(self, batch: int, turn: int | None) -> Bound:
         arrays: dict[Value, Array] = {v: self._view(v, batch, turn) for v in self.plan.places}
-        steps: dict[Phase, list[Step]] = {}
+        calls: dict[Phase, list[Call]] = {}
         for segment in self.plan.segments:
             for n in segment.nodes:
                 ins, outs, scratch = (tuple(arrays[v] for v in group) for group in (n.ins, n.outs, n.scratch))
                 bind = self.backend.kernel(n.op)
-                steps.setdefault(segment.phase, []).append(bind(ins, outs, scratch, **n.attrs))
+                call = Call(n, bind(ins, outs, scratch, **n.attrs), ins, outs)
+                calls.setdefault(segment.phase, []).append(call)
         inputs = {name: arrays[v] for name, v in self.plan.inputs.items()}
         outputs = {name: arrays[v] for name, v in self.plan.outputs.items()}
-        return Bound(self.backend, steps, inputs, outputs)
+        return Bound(self.backend, calls, inputs, outputs)
 
     def set_step(
         self, *, step: int, draw: int, first: int, lr: float, inv_n: float, scalars: tuple[float, float]

@@ -20,6 +20,7 @@ from cnnforge.blocks.lrn import Lrn
 from cnnforge.blocks.merge import ChannelShuffle, Merge, ShortcutPad
 from cnnforge.blocks.pool import GlobalPool, Pool
 from cnnforge.blocks.sample_norm import GroupNorm, LayerNorm
+from cnnforge.blocks.scale import Scale
 from cnnforge.fields import one_of, tag
 
 __all__ = ["BLOCKS", "AnyBlock", "Block", "Composite", "Flatten"]
@@ -37,6 +38,7 @@ _LEAVES: tuple[type[Block], ...] = (
     GroupNorm,
     LayerNorm,
     Lrn,
+    Scale,
     SpatialDropout,
     DropPath,
     ChannelShuffle,

@@ -122,7 +122,7 @@ class Conv(WeightedBlock):
         c = x[2] // groups
         fan = kh * kw * c, kh * kw * filters // groups
         w = Param((kh, kw, c, filters), self.init or default_init(self.activation), fan)
-        return {"w": w, "b": Param((filters,), self.bias_init)} if self.bias else {"w": w}
+        return {"w": w, "b": Param((filters,), self.bias_init, fan)} if self.bias else {"w": w}
 
     def macs(self, x: Shape) -> int:
         kh, kw = pair(self.kernel)

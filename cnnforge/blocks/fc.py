@@ -45,8 +45,9 @@ class Fc(WeightedBlock):
         return (self.units,)
 
     def params(self, x: Shape) -> dict[str, Param]:
-        w = Param((count(x), self.units), self.init or default_init(self.activation), (count(x), self.units))
-        return {"w": w, "b": Param((self.units,), self.bias_init)} if self.bias else {"w": w}
+        fan = (count(x), self.units)
+        w = Param(fan, self.init or default_init(self.activation), fan)
+        return {"w": w, "b": Param((self.units,), self.bias_init, fan)} if self.bias else {"w": w}
 
     def macs(self, x: Shape) -> int:
         return count(x) * self.units

@@ -63,7 +63,7 @@ class PlainConsole:
         self.say(f"{epochs} epochs of {steps_per_epoch:,} steps")
 
     def step(self, progress: Progress, metrics: Mapping[str, float]) -> None:
-        if metrics and perf_counter() - self._spoke > PLAIN_EVERY:
+        if "step/train_loss" in metrics and perf_counter() - self._spoke > PLAIN_EVERY:
             rate = metrics["step/samples_per_second"]
             loss = metrics["step/train_loss"]
             self.say(f"step {progress.step:,}/{self._total:,}  train_loss {loss:.4f}  {rate:,.0f} samples/s")
@@ -118,7 +118,7 @@ class LiveConsole(PlainConsole):
 
     def step(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         assert self._bar is not None
-        if metrics:
+        if "step/train_loss" in metrics:
             self._bar.update(self._task, completed=progress.step, loss=f"loss {metrics['step/train_loss']:.4f}")
         else:
             self._bar.update(self._task, completed=progress.step)

@@ -44,11 +44,14 @@ def read_model(source: Mapping[str, Any] | str | FilePath) -> Composed:
     return reading.read(source, ("model",))
 
 
-def read_run(source: Mapping[str, Any] | str | FilePath) -> Composed:
-    """A whole run's config, such as the ``config.yaml`` of a run folder: a dict, YAML text, or a path."""
+def read_run(source: Mapping[str, Any] | str | FilePath, overrides: Sequence[str] = ()) -> Composed:
+    """A whole run's config, such as the ``config.yaml`` of a run folder: a dict, YAML text, or a path.
+
+    overrides: changes of values, as on the command line; no group is composed, so none can be chosen
+    """
     from cnnforge.config import reading
 
-    return reading.read(source, ())
+    return reading.read(source, (), overrides)
 
 
 def validate(composed: Composed, *, match_data: bool = True) -> RunSpec:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path as FilePath
-from typing import Any
 
 from cnnforge.config import overrides as command_line
 from cnnforge.config import plain
 from cnnforge.config.composed import Composed
 from cnnforge.config.interpolate import resolve
 from cnnforge.config.marks import Mark
+from cnnforge.config.merging import Merge
 from cnnforge.config.plain import Listing, Override
 from cnnforge.config.sources import Repository, search_path
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, Path, suggest
@@ -32,7 +32,7 @@ def compose(texts: Sequence[str], config_dir: FilePath | None, config_name: str)
     choices = [override for override in parsed if command_line.is_choice(override, repository)]
     changes = [override for override in parsed if override not in choices]
     listing = _listing(repository, config_name, choices)
-    merged = _Merge()
+    merged = Merge()
     named = {override.key.split(".")[0] for override in parsed} | listing.chosen
     for source in listing.sources:
         document = repository.document(source.config_path)
@@ -93,60 +93,3 @@ def _refused_fix(repository: Repository, why: str, about: str) -> str:
         return f"'+{about}' adds a group that the defaults list does not name"
     near = suggest(group, [known for known in repository.groups() if known != group]) if about else ""
     return near or "check the defaults lists and the group overrides"
-
-
-class _Merge:
-    """A config under construction: later values win, mappings merge, marks follow their values."""
-
-    def __init__(self) -> None:
-        self.tree: dict[str, Any] = {}
-        self.marks: dict[Path, Mark] = {}
-
-    def add(self, body: Mapping[str, Any], prefix: Path, marks: Mapping[Path, Mark]) -> None:
-        """Lay a file's values over what is there. ``marks`` are relative to ``prefix``."""
-        self._set(prefix, body, {prefix + path: mark for path, mark in marks.items() if path and path[0] in body})
-
-    def write(self, path: Path, value: Any, mark: Mark) -> None:
-        """Set one value; a mapping is merged into one that is there."""
-        self._set(path, value, {path: mark})
-
-    def forget(self, path: Path) -> None:
-        """Remove what stands at ``path``, which exists."""
-        owner = self._owner(path)
-        del owner[path[-1]]
-        self._unmark(path)
-
-    def _owner(self, path: Path) -> Any:
-        node: Any = self.tree
-        for key in path[:-1]:
-            node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
-        return node
-
-    def _set(self, path: Path, value: Any, marks: Mapping[Path, Mark]) -> None:
-        if not path:
-            for key, inner in value.items():
-                self._lay(self.tree, key, inner, ())
-        else:
-            self._lay(self._owner(path), path[-1], value, path[:-1])
-        self.marks.update(marks)
-
-    def _lay(self, owner: Any, key: str | int, value: Any, around: Path) -> None:
-        path: Path = (*around, key)
-        old = owner.get(key) if isinstance(owner, dict) else owner[key]
-        if isinstance(value, Mapping) and isinstance(old, dict):
-            for inner_key, inner in value.items():
-                self._lay(old, inner_key, inner, path)
-            return
-        self._unmark(path)
-        # Copied, because a file's values may be merged into, and aliases share theirs.
-        owner[key] = _copied(value)
-
-    def _unmark(self, path: Path) -> None:
-        for stale in [p for p in self.marks if p[: len(path)] == path]:
-            del self.marks[stale]
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list | tuple) else value

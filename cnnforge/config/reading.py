@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -12,8 +12,8 @@ from cnnforge.config.marks import Mark, shown
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, Path
 
 
-def read(source: Mapping[str, Any] | str | FilePath, prefix: Path) -> Composed:
-    """Read ``source``, which stands at ``prefix`` in a run's config.
+def read(source: Mapping[str, Any] | str | FilePath, prefix: Path, overrides: Sequence[str] = ()) -> Composed:
+    """Read ``source``, which stands at ``prefix`` in a run's config, and carry ``overrides`` of values out on it.
 
     A text with a line break or ``: `` in it is YAML, any other a path. Raises ConfigErrors where it cannot be read.
     """
@@ -35,6 +35,14 @@ def read(source: Mapping[str, Any] | str | FilePath, prefix: Path) -> Composed:
         errors += [finding.error(prefix, hidden=len(prefix)) for finding in document.findings]
     for key in reversed(prefix):
         tree = {key: tree}
+    if overrides:
+        from cnnforge.config import overrides as command_line
+        from cnnforge.config.merging import Merge
+
+        parsed, wrong = command_line.parse(overrides)
+        merged = Merge(tree, marks)
+        errors += [*wrong, *command_line.apply(parsed, merged.tree, merged.write, merged.forget)]
+        tree, marks = merged.tree, merged.marks
     tree, dangling = resolve(tree)
     composed = Composed(tree, marks, (), shown=len(prefix))
     errors += [error.located(composed.where(error.path)) for error in dangling]

@@ -25,6 +25,9 @@ class Source(Protocol):
     def epoch(self, number: int, /) -> Any:
         """What is drawn for an epoch, such as the order of its samples: a pure function of the seed and ``number``."""
 
+    def rows(self, number: int, step: int, /) -> Any:
+        """The samples of batch ``step`` of epoch ``number``: (n,) int64, counted in the split."""
+
     def fill(self, epoch: Any, step: int, x: Any, labels: Any, /) -> int:
         """Write batch ``step`` into the first n rows of x (…, H, W, C) and labels (…); returns n."""
 

@@ -106,4 +106,4 @@ def _shifted(lists: NDArray[np.int32], spec: AugmentSpec) -> NDArray[np.int32]:
         at = n - 1 - np.abs(n - 1 - np.abs(at))
     shifted = np.where(inside, 0, BLACK)[:, None] if spec.shift is None or spec.shift.border == "zero" else 0
     found = lists[:, np.clip(at, 0, n - 1)].transpose(1, 0, 2)
-    return np.where(shifted == BLACK, BLACK, found).reshape(-1, n).astype(np.int32)
+    return np.ascontiguousarray(np.where(shifted == BLACK, BLACK, found).reshape(-1, n), np.int32)

@@ -109,6 +109,11 @@ class Batches:
         drawn = None if self._distortions is None else self._distortions.draws(self._n, number)[rows]
         return Epoch(rows, picks, drawn, number)
 
+    def rows(self, number: int, step_in_epoch: int) -> NDArray[np.int64]:
+        """The samples of one batch of epoch ``number``, counted in the split: (n,)."""
+        begin = step_in_epoch * self._batch_size
+        return self.epoch(number).rows[begin : begin + self._batch_size]
+
     def fill(self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any]) -> int:
         """Write a batch into the first rows of the given arrays; returns how many rows, n.
 

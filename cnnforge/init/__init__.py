@@ -12,7 +12,7 @@ from cnnforge.fields import Short, one_of
 from cnnforge.init.base import Init
 from cnnforge.init.constant import Constant, Ones, Zeros
 from cnnforge.init.filter import FILTERS, Filter
-from cnnforge.init.scaled import Glorot, GlorotNormal, He, HeUniform
+from cnnforge.init.scaled import Glorot, GlorotNormal, He, HeUniform, PyTorch
 
 __all__ = [
     "FILTERS",
@@ -25,6 +25,7 @@ __all__ = [
     "HeUniform",
     "Init",
     "Ones",
+    "PyTorch",
     "Zeros",
 ]
 
@@ -33,6 +34,6 @@ if TYPE_CHECKING:
     AnyInit = Init
 else:
     AnyInit = one_of(
-        (He, HeUniform, Glorot, GlorotNormal, Zeros, Ones, Constant, Filter),
+        (He, HeUniform, Glorot, GlorotNormal, PyTorch, Zeros, Ones, Constant, Filter),
         Short((("constant", "value"), ("filter", "name"))),
     )

@@ -55,3 +55,15 @@ class GlorotNormal(Init):
 
     def fill(self, shape: Shape, fan: tuple[int, int], key: tuple[int, int]) -> NDArray[Any]:
         return _normal(shape, sqrt(2.0 / (fan[0] + fan[1])), key)
+
+
+class PyTorch(Init):
+    """Uniform within 1 / sqrt(fan_in): what PyTorch's ``Conv2d`` and ``Linear`` begin with, weights and biases.
+
+    There it is written as He's uniform for a leaky ReLU of slope sqrt(5); its variance is 1 / (3 fan_in).
+    """
+
+    type: Literal["pytorch"]
+
+    def fill(self, shape: Shape, fan: tuple[int, int], key: tuple[int, int]) -> NDArray[Any]:
+        return _uniform(shape, sqrt(1.0 / fan[0]), key)

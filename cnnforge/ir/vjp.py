@@ -115,6 +115,11 @@ def _multiply(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return da, (_grad(g, "multiply", b, dy, a) if wants(b) else None)
 
 
+@rule("scale")
+def _scale(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    return (_grad(g, "scale", n.ins[0], _one(dys), **n.attrs) if wants(n.ins[0]) else None,)
+
+
 @rule("scale_channels")
 def _scale_channels(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     (x, gate), dy = n.ins, _one(dys)

@@ -12,5 +12,5 @@ class ConstantSchedule(Schedule):
 
     type: Literal["constant"]
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: int, steps: int, per_epoch: int) -> float:
         return 1.0

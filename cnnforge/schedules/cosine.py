@@ -18,5 +18,5 @@ class CosineSchedule(Schedule):
     type: Literal["cosine"]
     floor: Fraction = 0.0
 
-    def factor(self, step: int, steps: int) -> float:
+    def factor(self, step: int, steps: int, per_epoch: int) -> float:
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + cos(pi * step / steps))

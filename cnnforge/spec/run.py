@@ -11,6 +11,7 @@ from cnnforge.optim import Adam, AnyOptimizer
 from cnnforge.schedules import AnySchedule, ConstantSchedule
 from cnnforge.spec.augment import AugmentSpec
 from cnnforge.spec.data import AnyData, DigitsData
+from cnnforge.spec.early_stop import EarlyStop
 from cnnforge.spec.model import ModelSpec
 
 
@@ -22,8 +23,13 @@ class TrainerSpec(Spec):
     precision: what parameters and activations are computed in
     threads:   how many the backend may use; its own choice where not given
     log_every: steps between two metric records
+    stats_every: steps between two looks at each layer: gradient norm, update ratio, dead units; null for none
     keep:      periodic checkpoints kept beside ``best``
+    checkpoint_every: steps between two checkpoints, beside those at the end of every epoch
     max_steps: stop after so many steps, whatever the epochs
+    early_stop: end the run when validation no longer gets better
+    overfit_batches: train on so many batches alone, the same in every epoch: a net that can learn gets them all right
+    fast_dev_run: two steps, one batch of validation and of test, no tracking: does everything work?
     exact_conv: only convolutions that round as the definition does, which forbids Winograd's
     autotune:  where a kernel can go several ways, measure once per machine which is fastest; otherwise guess
     """
@@ -34,8 +40,13 @@ class TrainerSpec(Spec):
     precision: Literal["float32", "float64", "tf32", "bfloat16", "float16"] = "float32"
     threads: PositiveInt | None = None
     log_every: PositiveInt = 10
+    stats_every: PositiveInt | None = 100
     keep: PositiveInt = 2
+    checkpoint_every: PositiveInt | None = None
     max_steps: PositiveInt | None = None
+    early_stop: EarlyStop | None = None
+    overfit_batches: PositiveInt | None = None
+    fast_dev_run: Bool = False
     exact_conv: Bool = False
     autotune: Bool = True
 

@@ -10,8 +10,10 @@
 
 from __future__ import annotations
 
-from cnnforge.tracking.journal import Journal, Record, Status, read
+from cnnforge.tracking.journal import Journal, Record, Status, flatten, journal_path, read
 from cnnforge.tracking.sender import Outcome, Sender, start
 from cnnforge.tracking.state import mlflow_run_id
 
-__all__ = ["Journal", "Outcome", "Record", "Sender", "Status", "mlflow_run_id", "read", "start"]
+__all__ = [
+    "Journal", "Outcome", "Record", "Sender", "Status", "flatten", "journal_path", "mlflow_run_id", "read", "start",
+]  # fmt: skip

@@ -29,12 +29,16 @@ from numpy.typing import NDArray
 
 from cnnforge.errors import CheckpointError
 from cnnforge.executable import Executable, Weights
+from cnnforge.schedules import Course
 from cnnforge.spec import ModelSpec
+from cnnforge.spec.early_stop import Patience
 from cnnforge.train.loop import Progress
 from cnnforge.train.metrics import Sums
 
 FORMAT = 1
 Tensors = Mapping[str, NDArray[Any]]
+#: What of ``Progress`` has parts of its own.
+_PARTS: Mapping[str, Any] = {"sums": Sums, "course": Course, "patience": Patience}
 
 
 def save_model(
@@ -101,6 +105,24 @@ class Checkpoints:
         self._drop_old()
         return folder
 
+    def mend(self) -> None:
+        """Put right what a kill left half done. Nobody else may be writing here."""
+        for left in self.folder.glob(".step-*.old"):
+            whole = self.folder / left.name.split(".")[1]
+            if whole.exists():
+                shutil.rmtree(left)
+            else:
+                left.rename(whole)
+        for left in self.folder.glob(".*.tmp"):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        if self.has("last"):
+            best = _read_json(self.folder / "last" / "state.json").get("best_step")
+            if best is not None and (self.folder / f"step-{best}").is_dir():
+                _link(self.folder / "best", f"step-{best}")
+
     def load(self, name: str, train: Executable) -> Progress:
         """Restore weights and optimizer from ``last``, ``best`` or ``step-N``; return the counters."""
         folder = self.folder / name
@@ -110,7 +132,8 @@ class Checkpoints:
         slots = _read_tensors(folder / "optimizer.safetensors", str(state.pop("optimizer")))
         _restore_into(train.weights, train.slots, slots, folder)
         del state["format"]
-        return Progress(**(state | {"sums": Sums(**state["sums"])}))
+        parts = {name: kind(**state[name]) for name, kind in _PARTS.items() if name in state}
+        return Progress(**(state | parts))
 
     def load_weights(self, name: str, weights: Weights) -> None:
         """Restore the model alone."""

@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from time import perf_counter
-from typing import Protocol
+from typing import Any, Protocol
 
 from cnnforge.data.ahead import Ahead, InTurn, Source
 from cnnforge.errors import DivergedError, InterruptedRun
 from cnnforge.executable import Executable
 from cnnforge.losses import Loss
 from cnnforge.optim import Optimizer
-from cnnforge.schedules import Schedule
-from cnnforge.train.metrics import Sums
+from cnnforge.schedules import Course, Schedule
+from cnnforge.spec.early_stop import EarlyStop, Patience
+from cnnforge.train.diagnosis import Finding, locate
+from cnnforge.train.metrics import Sums, mean
+from cnnforge.train.statistics import LayerStatistics
 
 Metrics = Mapping[str, float]
 
@@ -27,7 +30,9 @@ class Progress:
     """Where a run stands: all that resuming needs beside the tensors.
 
     epoch, step_in_epoch: the next batch;  step: updates done;  sums: of the epoch so far
-    best: the best validation score and where it was
+    best_score, best_step: the best validation score and where it was
+    metrics: of the last epoch that was finished;  best_metrics: of the best one, those of validation
+    course: what the schedule remembers;  patience: the same of early stopping;  stopped: has that ended the run?
     """
 
     epoch: int = 0
@@ -36,13 +41,20 @@ class Progress:
     sums: Sums = field(default_factory=Sums)
     best_score: float | None = None
     best_step: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    course: Course = field(default_factory=Course)
+    patience: Patience = field(default_factory=Patience)
+    stopped: bool = False
 
 
 class Watcher(Protocol):
     """What the loop tells. Every call is on the training thread: be quick."""
 
     def step(self, progress: Progress, metrics: Metrics) -> None:
-        """After every update. ``metrics`` is empty except every ``log_every`` steps."""
+        """After every update. ``metrics``: of the step every ``log_every`` steps, of the layers every ``stats_every``;
+        else empty.
+        """
 
     def epoch(self, progress: Progress, metrics: Metrics, improved: bool) -> None:
         """After every epoch and its validation; ``progress`` already points at the next epoch."""
@@ -51,12 +63,18 @@ class Watcher(Protocol):
         """The reason to stop now, if there is one."""
 
     def interrupted(self, progress: Progress) -> None:
-        """The loop is about to raise that reason: the moment to write a checkpoint."""
+        """The loop is about to raise that reason, or that training diverged and the weights are still good: the
+        moment to write a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. ``max_steps`` ends the run early, whatever ``epochs`` says."""
+    """How to train. ``max_steps`` ends the run early, whatever ``epochs`` says.
+
+    log_every, stats_every: steps between two records of metrics, and of what goes on in each layer
+    layers: their names by path
+    early_stop: when to give up, whatever ``epochs`` says
+    """
 
     optimizer: Optimizer
     schedule: Schedule
@@ -64,6 +82,9 @@ class Recipe:
     epochs: int
     log_every: int = 10
     max_steps: int | None = None
+    stats_every: int | None = None
+    layers: Mapping[Any, str] = field(default_factory=dict)
+    early_stop: EarlyStop | None = None
 
     def steps(self, per_epoch: int) -> int:
         """Updates in the whole run."""
@@ -84,7 +105,8 @@ def fit(
     """Train from ``progress`` to the end; return the metrics of every epoch finished here.
 
     ahead: let a thread make the batches before they are asked for; it ends with this call, however that ends
-    Raises DivergedError at the first loss that is not finite, InterruptedRun where the watcher says so.
+    Raises DivergedError at the first loss that is not finite, before its update; InterruptedRun where the watcher says
+    so.
     """
     history: list[dict[str, float]] = []
     per_epoch = samples.steps_per_epoch
@@ -93,9 +115,9 @@ def fit(
     largest = [train.bound(samples.size(0), turn) for turn in (TURNS if ahead else (None,))]
     rooms = [(bound.x, bound.labels) for bound in largest]
     batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
-    clock = Clock()
+    clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every)
     with batches:
-        while progress.step < total:
+        while progress.step < total and not progress.stopped:
             while progress.step_in_epoch < per_epoch and progress.step < total:
                 if (reason := watcher.stopping()) is not None:
                     watcher.interrupted(progress)
@@ -105,7 +127,7 @@ def fit(
                 turn = batches.next()
                 clock.waited(perf_counter() - asked)
                 bound = train.bound(n, turn)
-                lr = recipe.optimizer.lr * recipe.schedule.factor(progress.step, total)
+                lr = recipe.optimizer.lr * recipe.schedule.rate(progress.step, total, per_epoch) * progress.course.scale
                 update = progress.step + 1
                 train.set_step(
                     step=update,
@@ -115,16 +137,24 @@ def fit(
                     inv_n=1.0 / n,
                     scalars=recipe.optimizer.scalars(update),
                 )
-                bound.run("forward", "loss", "backward", "update")
-                loss = progress.sums.add(bound.outputs["loss"], bound.outputs["hits"])
+                bound.run("forward", "loss")
+                loss = mean(bound.outputs["loss"])
                 if not isfinite(loss):
-                    raise diverged(loss, update, lr)
+                    rows = samples.rows(progress.epoch, progress.step_in_epoch)
+                    found = locate(train, bound, rows, recipe.layers)
+                    if found is None or found.intact:
+                        watcher.interrupted(progress)
+                    raise diverged(loss, update, lr, found)
+                progress.sums.add(bound.outputs["loss"], bound.outputs["hits"])
+                metrics: dict[str, float] = statistics.before(bound) if statistics.due(update) else {}
+                bound.run("backward", "update")
+                if metrics or statistics.due(update):
+                    metrics |= statistics.after(1.0 / n)
                 progress.step, progress.step_in_epoch = update, progress.step_in_epoch + 1
                 clock.count(n)
-                metrics: dict[str, float] = {}
                 if update % recipe.log_every == 0 or update == total:
                     accuracy = float(bound.outputs["hits"].mean())
-                    metrics = {"step/train_loss": loss, "step/lr": lr, "step/samples_per_second": clock.rate()}
+                    metrics |= {"step/train_loss": loss, "step/lr": lr, "step/samples_per_second": clock.rate()}
                     if recipe.loss.scores_hits():
                         metrics["step/train_accuracy"] = accuracy
                 watcher.step(progress, metrics)
@@ -133,6 +163,13 @@ def fit(
             if validation is not None:
                 means |= evaluate(evaluation, validation, recipe.loss, "val")
             improved = _improved(progress, means)
+            progress.metrics = means
+            progress.course = recipe.schedule.after_epoch(progress.course, means)
+            if recipe.early_stop is not None:
+                progress.patience = recipe.early_stop.after_epoch(progress.patience, means)
+                progress.stopped = recipe.early_stop.is_over(progress.patience)
+            if improved:
+                progress.best_metrics = {name: value for name, value in means.items() if name.startswith("val_")}
             progress.epoch, progress.step_in_epoch, progress.sums = progress.epoch + 1, 0, Sums()
             history.append(means)
             watcher.epoch(progress, means, improved)
@@ -163,13 +200,13 @@ def _improved(progress: Progress, metrics: Metrics) -> bool:
     return True
 
 
-def diverged(loss: float, step: int, lr: float) -> DivergedError:
+def diverged(loss: float, step: int, lr: float, found: Finding | None = None) -> DivergedError:
     """The error for a loss that is not a finite number."""
-    return DivergedError(
-        f"training diverged: the loss is {loss} at step {step}",
-        why=f"the weights grew without bound; the learning rate is {lr:g}",
-        fix=f"a smaller learning rate, e.g. optimizer.lr={lr / 10:g}",
-    )
+    why = f"{found}; the learning rate is {lr:g}" if found else f"the learning rate is {lr:g}"
+    fix = f"a smaller learning rate, e.g. optimizer.lr={lr / 10:g}"
+    if found is not None and found.layer == "data":
+        fix = "look at these samples, or leave them out"
+    return DivergedError(f"training diverged: the loss is {loss} at step {step}", why=why, fix=fix)
 
 
 class Clock:

@@ -14,13 +14,11 @@ class Sums:
     hits: float = 0.0
     samples: int = 0
 
-    def add(self, loss: Any, hits: Any) -> float:
-        """Add one batch's per-sample losses and hits, (n,) each; return the batch's mean loss."""
-        total = float(loss.sum(dtype="float64"))
-        self.loss += total
+    def add(self, loss: Any, hits: Any) -> None:
+        """Add one batch's per-sample losses and hits, (n,) each."""
+        self.loss += float(loss.sum(dtype="float64"))
         self.hits += float(hits.sum(dtype="float64"))
         self.samples += len(loss)
-        return total / len(loss)
 
     def means(self, prefix: str, scores_hits: bool) -> dict[str, float]:
         """``{prefix}_loss`` and, for a classifier, ``{prefix}_accuracy``; empty where nothing was summed."""
@@ -28,3 +26,8 @@ class Sums:
             return {}
         means = {f"{prefix}_loss": self.loss / self.samples}
         return means | {f"{prefix}_accuracy": self.hits / self.samples} if scores_hits else means
+
+
+def mean(loss: Any) -> float:
+    """A batch's mean of its per-sample losses, (n,), in float64."""
+    return float(loss.sum(dtype="float64")) / len(loss)

@@ -1,4 +1,4 @@
-"""One whole run in its folder: data, plan, training, test, and a record of it all.
+"""One whole run in its folder, from its first life to its last: work, and a record of it all.
 
 The folder exists, with its resolved ``config.yaml``, before data or tracker are touched; the journal gets every number
 as it appears; ``result.json`` says how it ended, whatever happened.
@@ -10,134 +10,109 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
-from itertools import chain
 from pathlib import Path
-from time import perf_counter, time
-from typing import Any, Protocol
+from time import perf_counter
 
 from cnnforge.backends import create
 from cnnforge.backends.base import Backend
 from cnnforge.config import to_yaml
-from cnnforge.data import Batches, Dataset, load
-from cnnforge.errors import CnnforgeError, DivergedError, InterruptedRun
-from cnnforge.executable import Executable, Weights
-from cnnforge.lower import eval_graph, train_graph
-from cnnforge.plan import Plan, make_plan, named, require_precision
-from cnnforge.plan.forecast import memory
+from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun
+from cnnforge.plan import require_precision
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal, Outcome, Sender, start
-from cnnforge.train.checkpoint import Checkpoints, save_model
+from cnnforge.train.checkpoint import Checkpoints
 from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
-from cnnforge.train.loop import Metrics, Progress, Recipe, evaluate, fit
+from cnnforge.train.record import CHANGED, OVER, RunRecord, read_record
 from cnnforge.train.signals import StopRequest
-from cnnforge.tuning import Choice
-
-Result = dict[str, Any]
+from cnnforge.train.work import Console, Life, Result, work
 
 
-class Console(Protocol):
-    """Where a person watches a run."""
-
-    def note(self, text: str) -> None:
-        """A line worth knowing."""
-
-    def compiling(self, done: int, total: int) -> None:
-        """So many of the kernels that this machine does not have yet are compiled: from none to all."""
-
-    def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
-        """Training is about to start."""
-
-    def step(self, progress: Progress, metrics: Metrics) -> None:
-        """After every update; ``metrics`` is mostly empty."""
-
-    def epoch(self, progress: Progress, metrics: Metrics, improved: bool) -> None:
-        """After every epoch."""
-
-    def end(self) -> None:
-        """Training is over, one way or another."""
-
-
-@dataclass
-class _Run:
-    """What the parts of a run share."""
-
-    spec: RunSpec
-    folder: Path
-    journal: Journal
-    console: Console
-    stop: StopRequest
-    checkpoints: Checkpoints
-    backend: Backend
-    result: Result = field(default_factory=dict)
-    train: Executable | None = None
-    preprocessing: Mapping[str, Any] | None = None
-
-    def save(self, progress: Progress, best: bool) -> None:
-        """Write a checkpoint of the present state."""
-        assert self.train is not None
-        model, precision = self.spec.model, self.spec.trainer.precision
-        self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best)
-
-    def compiling(self, done: int, total: int) -> None:
-        """A ``backends.base.Report``."""
-        if self.stop.reason is not None:
-            raise self.stop.reason
-        self.console.compiling(done, total)
-
-    # A train.loop.Watcher:
-
-    def step(self, progress: Progress, metrics: Metrics) -> None:
-        if "first_step_seconds" not in self.result:
-            self.result["first_step_seconds"] = seconds_since_start()
-        if metrics:
-            self.journal.metrics(metrics, progress.step)
-        self.console.step(progress, metrics)
-
-    def epoch(self, progress: Progress, metrics: Metrics, improved: bool) -> None:
-        self.result |= dict(metrics) | {"epochs": progress.epoch, "steps": progress.step}
-        if improved:
-            self.result |= {f"best_{name}": value for name, value in metrics.items() if name.startswith("val_")}
-            self.result["best_step"] = progress.step
-        self.journal.metrics(metrics, progress.epoch)
-        self.save(progress, best=improved)
-        self.console.epoch(progress, metrics, improved)
-
-    def stopping(self) -> InterruptedRun | None:
-        return self.stop.reason
-
-    def interrupted(self, progress: Progress) -> None:
-        self.result |= {"steps": progress.step, "epochs": progress.epoch}
-        self.save(progress, best=False)
-
-
-def run(spec: RunSpec, console: Console) -> tuple[Path, Result]:
+def run(spec: RunSpec, console: Console, ways: Mapping[str, str] | None = None) -> tuple[Path, Result]:
     """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
+    ways: by what kernel calls are to be computed, of another run's record
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
-    began = perf_counter()
+    backend = _backend(spec)
+    folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
+    _write_config(folder, spec)
+    record = RunRecord(folder, spec, ways=ways) if ways else None
+    return _live(spec, folder, backend, console, record)
+
+
+def resume(folder: Path, overrides: Sequence[str], console: Console, *, changed: bool = False) -> tuple[Path, Result]:
+    """Go on with the run in ``folder`` from its last checkpoint, or from its beginning where it has none.
+
+    overrides: changes of its config;  changed: go on although its config or its data are not what they were
+    Raises ConfigErrors where there is nothing to go on with, and for every change that was not asked for; else as
+    ``run``.
+    """
+    record = read_record(folder, overrides)
+    _may_go_on(record, changed)
+    backend = _backend(record.spec)
+    if record.changes:
+        _write_config(folder, record.spec)
+        for key, then, now in record.changes:
+            console.note(f"changed: {key} was {then}, is {now}")
+    return _live(record.spec, folder, backend, console, replace(record, digest=None) if changed else record)
+
+
+def _may_go_on(record: RunRecord, changed: bool) -> None:
+    name = record.folder.name
+    if record.status in OVER and not changed:
+        raise ConfigError(
+            f"{name} has {'finished' if record.status == 'finished' else 'stopped early'}: there is nothing to resume",
+            where=str(record.folder),
+            why="every step that its config asks for is done",
+            fix=f"to train longer: cnnforge resume {name} trainer.epochs={2 * record.spec.trainer.epochs} --changed",
+        )
+    if record.changes and not changed:
+        raise ConfigErrors(
+            [
+                ConfigError(
+                    f"{key} is {now}, and was {then} when the run began",
+                    where=f"{record.folder / 'config.yaml'} ({key})",
+                    why="a resumed run continues bit for bit, which it cannot with another config",
+                    fix="put it back, or add --changed to go on with it",
+                )
+                for key, then, now in record.changes
+            ]
+        )
+
+
+def _backend(spec: RunSpec) -> Backend:
     backend = create(spec.trainer.backend, spec.trainer.threads)
     require_precision(backend.capabilities, spec.trainer.precision)
-    folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
+    return backend
+
+
+def _write_config(folder: Path, spec: RunSpec) -> None:
     write_text(folder / "config.yaml", to_yaml(spec.model_dump(mode="json", exclude_none=True)))
+
+
+def _live(
+    spec: RunSpec, folder: Path, backend: Backend, console: Console, record: RunRecord | None
+) -> tuple[Path, Result]:
+    """A run's life, its first or, with the record of those before, a later one."""
+    began = perf_counter()
     point_latest(folder)
     with Journal(folder) as journal, StopRequest() as stop:
         tracking = spec.tracking
         sender = (
             start(folder, uri=tracking.uri, experiment=tracking.experiment or "", run_name=folder.name)
-            if tracking.enabled
+            if tracking.enabled and not spec.trainer.fast_dev_run
             else None
         )
         checkpoints = Checkpoints(folder / "checkpoints", spec.trainer.keep)
-        state = _Run(spec, folder, journal, console, stop, checkpoints, backend)
+        state = Life(spec, folder, journal, console, stop, checkpoints, backend, record)
         status, failure = "failed", None
         try:
             _describe(state)
-            _work(state)
-            status = "finished"
+            work(state)
+            status = "early_stopped" if state.stopped_early else "finished"
         except (CnnforgeError, KeyboardInterrupt) as error:
             failure = error if isinstance(error, CnnforgeError) else InterruptedRun("interrupted", why="Ctrl-C, twice")
             status = _status_of(failure)
@@ -151,15 +126,21 @@ def run(spec: RunSpec, console: Console) -> tuple[Path, Result]:
         console.note(f"tracking: {outcome.reason}")
     if failure is not None:
         failure.where = failure.where or str(folder)
-        if isinstance(failure, InterruptedRun) and state.checkpoints.has("last"):
-            failure.fix = f"its last state is kept in {folder / 'checkpoints' / 'last'}"
+        if isinstance(failure, InterruptedRun):
+            failure.fix = f"cnnforge resume {os.path.relpath(folder)} goes on where it stopped"
         raise failure
     return folder, state.result
 
 
-def _describe(run: _Run) -> None:
-    """What is known before the work starts: parameters, versions, the commit of the working directory."""
-    run.journal.params(run.spec.model_dump(mode="json", exclude_none=True))
+def _describe(run: Life) -> None:
+    """What is known before the work starts: parameters, versions, the commit of the working directory.
+
+    MLflow's parameters never change: what changed in a later life is a tag.
+    """
+    if run.record is None or not run.record.described:
+        run.journal.params(run.spec.model_dump(mode="json", exclude_none=True))
+    elif run.record.changes:
+        run.journal.event(CHANGED, now={key: now for key, _, now in run.record.changes})
     tags = {
         "cnnforge.version": version("cnnforge"),
         "numpy.version": version("numpy"),
@@ -176,102 +157,13 @@ def _describe(run: _Run) -> None:
     run.journal.artifact("config.yaml")
 
 
-def _work(run: _Run) -> None:
-    spec, trainer = run.spec, run.spec.trainer
-    data = load(spec.data, spec.model.input, spec.seed)
-    for note in data.notes:
-        run.console.note(note)
-    _log_data(run, data)
-    run.preprocessing = data.preprocessing.to_dict()
-
-    backend = run.backend
-    batch = min(trainer.batch_size, len(data.train))
-    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv)
-    graphs = (
-        train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer),
-        eval_graph(spec.model, batch, trainer.precision),
-    )
-    plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
-    if trainer.autotune and choice.guessed:
-        untouched = (Executable(p, backend, Weights(p, backend)).bound(batch).steps() for p in (plan, eval_plan))
-        backend.prepare(chain(choice.trials(backend), *untouched), run.compiling)
-        choice.device = backend
-        plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
-    choice.keep()
-    for note in choice.notes:
-        run.console.note(note)
-    if choice.measured:
-        done = f"measured the ways of {choice.measured} kernel calls in {choice.seconds:.1f} s"
-        run.console.note(f"{done}, once for this machine")
-    _log_plan(run, choice, plan, eval_plan)
-    loss = spec.model.effective_loss
-    labels = plan.inputs["labels"]
-    data.check_labels(labels.shape[1:], labels.dtype)
-
-    weights = Weights(plan, backend)
-    weights.initialise(plan, spec.seed)
-    arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
-    run.train = Executable(plan, backend, weights, arena)
-    evaluation = Executable(eval_plan, backend, weights, arena)
-    backend.prepare(chain(run.train.bound(batch).steps(), evaluation.bound(batch).steps()), run.compiling)
-
-    def batches(split: Any, shuffle: bool) -> Batches:
-        augment = spec.augment if split is data.train else None
-        return Batches(
-            split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend
-        )
-
-    recipe = Recipe(
-        spec.optimizer, spec.schedule, loss, trainer.epochs, log_every=trainer.log_every, max_steps=trainer.max_steps
-    )
-    samples = batches(data.train, shuffle=True)
-    validation = batches(data.validation, shuffle=False) if len(data.validation) else None
-    run.console.begin(trainer.epochs, samples.steps_per_epoch, recipe.steps(samples.steps_per_epoch))
-    fit(run.train, evaluation, samples, validation, recipe, run, Progress(), ahead=True)
-
-    chosen = "best" if run.checkpoints.has("best") else "last"
-    run.checkpoints.load_weights(chosen, weights)
-    if len(data.test):
-        tested = evaluate(evaluation, batches(data.test, shuffle=False), loss, "test")
-        run.result |= tested
-        run.journal.metrics(tested, run.result["epochs"])
-    save_model(run.folder / "model", spec.model, trainer.precision, weights, run.preprocessing)
-    if spec.tracking.log_model:
-        run.journal.model("model", input_shape=spec.model.input, output_shape=spec.model.output)
-
-
-def _log_data(run: _Run, data: Dataset) -> None:
-    splits = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
-    run.journal.dataset(data.name, data.source, data.digest, splits, run.spec.model.input, data.classes)
-    run.console.note(", ".join(f"{count:,} {name}" for name, count in splits.items()) + " samples")
-
-
-def _log_plan(run: _Run, choice: Choice, *plans: Plan) -> None:
-    first = plans[0]
-    about = {
-        "backend": first.backend,
-        "precision": first.dtype,
-        "batch": first.batch,
-        "memory": memory(*plans),
-        "arena": {"bytes": first.sizes["arena"], "unshared": first.unshared, "lower_bound": first.bound},
-        "segments": [
-            {"phase": segment.phase, "kind": segment.kind, "kernels": [named(n) for n in segment.nodes]}
-            for segment in first.segments
-        ],
-    }
-    about["ways"] = choice.chosen
-    write_json(run.folder / "plan.json", about)
-    run.journal.artifact("plan.json")
-    run.journal.tags({"backend": first.backend})
-
-
 def _status_of(failure: CnnforgeError) -> str:
     if isinstance(failure, InterruptedRun):
         return "interrupted"
     return "diverged" if isinstance(failure, DivergedError) else "failed"
 
 
-def _close(run: _Run, sender: Sender | None) -> Outcome | None:
+def _close(run: Life, sender: Sender | None) -> Outcome | None:
     """Write the result, end the journal, and give the tracker its bounded time."""
     path = run.folder / "result.json"
     write_json(path, run.result)
@@ -305,13 +197,3 @@ def peak_memory() -> int | None:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def seconds_since_start() -> float | None:
-    """Seconds since this process began, imports included; None where ``/proc`` does not say."""
-    stat, boot = Path("/proc/self/stat"), Path("/proc/stat")
-    if not stat.exists():
-        return None
-    ticks = float(stat.read_text().rsplit(")", 1)[1].split()[19])
-    booted = next(float(line.split()[1]) for line in boot.read_text().splitlines() if line.startswith("btime"))
-    return round(time() - booted - ticks / os.sysconf("SC_CLK_TCK"), 3)

@@ -160,7 +160,7 @@ def errors(text: str) -> list[str]:
         (
             "  c1: {type: conv, filters: 2, kernel: 3, init: hee}\n",
             "c1.init: unknown type 'hee'\n  where: <text>:4:43 (layers.c1.init)\n"
-            "  why:   it is one of he, he_uniform, glorot, glorot_normal, zeros, ones, constant, filter\n"
+            "  why:   it is one of he, he_uniform, glorot, glorot_normal, pytorch, zeros, ones, constant, filter\n"
             "  fix:   did you mean 'he'?",
         ),
         (

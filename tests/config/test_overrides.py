@@ -60,20 +60,21 @@ def test_marks_of_overrides() -> None:
         (
             "model=lenett",
             "model: there is no 'lenett'\n  where: <override 'model=lenett'> (model)\n"
-            "  why:   model has 32 configs; most like it are lenet, lenet5, lenet4, lenet1, alexnet, googlenet\n"
+            "  why:   model has 34 configs; most like it are lenet, lenet5, lenet4, lenet1, alexnet, googlenet\n"
             "  fix:   did you mean 'lenet'?",
         ),
         (
             "schedule=xyz",
             "schedule: there is no 'xyz'\n  where: <override 'schedule=xyz'> (schedule)\n"
-            "  why:   the configs of schedule are constant, cosine\n"
+            "  why:   the configs of schedule are constant, cosine, exponential, linear, multi_step, one_cycle, "
+            "plateau, polynomial, step\n"
             "  fix:   one of them, or write schedule/xyz.yaml into your --config-dir",
         ),
         (
             "model=../secrets",
             "model: '../secrets' is not a name\n  where: <override 'model=../secrets'> (model)\n"
             "  why:   a config's name is letters, digits, _ and -, and never a path\n"
-            "  fix:   one of its 32 configs; --config-dir DIR adds your "
+            "  fix:   one of its 34 configs; --config-dir DIR adds your "
             "own folder",
         ),
         (

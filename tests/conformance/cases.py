@@ -166,6 +166,15 @@ def _multiply(draw, op, dtype):
     return Case([a, b], [(shape, dtype)], [[p * q for p, q in zip(a, b, strict=True)]], exact=True)
 
 
+@case("scale")
+def _scale(draw, op, dtype):
+    x, factor = integers(draw, draw(shapes), dtype), draw(st.sampled_from([0.125, -2.0, 0.0, 3.0]))
+    y = np.empty(x.shape)
+    for at in np.ndindex(x.shape):
+        y[at] = factor * x[at]
+    return Case([x], [(x.shape, dtype)], [y], {"factor": factor}, exact=True)
+
+
 @case("scale_channels", "scale_channels_dgate")
 def _scale_channels(draw, op, dtype):
     shape = tuple(draw(axis) for _ in range(4))

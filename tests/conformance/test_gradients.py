@@ -71,6 +71,7 @@ BLOCKS = {
     "global max": {"type": "global_pool", "mode": "max"},
     "global average": {"type": "global_pool"},
     "flatten": {"type": "flatten"},
+    "scale": {"type": "scale", "factor": -0.7, "activation": "tanh"},
     "fc": {"type": "fc", "units": 4, "activation": "tanh"},
     "dropout": {"type": "dropout", "rate": 0.4},
     "spatial_dropout": {"type": "spatial_dropout", "rate": 0.4},

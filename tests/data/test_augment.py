@@ -44,6 +44,8 @@ def test_a_moved_picture_is_a_window_of_the_padded_one(data, height, width, c, k
 def test_a_shifted_picture_is_a_moved_one_after_crop_and_flips(border: str) -> None:
     crop, shift = {"padding": 2, "border": "zero"}, {"share": 0.25, "border": border}
     made = moves((9, 12), crop=crop, flip={}, vertical_flip={}, shift=shift)
+    assert made.down.flags.c_contiguous
+    assert made.across.flags.c_contiguous
     x = np.random.default_rng(0).integers(1, 256, (60, 9, 12, 2)).astype(np.uint8)
     picks = made.picks(60, 3)
     out = np.empty_like(x)

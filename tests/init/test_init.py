@@ -27,6 +27,7 @@ def fill(value, shape=(5, 5, 16, 64), fan=(400, 1600), key=KEY):
     [
         ("he", 2 / 400, None),
         ("he_uniform", 2 / 400, (6 / 400) ** 0.5),
+        ("pytorch", 1 / 1200, (1 / 400) ** 0.5),
         ("glorot", 2 / 2000, (6 / 2000) ** 0.5),
         ("glorot_normal", 2 / 2000, None),
     ],
@@ -45,7 +46,7 @@ def test_the_spread_keeps_the_size_of_activations(name, variance, limit):
         assert abs(kurtosis - 3) < 0.2
 
 
-@pytest.mark.parametrize("name", ["he", "he_uniform", "glorot", "glorot_normal"])
+@pytest.mark.parametrize("name", ["he", "he_uniform", "glorot", "glorot_normal", "pytorch"])
 def test_a_draw_depends_on_its_key_alone(name):
     np.testing.assert_array_equal(fill(name), fill(name))
     for other in (stream(1, "init", "conv1.w"), stream(0, "init", "conv2.w")):

@@ -84,6 +84,8 @@ class Reference:
                 v = v + own["b"][:, None, None] if block.bias else v
             case "fc":
                 v = F.linear(v, own["w"], own.get("b"))
+            case "scale":
+                v = v * block.factor
             case "flatten":
                 v = v.flatten(1)
             case "pool":

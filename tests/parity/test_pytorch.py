@@ -170,6 +170,7 @@ CASES = {
     "lrn": {"type": "lrn"},
     **{f"lrn of {size}": {"type": "lrn", "size": size, "alpha": 0.5, "k": 2.0} for size in (1, 2, 3, 6, 9)},
     "flatten": {"type": "flatten"},
+    "scale": {"type": "scale", "factor": 0.125, "activation": "tanh"},
     "fc": {"type": "fc", "units": 5, "activation": "silu"},
     "fc no bias": {"type": "fc", "units": 5, "bias": False},
 }

@@ -13,8 +13,9 @@ from cnnforge.executable import Executable, Weights
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import OPTIMIZERS
 from cnnforge.plan import make_plan
-from cnnforge.schedules import ConstantSchedule, CosineSchedule
+from cnnforge.schedules import SCHEDULES, ConstantSchedule
 from cnnforge.spec import ModelSpec
+from cnnforge.spec.early_stop import EarlyStop, Patience
 from cnnforge.train.loop import Progress, Recipe, Silent, evaluate, fit
 from cnnforge.train.metrics import Sums
 from tests.building import build
@@ -122,7 +123,7 @@ def test_max_steps_ends_within_an_epoch():
 
 def test_the_schedule_reaches_the_optimizer():
     seen = Recorder()
-    run(seen, log_every=1, schedule=CosineSchedule(type="cosine"))
+    run(seen, log_every=1, schedule=SCHEDULES["cosine"](type="cosine"))
     rates = [s[3]["step/lr"] for s in seen.steps]
     assert rates[0] == pytest.approx(0.05)
     assert all(a > b for a, b in pairwise(rates))
@@ -276,3 +277,41 @@ def test_evaluation_is_the_mean_over_samples_not_over_batches():
 
 def test_sums_of_nothing_are_no_metrics():
     assert Sums().means("test", True) == {}
+
+
+def test_a_plateau_slows_training_down_and_no_progress_ends_it(monkeypatch):
+    plateau = SCHEDULES["plateau"](type="plateau", patience=1, gamma=0.5, metric="val_loss")
+    stop = EarlyStop(patience=4)
+    monkeypatch.setattr("cnnforge.train.loop.evaluate", lambda *a: {"val_loss": 1.0, "val_accuracy": 0.5})
+    seen, progress = Recorder(), Progress()
+    history = run(seen, progress, epochs=20, log_every=1, schedule=plateau, early_stop=stop)
+    assert len(history) == 5, "the first is the best, four more are no better"
+    assert progress.stopped
+    assert (progress.course.scale, progress.patience.waited) == (0.25, 4)
+    rates = [s[3]["step/lr"] for s in seen.steps]
+    assert rates == pytest.approx([0.05] * 15 + [0.025] * 10)
+
+
+def test_what_schedule_and_patience_remember_survives_a_stop(monkeypatch):
+    plateau = SCHEDULES["plateau"](type="plateau", patience=0, gamma=0.5)
+    whole, _ = engines()
+    run(Silent(), train=whole, epochs=4, schedule=plateau, early_stop=EarlyStop(patience=3))
+    pieces, _ = engines()
+    progress = Progress()
+    for limit in (7, 6):
+        with pytest.raises(InterruptedRun):
+            run(Recorder(limit), progress, train=pieces, epochs=4, schedule=plateau, early_stop=EarlyStop(patience=3))
+    run(Silent(), progress, train=pieces, epochs=4, schedule=plateau, early_stop=EarlyStop(patience=3))
+    for name, array in whole.exe.weights.params.items():
+        np.testing.assert_array_equal(array, pieces.exe.weights.params[name])
+
+
+def test_early_stopping_looks_at_what_there_is():
+    stop = EarlyStop(metric="val_accuracy", patience=2, min_delta=0.01)
+    seen = Patience()
+    for accuracy, waited in ((0.5, 0), (0.505, 1), (0.52, 0), (0.1, 1), (0.2, 2)):
+        seen = stop.after_epoch(seen, {"val_accuracy": accuracy, "train_loss": 1.0})
+        assert seen.waited == waited
+    assert stop.is_over(seen)
+    assert EarlyStop().after_epoch(Patience(), {"train_loss": 2.0}).best == 2.0
+    assert stop.after_epoch(Patience(), {"train_loss": 2.0}).best == -2.0

@@ -17,6 +17,7 @@ from cnnforge.errors import BackendError, DataError, DivergedError, InterruptedR
 from cnnforge.spec import AugmentSpec
 from cnnforge.tracking import read
 from cnnforge.train import run as run_module
+from cnnforge.train import setup as set_up_module
 from cnnforge.train.run import run
 
 QUICK = [
@@ -109,12 +110,12 @@ def test_without_validation_the_last_checkpoint_is_tested():
 def test_only_training_pictures_are_augmented(monkeypatch):
     made = []
 
-    class Seen(run_module.Batches):
+    class Seen(set_up_module.Batches):
         def __init__(self, split, *args, augment=None, **kwargs):
             made.append((len(split), augment))
             super().__init__(split, *args, augment=augment, **kwargs)
 
-    monkeypatch.setattr(run_module, "Batches", Seen)
+    monkeypatch.setattr(set_up_module, "Batches", Seen)
     go("trainer.epochs=1", "augment=flip_crop", "augment.crop.padding=2")
     chosen = AugmentSpec(crop={"padding": 2}, flip={"rate": 0.5})
     assert made == [(90, chosen), (10, None), (30, None)]
@@ -138,7 +139,9 @@ def test_divergence_is_recorded_and_raised():
             "model=lenet",
             "model.input=[32,32,1]",
         )
-    assert "where: runs/lenet-synthetic" in str(error.value)
+    said = str(error.value)
+    assert "where: runs/lenet-synthetic" in said
+    assert "is not finite" in said
     result = json.loads(Path("runs/latest/result.json").read_text())
     assert result["status"] == "diverged"
     records, _ = read(Path("runs/latest/journal.jsonl"))
@@ -210,7 +213,7 @@ def test_a_bug_still_leaves_a_record(monkeypatch):
     def broken(*args, **options):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(run_module, "make_plan", broken)
+    monkeypatch.setattr(set_up_module, "make_plan", broken)
     with pytest.raises(ZeroDivisionError):
         go()
     assert json.loads(Path("runs/latest/result.json").read_text())["status"] == "failed"
@@ -227,3 +230,48 @@ def test_what_cannot_run_here_is_said_before_there_is_a_folder(override):
         go(override)
     assert error.value.exit_code == 2
     assert not Path("runs").exists()
+
+
+def test_a_run_that_diverges_keeps_its_last_good_state_and_says_where():
+    with pytest.raises(DivergedError) as error:
+        go("model=lenet", "model.input=[32,32,1]", "trainer.epochs=30", "optimizer=sgd", "optimizer.lr=1e15")
+    assert "the first layer whose output is not finite" in str(error.value)
+    assert "largest |its input|" in str(error.value)
+    kept = cnnforge.Model.load(Path("runs/latest/checkpoints/last"))
+    assert all(np.isfinite(array).all() for array in kept.params.values())
+
+
+def test_each_layer_is_looked_at_now_and_then():
+    folder, *_ = go("model=lenet", "model.input=[32,32,1]", "trainer.epochs=3", "trainer.stats_every=4")
+    records, _ = read(folder / "journal.jsonl")
+    seen = {r["step"]: r["values"] for r in records if r["kind"] == "metrics" and "layer/conv1/dead" in r["values"]}
+    assert sorted(seen) == [1, 4, 8]
+    names = {name for name in seen[4] if name.startswith("layer/")}
+    assert {"layer/conv1.w/grad_norm", "layer/fc3.w/update_ratio", "layer/fc4/dead"} <= names
+    assert not any(".b/" in name for name in names)
+    assert all(0 <= seen[4][f"layer/{layer}/dead"] <= 1 for layer in ("conv1", "conv2", "fc3", "fc4"))
+    assert 0 < seen[4]["layer/conv1.w/update_ratio"] < 0.5
+    folder, *_ = go("trainer.epochs=1", "trainer.stats_every=null")
+    assert not any(name.startswith("layer/") for r in read(folder / "journal.jsonl")[0] if r["kind"] == "metrics"
+                   for name in r["values"])  # fmt: skip
+
+
+def test_a_net_that_can_learn_gets_a_few_batches_right():
+    _, result, said = go(
+        "trainer.overfit_batches=1", "trainer.epochs=60", "augment=flip_crop", "augment.crop.padding=2", "data.noise=2",
+        "optimizer.lr=0.005",
+    )  # fmt: skip
+    assert "the same 32 samples in every epoch" in said
+    assert result["steps"] == 60
+    assert result["train_accuracy"] == 1.0
+    assert not any(name.startswith(("val_", "test_")) for name in result)
+
+
+def test_a_fast_dev_run_does_a_little_of_everything(monkeypatch):
+    started = []
+    monkeypatch.setattr(run_module, "start", lambda *args, **kwargs: started.append(args))
+    _, result, said = go("trainer.fast_dev_run=true", "tracking.enabled=true")
+    assert (result["status"], result["steps"]) == ("finished", 2)
+    assert {"val_loss", "test_loss"} <= result.keys()
+    assert "no tracking" in said
+    assert not started

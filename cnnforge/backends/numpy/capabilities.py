@@ -219,7 +219,7 @@ _ELEMENTWISE = frozenset((*FROM_OUTPUT, *FROM_INPUT))
 _PLAIN = frozenset(
     (
         "conv2d", "conv2d_dx", "conv2d_dw", "matmul", "matmul_dx", "matmul_dw", "bias", "bias_db", "reshape", "add",
-        "multiply", "scale_channels", "scale_channels_dgate", "concat", "slice_channels", "shortcut_pad",
+        "scale", "multiply", "scale_channels", "scale_channels_dgate", "concat", "slice_channels", "shortcut_pad",
         "shortcut_pad_dx", "channel_shuffle",
         "prelu", "prelu_dx", "prelu_dalpha",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
@@ -242,7 +242,7 @@ CAPABILITIES = Capabilities(
     chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),
     scratch=scratch,
     inplace={
-        **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale_channels", "dropout", "prelu"), 0),
+        **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale", "scale_channels", "dropout", "prelu"), 0),
         "batch_norm_inference": 0,
         **{f"{op}_dx": 1 for op in (*FROM_OUTPUT, *FROM_INPUT, "dropout")},
         "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4, "lrn_dx": 2,

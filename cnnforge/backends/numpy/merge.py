@@ -22,6 +22,16 @@ def multiply(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     return step
 
 
+def scale(ins: Arrays, outs: Arrays, scratch: Arrays, factor: float) -> Step:
+    """x -> factor x."""
+    (x,), (y,) = ins, outs
+
+    def step() -> None:
+        np.multiply(x, factor, out=y)
+
+    return step
+
+
 def scale_channels(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     """x, gate -> x gate: every channel of a sample by its own number.
 
@@ -116,7 +126,8 @@ def channel_shuffle(ins: Arrays, outs: Arrays, scratch: Arrays, *, groups: int) 
 
 
 KERNELS: dict[str, Kernel] = {
-    "multiply": multiply, "scale_channels": scale_channels, "scale_channels_dgate": scale_channels_dgate,
+    "scale": scale, "multiply": multiply,
+    "scale_channels": scale_channels, "scale_channels_dgate": scale_channels_dgate,
     "concat": concat, "slice_channels": slice_channels, "shortcut_pad": shortcut_pad,
     "shortcut_pad_dx": shortcut_pad_dx, "channel_shuffle": channel_shuffle,
 }  # fmt: skip

@@ -2,4 +2,4 @@
 
 from cnnforge.backends.numba.rules.base import Rule
 
-RULES = dict.fromkeys(("reshape", "add", "multiply"), Rule())
+RULES = dict.fromkeys(("reshape", "add", "multiply", "scale"), Rule())

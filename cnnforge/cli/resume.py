@@ -1,0 +1,42 @@
+"""``cnnforge resume RUN``: go on with a run that was interrupted, killed, or shall train longer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Flags of this command."""
+    parser.description = (
+        "Go on with a run from its last checkpoint, in the same folder and the same MLflow run, bit for bit as if it "
+        "had never stopped."
+    )
+    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a change of its config; needs --changed")
+    parser.add_argument("--changed", action="store_true", help="go on although config or data are not what they were")
+    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find the run, go on with it. Returns the exit code."""
+    from cnnforge.cli.console import make_console
+    from cnnforge.cli.sync import find
+    from cnnforge.cli.train import summary
+    from cnnforge.train.folds import MARK, go_on
+    from cnnforge.train.run import resume
+
+    console = make_console(sys.stderr if args.json else sys.stdout)
+    folds = next((f for f in (Path(args.name), args.dir / args.name) if (f / MARK).is_file()), None)
+    if folds is not None:
+        folder, result = go_on(folds.resolve(), console)
+    else:
+        folder, result = resume(find(args.name, args.dir), args.overrides, console, changed=args.changed)
+    if args.json:
+        print(json.dumps({"run": str(folder)} | result))
+        return 0
+    print(summary(folder, result, str(folder.parent)))
+    return 0

@@ -1,0 +1,94 @@
+"""From a config and its data to what can train: batches, plans, kernels, first weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import chain
+
+from cnnforge.backends.base import Backend, Report
+from cnnforge.data import Batches, Dataset, Split
+from cnnforge.executable import Executable, Weights
+from cnnforge.losses import Loss
+from cnnforge.lower import eval_graph, train_graph
+from cnnforge.plan import make_plan
+from cnnforge.spec import AugmentSpec, RunSpec
+from cnnforge.train.shortcuts import shortened
+from cnnforge.tuning import Choice
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a run trains with.
+
+    train, evaluation: share weights and memory, so they do not run interleaved
+    samples, validation, test: batches of each split; None where there are no samples
+    ways: by what each kernel call is computed
+    """
+
+    train: Executable
+    evaluation: Executable
+    loss: Loss
+    samples: Batches
+    validation: Batches | None
+    test: Batches | None
+    ways: Mapping[str, str]
+
+
+def set_up(
+    spec: RunSpec,
+    data: Dataset,
+    backend: Backend,
+    note: Callable[[str], None],
+    compiling: Report,
+    record: Mapping[str, str],
+) -> Setup:
+    """Plan, choose ways, compile, and draw the first weights.
+
+    note: is told what is worth knowing;  record: ways that were chosen before
+    """
+    trainer = spec.trainer
+    data, notes = shortened(data, trainer, spec.seed)
+    batch = min(trainer.batch_size, len(data.train))
+    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, record=record)
+    graphs = (
+        train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer),
+        eval_graph(spec.model, batch, trainer.precision),
+    )
+    plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
+    if trainer.autotune and choice.guessed:
+        untouched = (Executable(p, backend, Weights(p, backend)).bound(batch).steps() for p in (plan, eval_plan))
+        backend.prepare(chain(choice.trials(backend), *untouched), compiling)
+        choice.device = backend
+        plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
+    choice.keep()
+    notes += choice.notes
+    if choice.measured:
+        done = f"measured the ways of {choice.measured} kernel calls in {choice.seconds:.1f} s"
+        notes.append(f"{done}, once for this machine")
+    for text in notes:
+        note(text)
+    labels = plan.inputs["labels"]
+    data.check_labels(labels.shape[1:], labels.dtype)
+
+    weights = Weights(plan, backend)
+    weights.initialise(plan, spec.seed)
+    arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
+    train = Executable(plan, backend, weights, arena)
+    evaluation = Executable(eval_plan, backend, weights, arena)
+    backend.prepare(chain(train.bound(batch).steps(), evaluation.bound(batch).steps()), compiling)
+
+    def batches(split: Split, shuffle: bool = False, augment: AugmentSpec | None = None) -> Batches | None:
+        if not len(split):
+            return None
+        return Batches(
+            split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend
+        )
+
+    as_they_are = bool(trainer.overfit_batches)
+    samples = batches(data.train, not as_they_are, None if as_they_are else spec.augment)
+    assert samples is not None, "a data set without training samples is an error when it is loaded"
+    return Setup(
+        train, evaluation, spec.model.effective_loss, samples, batches(data.validation), batches(data.test),
+        choice.chosen,
+    )  # fmt: skip

@@ -1,0 +1,221 @@
+"""The work of a run: data, plan, training, test, saved model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import time
+from typing import Any, Protocol
+
+from cnnforge.backends.base import Backend
+from cnnforge.data import Dataset, load
+from cnnforge.errors import DataError, InterruptedRun
+from cnnforge.executable import Executable
+from cnnforge.plan import Plan, named
+from cnnforge.plan.forecast import memory
+from cnnforge.spec import RunSpec
+from cnnforge.tracking import Journal
+from cnnforge.train.checkpoint import Checkpoints, save_model
+from cnnforge.train.folder import write_json
+from cnnforge.train.loop import Metrics, Progress, Recipe, evaluate, fit
+from cnnforge.train.record import RunRecord, is_timing
+from cnnforge.train.setup import set_up
+from cnnforge.train.shortcuts import most_steps
+from cnnforge.train.signals import StopRequest
+
+Result = dict[str, Any]
+
+
+class Console(Protocol):
+    """Where a person watches a run."""
+
+    def note(self, text: str) -> None:
+        """A line worth knowing."""
+
+    def compiling(self, done: int, total: int) -> None:
+        """So many of the kernels that this machine does not have yet are compiled: from none to all."""
+
+    def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
+        """Training is about to start."""
+
+    def step(self, progress: Progress, metrics: Metrics) -> None:
+        """After every update; ``metrics`` is mostly empty."""
+
+    def epoch(self, progress: Progress, metrics: Metrics, improved: bool) -> None:
+        """After every epoch."""
+
+    def end(self) -> None:
+        """Training is over, one way or another."""
+
+
+@dataclass
+class Life:
+    """A run while a process works on it: what the parts of the work share."""
+
+    spec: RunSpec
+    folder: Path
+    journal: Journal
+    console: Console
+    stop: StopRequest
+    checkpoints: Checkpoints
+    backend: Backend
+    record: RunRecord | None = None
+    result: Result = field(default_factory=dict)
+    train: Executable | None = None
+    preprocessing: Mapping[str, Any] | None = None
+    steps_per_epoch: int = 0
+    stopped_early: bool = False
+    differing: set[str] = field(default_factory=set)
+
+    def save(self, progress: Progress, best: bool) -> None:
+        """Write a checkpoint of the present state."""
+        assert self.train is not None
+        model, precision = self.spec.model, self.spec.trainer.precision
+        self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best)
+
+    def compiling(self, done: int, total: int) -> None:
+        """A ``backends.base.Report``."""
+        if self.stop.reason is not None:
+            raise self.stop.reason
+        self.console.compiling(done, total)
+
+    # A train.loop.Watcher:
+
+    def step(self, progress: Progress, metrics: Metrics) -> None:
+        if "first_step_seconds" not in self.result:
+            self.result["first_step_seconds"] = seconds_since_start()
+        self.log(metrics, progress.step)
+        every = self.spec.trainer.checkpoint_every
+        if every and progress.step % every == 0 and progress.step_in_epoch < self.steps_per_epoch:
+            self.save(progress, best=False)
+        self.console.step(progress, metrics)
+
+    def epoch(self, progress: Progress, metrics: Metrics, improved: bool) -> None:
+        self.restore(progress)
+        self.log(metrics, progress.epoch)
+        self.save(progress, best=improved)
+        self.console.epoch(progress, metrics, improved)
+
+    def log(self, metrics: Metrics, step: int) -> None:
+        """Write metrics down once: what an earlier life of the run has recorded stays, and is compared."""
+        known = self.record.metrics if self.record else {}
+        if new := {name: value for name, value in metrics.items() if (name, step) not in known}:
+            self.journal.metrics(new, step)
+        self.differing |= {
+            name
+            for name, value in metrics.items()
+            if (name, step) in known and value != known[name, step] and not is_timing(name)
+        }
+
+    def restore(self, progress: Progress) -> None:
+        """What the result says of the training so far."""
+        self.result |= progress.metrics | {f"best_{name}": value for name, value in progress.best_metrics.items()}
+        self.result |= {"epochs": progress.epoch, "steps": progress.step}
+        if progress.best_step is not None:
+            self.result["best_step"] = progress.best_step
+
+    def stopping(self) -> InterruptedRun | None:
+        return self.stop.reason
+
+    def interrupted(self, progress: Progress) -> None:
+        self.result |= {"steps": progress.step, "epochs": progress.epoch}
+        self.save(progress, best=False)
+
+
+def work(run: Life) -> None:
+    """Train from where the run stands, test, save."""
+    spec, trainer = run.spec, run.spec.trainer
+    data = load(spec.data, spec.model.input, spec.seed, run.console.note)
+    for note in data.notes:
+        run.console.note(note)
+    _log_data(run, data)
+    made = set_up(spec, data, run.backend, run.console.note, run.compiling, run.record.ways if run.record else {})
+    run.preprocessing = data.preprocessing.to_dict()
+    run.train, run.steps_per_epoch = made.train, made.samples.steps_per_epoch
+    _log_plan(run, made.ways, made.train.plan, made.evaluation.plan)
+
+    recipe = Recipe(
+        spec.optimizer, spec.schedule, made.loss, trainer.epochs, log_every=trainer.log_every,
+        max_steps=most_steps(trainer), stats_every=trainer.stats_every,
+        layers={row.path: row.name for row in spec.model.table}, early_stop=trainer.early_stop,
+    )  # fmt: skip
+    progress = _progress(run)
+    run.console.begin(trainer.epochs, run.steps_per_epoch, recipe.steps(run.steps_per_epoch))
+    fit(made.train, made.evaluation, made.samples, made.validation, recipe, run, progress, ahead=True)
+    run.stopped_early = progress.stopped
+
+    weights = made.train.weights
+    run.checkpoints.load_weights("best" if run.checkpoints.has("best") else "last", weights)
+    if made.test is not None:
+        tested = evaluate(made.evaluation, made.test, made.loss, "test")
+        run.result |= tested
+        run.log(tested, run.result["epochs"])
+    if run.differing:
+        names = ", ".join(sorted(run.differing))
+        run.console.note(f"warning: done again, some numbers came out otherwise than before: {names}")
+        run.journal.event("differing", names=names)
+    save_model(run.folder / "model", spec.model, trainer.precision, weights, run.preprocessing)
+    if spec.tracking.log_model:
+        run.journal.model("model", input_shape=spec.model.input, output_shape=spec.model.output)
+
+
+def _progress(run: Life) -> Progress:
+    """Where to begin: at the last checkpoint of an earlier life, where there is one."""
+    if run.record is None:
+        return Progress()
+    run.checkpoints.mend()
+    progress = Progress()
+    if run.checkpoints.has("last"):
+        assert run.train is not None
+        progress = run.checkpoints.load("last", run.train)
+        run.restore(progress)
+    if run.record.described:
+        run.console.note(f"resumed at step {progress.step}")
+        run.journal.event("resumed", step=progress.step)
+    return progress
+
+
+def _log_data(run: Life, data: Dataset) -> None:
+    if run.record is not None and run.record.digest is not None:
+        if data.digest != run.record.digest:
+            raise DataError(
+                f"{data.name}: the data are not those that the run began with",
+                where=data.source,
+                why=f"their digest is {data.digest[:16]}…, and was {run.record.digest[:16]}…",
+                fix="put the files back, or add --changed to go on with these",
+            )
+        return
+    splits = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
+    run.journal.dataset(data.name, data.source, data.digest, splits, run.spec.model.input, data.classes)
+    run.console.note(", ".join(f"{count:,} {name}" for name, count in splits.items()) + " samples")
+
+
+def _log_plan(run: Life, ways: Mapping[str, str], *plans: Plan) -> None:
+    first = plans[0]
+    about = {
+        "backend": first.backend,
+        "precision": first.dtype,
+        "batch": first.batch,
+        "memory": memory(*plans),
+        "arena": {"bytes": first.sizes["arena"], "unshared": first.unshared, "lower_bound": first.bound},
+        "segments": [
+            {"phase": segment.phase, "kind": segment.kind, "kernels": [named(n) for n in segment.nodes]}
+            for segment in first.segments
+        ],
+        "ways": ways,
+    }
+    write_json(run.folder / "plan.json", about)
+    run.journal.artifact("plan.json")
+    run.journal.tags({"backend": first.backend})
+
+
+def seconds_since_start() -> float | None:
+    """Seconds since this process began, imports included; None where ``/proc`` does not say."""
+    stat, boot = Path("/proc/self/stat"), Path("/proc/stat")
+    if not stat.exists():
+        return None
+    ticks = float(stat.read_text().rsplit(")", 1)[1].split()[19])
+    booted = next(float(line.split()[1]) for line in boot.read_text().splitlines() if line.startswith("btime"))
+    return round(time() - booted - ticks / os.sysconf("SC_CLK_TCK"), 3)

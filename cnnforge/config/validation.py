@@ -21,7 +21,7 @@ def validate(composed: Composed, match_data: bool) -> RunSpec:
     tree = composed.tree | ({"model": expansion.tree} if isinstance(model, Mapping) else {})
     spec, errors = _run(composed, tree, expansion)
     if spec is not None:
-        errors += spec.augment.mistakes(*spec.model.input[:2])
+        errors += spec.augment.mistakes(*spec.model.input)
     if spec is not None and not errors and match_data:
         errors = list(data_mismatch(spec.model, spec.data))
     if spec is None or errors:

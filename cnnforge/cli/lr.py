@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from cnnforge.train.signals import StopRequest
 
     console = make_console(sys.stderr if args.json else sys.stdout)
-    data = load(spec.data, spec.model.input, spec.seed)
+    data = load(spec.data, spec.model.input, spec.seed, console.note)
     made = set_up(spec, data, create(spec.trainer.backend, spec.trainer.threads), console.note, console.compiling, {})
     with StopRequest() as stop:
 

@@ -36,6 +36,13 @@ def places(name: str, root: str | None) -> list[Place]:
     return [*found, Place(user_cache() / "data" / name, "the user's cache")]
 
 
+def above() -> list[Place]:
+    """Where data sets of the user's own name lie: the folders that have one folder for each data set."""
+    base = os.environ.get("CNNFORGE_DATA")
+    found = [Place(_expanded(base), "$CNNFORGE_DATA")] if base else []
+    return [*found, Place(user_cache() / "data", "the user's cache")]
+
+
 def locate(
     name: str, wanted: Sequence[str], where: Sequence[Place], *, endings: Sequence[str] = PLAIN_OR_GZIP, fix: str
 ) -> tuple[list[Path], Place]:

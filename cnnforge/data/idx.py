@@ -1,4 +1,4 @@
-"""``mnist``: pictures and labels in IDX files, plain or gzip.
+"""``mnist`` and ``fashion_mnist``: pictures and labels in IDX files, plain or gzip.
 
 IDX (LeCun, Cortes, Burges, "The MNIST database of handwritten digits", 1998): two zero bytes, one for the type (0x08:
 unsigned byte), one for the number of axes, then each axis as a big-endian uint32, then the values.
@@ -17,45 +17,52 @@ from cnnforge.data import files
 from cnnforge.data.dataset import Split, Stored
 from cnnforge.data.labels import class_numbers, paired
 from cnnforge.errors import DataError
-from cnnforge.spec import MnistData
+from cnnforge.spec import FashionMnistData, MnistData
 
-#: File names in the order in which their bytes make the digest, and the md5 of the original MNIST, decompressed.
-MNIST = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
+#: File names in the order in which their bytes make the digest.
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+#: The md5 of the original MNIST's, decompressed. Fashion-MNIST publishes those of its compressed files alone.
+MNIST = (
+    "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624", "2646ac647ad5339dbf082846283269ea",
+    "27ae3e4e09519cfbb04c329615203637",
+)  # fmt: skip
+#: Names of Fashion-MNIST's classes.
+FASHION = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 
 
-def read(data: MnistData) -> Stored:
-    """The four files. Other data in the same format (Fashion-MNIST, say) is taken too, with a note."""
-    places = files.places("mnist", data.root)
+def read(data: MnistData | FashionMnistData) -> Stored:
+    """The four files. Other data in MNIST's format are taken for it too, with a note."""
+    places = files.places(data.type, data.root)
     paths, place = files.locate(
-        "mnist",
-        list(MNIST),
+        data.type,
+        NAMES,
         places,
         fix="put the four files into one of these folders, or set data.root to where they are, "
         "or data=digits, which needs no files",
     )
     whole, foreign, arrays = sha256(), [], []
-    for path, original, ndim in zip(paths, MNIST.values(), (3, 1, 3, 1), strict=True):
+    for path, original, ndim in zip(paths, MNIST, (3, 1, 3, 1), strict=True):
         content = files.read(path)
         whole.update(content)
-        if md5(content, usedforsecurity=False).hexdigest() != original:
+        is_original = md5(content, usedforsecurity=False).hexdigest() == original
+        if is_original != isinstance(data, MnistData):
             foreign.append(path.name)
         arrays.append(parse(content, path, ndim))
     x, y, x_test, y_test = arrays
     names = [path.name for path in paths]
+    is_mnist = isinstance(data, MnistData)
+    what = "not the original MNIST" if is_mnist else "this is MNIST, not Fashion-MNIST"
     return Stored(
         source=files.shown(place.folder),
         digest=whole.hexdigest(),
         train=_split(x, y, (names[0], names[1]), place.folder, data.class_count()),
         test=_split(x_test, y_test, (names[2], names[3]), place.folder, data.class_count()),
         classes=data.class_count(),
-        class_names=tuple(map(str, range(data.class_count()))),
-        notes=(f"not the original MNIST, used as it is: {', '.join(foreign)}",) if foreign else (),
+        class_names=tuple(map(str, range(data.class_count()))) if is_mnist else FASHION,
+        notes=(f"{what}, used as it is: {', '.join(foreign)}",) if foreign else (),
     )
 
 

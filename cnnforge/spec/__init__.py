@@ -7,7 +7,19 @@ YAML may say is here, with the walk that works out every shape before any array 
 from __future__ import annotations
 
 from cnnforge.spec.augment import AugmentSpec
-from cnnforge.spec.data import DataSpec, DigitsData, MnistData, NpzData, SyntheticData
+from cnnforge.spec.data import (
+    Cifar10Data,
+    DataSpec,
+    DigitsData,
+    EdgesData,
+    FashionMnistData,
+    ImageFolderData,
+    ManifestData,
+    MnistData,
+    NpzData,
+    PicturesSpec,
+    SyntheticData,
+)
 from cnnforge.spec.diagnosis import data_mismatch, mistakes
 from cnnforge.spec.layers import LAYERS, MODEL_INPUT_ROW, Row, ending, ordered, walk
 from cnnforge.spec.model import ModelSpec
@@ -15,7 +27,35 @@ from cnnforge.spec.run import RunFolderSpec, RunSpec, TrackingSpec, TrainerSpec
 from cnnforge.spec.templates import PLACEHOLDER, TEMPLATES, Expansion, Template, expand, layer_of
 
 __all__ = [
-    "LAYERS", "MODEL_INPUT_ROW", "PLACEHOLDER", "TEMPLATES", "AugmentSpec", "DataSpec", "DigitsData", "Expansion",
-    "MnistData", "ModelSpec", "NpzData", "Row", "RunFolderSpec", "RunSpec", "SyntheticData", "Template", "TrackingSpec",
-    "TrainerSpec", "data_mismatch", "ending", "expand", "layer_of", "mistakes", "ordered", "walk",
+    "LAYERS",
+    "MODEL_INPUT_ROW",
+    "PLACEHOLDER",
+    "TEMPLATES",
+    "AugmentSpec",
+    "Cifar10Data",
+    "DataSpec",
+    "DigitsData",
+    "EdgesData",
+    "Expansion",
+    "FashionMnistData",
+    "ImageFolderData",
+    "ManifestData",
+    "MnistData",
+    "ModelSpec",
+    "NpzData",
+    "PicturesSpec",
+    "Row",
+    "RunFolderSpec",
+    "RunSpec",
+    "SyntheticData",
+    "Template",
+    "TrackingSpec",
+    "TrainerSpec",
+    "data_mismatch",
+    "ending",
+    "expand",
+    "layer_of",
+    "mistakes",
+    "ordered",
+    "walk",
 ]  # fmt: skip

@@ -127,7 +127,7 @@ class Life:
 def work(run: Life) -> None:
     """Train from where the run stands, test, save."""
     spec, trainer = run.spec, run.spec.trainer
-    data = load(spec.data, spec.model.input, spec.seed)
+    data = load(spec.data, spec.model.input, spec.seed, run.console.note)
     for note in data.notes:
         run.console.note(note)
     _log_data(run, data)

@@ -86,14 +86,14 @@ def test_damaged(content: bytes, what: str, why: str, fix: str) -> None:
 def test_other_data_of_the_format_is_a_note(small_idx: Path) -> None:
     data = load(mnist(small_idx), (6, 5, 1), seed=0)
     assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 10)
-    assert data.notes == (f"not the original MNIST, used as it is: {', '.join(idx.MNIST)}",)
+    assert data.notes == (f"not the original MNIST, used as it is: {', '.join(idx.NAMES)}",)
     assert data.source == "idx"
-    assert data.digest == sha256(b"".join((small_idx / name).read_bytes() for name in idx.MNIST)).hexdigest()
+    assert data.digest == sha256(b"".join((small_idx / name).read_bytes() for name in idx.NAMES)).hexdigest()
 
 
 def test_compressed_and_plain_files_are_the_same_data(small_idx: Path) -> None:
     plain = load(mnist(small_idx), (6, 5, 1), seed=0)
-    for name in idx.MNIST:
+    for name in idx.NAMES:
         path = small_idx / name
         (small_idx / f"{name}.gz").write_bytes(gzip.compress(path.read_bytes()))
         path.unlink()

@@ -1,0 +1,113 @@
+"""Files of a folder, or in a tar or zip file that is not unpacked."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from cnnforge.data import files
+from cnnforge.errors import DataError
+
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
+
+
+def is_archive(path: Path) -> bool:
+    """Is it a file whose name says tar or zip?"""
+    return path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"))
+
+
+def members(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of every file in a folder or archive, names with ``/``; hidden files are left out.
+
+    Links, and names that would lie outside, are not followed. Raises DataError where it is damaged or unreadable.
+    """
+    try:
+        if path.is_dir():
+            yield from _of_folder(path)
+        elif zipfile.is_zipfile(path):
+            yield from _of_zip(path)
+        else:
+            yield from _of_tar(path)
+    except PermissionError as error:
+        raise files.unreadable(path, error) from error
+    except _DAMAGE as error:
+        raise files.damaged(path, f"{type(error).__name__}: {error}", kind="archive") from error
+
+
+def listing(path: Path) -> list[tuple[str, int, int]]:
+    """(name, bytes, time of the last change) of what ``members`` gives for a folder; of an archive itself."""
+    if not path.is_dir():
+        about = path.stat()
+        return [(path.name, about.st_size, about.st_mtime_ns)]
+    found = []
+    for name in _names(path):
+        about = (path / name).stat()
+        found.append((name, about.st_size, about.st_mtime_ns))
+    return found
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for here, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith(".") and name != "__MACOSX")
+        at = Path(here).relative_to(folder)
+        yield from ((at / name).as_posix() for name in sorted(names) if not name.startswith("."))
+
+
+def _of_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for name in _names(folder):
+        try:
+            yield name, (folder / name).read_bytes()
+        except OSError as error:
+            raise files.unreadable(folder / name, error) from error
+
+
+def _of_zip(path: Path) -> Iterator[tuple[str, bytes]]:
+    with zipfile.ZipFile(path) as archive:
+        for info in sorted(archive.infolist(), key=lambda info: info.filename):
+            if not info.is_dir() and _plain(info.filename):
+                yield _name(info.filename), archive.read(info)
+
+
+def _of_tar(path: Path) -> Iterator[tuple[str, bytes]]:
+    # In the order of the archive: going back in a compressed one means to begin anew.
+    with tarfile.open(path, "r:*") as archive:
+        for info in archive:
+            if info.isreg() and _plain(info.name):
+                stream = archive.extractfile(info)
+                assert stream is not None
+                yield _name(info.name), stream.read()
+
+
+def _name(name: str) -> str:
+    return PurePosixPath(name).as_posix()
+
+
+def _plain(name: str) -> bool:
+    parts = PurePosixPath(name).parts
+    inside = not name.startswith("/") and ".." not in parts
+    return inside and not any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def find(kind: str, path: str, root: str | None) -> Path:
+    """The folder or file that ``data.path`` means. Raises DataError with every place where it was looked for."""
+    given = Path(os.path.expanduser(path))
+    if given.is_absolute():
+        where = [files.Place(given.parent, "data.path")]
+    else:
+        where = [files.Place(Path(os.path.expanduser(root)), "data.root")] if root else []
+        where.append(files.Place(Path.cwd(), "the working directory"))
+        where += files.above()
+    for place in where:
+        found = place.folder / (given.name if given.is_absolute() else given)
+        if found.exists():
+            return found
+    raise DataError(
+        f"{kind}: there is no {path}",
+        where="; ".join(map(str, where)),
+        why="it is in none of these folders",
+        fix="data.path to where it is, or data.root to the folder that it is in",
+    )

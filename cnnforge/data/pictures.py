@@ -1,0 +1,73 @@
+"""From a picture file's bytes to an array of one size."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: What Pillow raises for bytes that are no picture, or no whole one.
+DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, TypeError, OverflowError, Warning)
+#: Endings of files that are taken for pictures.
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every picture is brought to.
+
+    size: (height, width); None leaves it;  fit: see ``PicturesSpec``;  channels: 1 or 3
+    """
+
+    size: tuple[int, int] | None
+    fit: Literal["crop", "pad", "stretch"]
+    channels: int
+
+
+def decode(content: bytes, form: Form) -> NDArray[np.uint8]:
+    """A picture file's bytes -> (H, W, channels), upright as its EXIF says, of several frames the first.
+
+    Colours become grey by luma (ITU-R 601), 16 bits become 8, what is transparent lies on white. Raises one of
+    ``DAMAGE``; a picture of more pixels than Pillow takes for safe is one of them.
+    """
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(content)) as opened:
+            if form.size is not None and opened.format == "JPEG" and form.fit != "stretch":
+                opened.draft(None, _at_least(opened.size, form.size))
+            picture: Any = ImageOps.exif_transpose(opened)
+            if picture.mode.startswith("I;16") or picture.mode == "I":
+                picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+            elif picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+                picture = picture.convert("RGBA")
+                white = Image.new("RGBA", picture.size, "white")
+                picture = Image.alpha_composite(white, picture)
+            picture = picture.convert("L" if form.channels == 1 else "RGB")
+            if form.size is not None and picture.size != form.size[::-1]:
+                picture = _fitted(picture, form)
+            array = np.asarray(picture, np.uint8)
+    return array.reshape(*array.shape[:2], form.channels)
+
+
+def _at_least(size: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int]:
+    """For the decoder: twice what is wanted, so that scaling down still has something to average."""
+    return min(size[0], 2 * wanted[1]), min(size[1], 2 * wanted[0])
+
+
+def _fitted(picture: Any, form: Form) -> Any:
+    from PIL import Image, ImageOps
+
+    assert form.size is not None
+    size = form.size[::-1]
+    if form.fit == "stretch":
+        return picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    if form.fit == "pad":
+        return ImageOps.pad(picture, size, Image.Resampling.BICUBIC, color=0)
+    return ImageOps.fit(picture, size, Image.Resampling.BICUBIC)

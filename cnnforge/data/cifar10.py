@@ -6,6 +6,7 @@ of the same bytes, which ``plain_pickle`` reads without running them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cnnforge.data import archive, files
 from cnnforge.data.dataset import Split, Stored
+from cnnforge.data.download import Remote, there_or_fetched
 from cnnforge.data.labels import class_numbers
 from cnnforge.data.plain_pickle import RefusedError, loads
 from cnnforge.errors import DataError
@@ -25,22 +27,41 @@ CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 #: Where the files are looked for, best first: archives as they are published, and folders that they unpack to.
 ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
 FOLDERS = ("cifar-10-batches-bin", "cifar-10-batches-py", "")
+#: The binary version and its md5, from the data set's page.
+PUBLISHED = Remote(
+    ARCHIVES[0],
+    (
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        "https://cave.cs.toronto.edu/kriz/cifar-10-binary.tar.gz",
+    ),
+    "c32a1d4ab5d03f1284b67883e8d87530",
+)
 _PIXELS = 3 * 32 * 32
 
 
-def read(data: Cifar10Data) -> Stored:
-    """The six files."""
+def read(data: Cifar10Data, tell: Callable[[str], None] = lambda text: None) -> Stored:
+    """The six files.
+
+    tell: is told of what takes long
+    """
     places = files.places("cifar10", data.root)
+    path: Path = there_or_fetched(lambda: _find(places), [PUBLISHED], places[-1].folder, data.download, tell)
+    if path.is_file():
+        return _stored({PurePosixPath(name).name: content for name, content in archive.members(path)}, path)
+    names = [file for base in (*TRAIN, TEST) for file in (f"{base}.bin", base) if (path / file).is_file()]
+    return _stored({name: files.read(path / name) for name in names}, path)
+
+
+def _find(places: list[files.Place]) -> Path:
+    """An archive, or the folder of an unpacked one."""
     for place in places:
         for name in ARCHIVES:
             if (path := place.folder / name).is_file():
-                found = {PurePosixPath(member).name: content for member, content in archive.members(path)}
-                return _stored(found, path)
+                return path
         for name in FOLDERS:
             folder = place.folder / name
-            there = {file: folder / file for base in (*TRAIN, TEST) for file in (f"{base}.bin", base)}
-            if any(path.is_file() for path in there.values()):
-                return _stored({file: files.read(path) for file, path in there.items() if path.is_file()}, folder)
+            if any((folder / file).is_file() for base in (*TRAIN, TEST) for file in (f"{base}.bin", base)):
+                return folder
     raise DataError(
         "cifar10: the data files are not there",
         where="; ".join(map(str, places)),

@@ -6,6 +6,7 @@ unsigned byte), one for the number of axes, then each axis as a big-endian uint3
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import md5, sha256
 from math import prod
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from cnnforge.data import files
 from cnnforge.data.dataset import Split, Stored
+from cnnforge.data.download import Remote, there_or_fetched
 from cnnforge.data.labels import class_numbers, paired
 from cnnforge.errors import DataError
 from cnnforge.spec import FashionMnistData, MnistData
@@ -26,6 +28,16 @@ MNIST = (
     "6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624", "2646ac647ad5339dbf082846283269ea",
     "27ae3e4e09519cfbb04c329615203637",
 )  # fmt: skip
+#: The md5 of Fashion-MNIST's compressed files, from its page.
+FASHION_PACKED = (
+    "8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe", "bef4ecab320f06d8554ea6380940ec79",
+    "bb300cfdad3c16e7a12a480ee83cd310",
+)  # fmt: skip
+MNIST_URLS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
+FASHION_URLS = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+)
 #: Names of Fashion-MNIST's classes.
 FASHION = (
     "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
@@ -33,16 +45,23 @@ FASHION = (
 TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 
 
-def read(data: MnistData | FashionMnistData) -> Stored:
-    """The four files. Other data in MNIST's format are taken for it too, with a note."""
+def read(data: MnistData | FashionMnistData, tell: Callable[[str], None] = lambda text: None) -> Stored:
+    """The four files. Other data in MNIST's format are taken for it too, with a note.
+
+    tell: is told of what takes long
+    """
     places = files.places(data.type, data.root)
-    paths, place = files.locate(
-        data.type,
-        NAMES,
-        places,
-        fix="put the four files into one of these folders, or set data.root to where they are, "
-        "or data=digits, which needs no files",
-    )
+
+    def look() -> tuple[list[Path], files.Place]:
+        return files.locate(
+            data.type,
+            NAMES,
+            places,
+            fix="put the four files into one of these folders, or set data.root to where they are, "
+            "or data=digits, which needs no files",
+        )
+
+    paths, place = there_or_fetched(look, _published(data), places[-1].folder, data.download, tell)
     whole, foreign, arrays = sha256(), [], []
     for path, original, ndim in zip(paths, MNIST, (3, 1, 3, 1), strict=True):
         content = files.read(path)
@@ -64,6 +83,15 @@ def read(data: MnistData | FashionMnistData) -> Stored:
         class_names=tuple(map(str, range(data.class_count()))) if is_mnist else FASHION,
         notes=(f"{what}, used as it is: {', '.join(foreign)}",) if foreign else (),
     )
+
+
+def _published(data: MnistData | FashionMnistData) -> list[Remote]:
+    mnist = isinstance(data, MnistData)
+    where, digests = (MNIST_URLS, MNIST) if mnist else (FASHION_URLS, FASHION_PACKED)
+    return [
+        Remote(f"{name}.gz", tuple(f"{url}{name}.gz" for url in where), digest, inside=mnist)
+        for name, digest in zip(NAMES, digests, strict=True)
+    ]
 
 
 def parse(content: bytes, path: Path, ndim: int) -> NDArray[np.uint8]:

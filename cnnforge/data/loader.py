@@ -72,9 +72,9 @@ def _read(data: DataSpec, input: Picture, seed: int, tell: Callable[[str], None]
     if isinstance(data, EdgesData):
         return edges.read(data)
     if isinstance(data, MnistData | FashionMnistData):
-        return idx.read(data)
+        return idx.read(data, tell)
     if isinstance(data, Cifar10Data):
-        return cifar10.read(data)
+        return cifar10.read(data, tell)
     if isinstance(data, PicturesSpec):
         return image_folder.read(data, input, tell)
     if isinstance(data, NpzData):

@@ -87,7 +87,16 @@ class DigitsData(DataSpec):
         return 1797, self.test
 
 
-class MnistData(DataSpec):
+class PublishedSpec(DataSpec):
+    """What data sets have whose files are published.
+
+    download: fetch them into the user's cache where no place has them; ``CNNFORGE_OFFLINE`` forbids it everywhere
+    """
+
+    download: Bool = True
+
+
+class MnistData(PublishedSpec):
     """``mnist``: 60,000 + 10,000 handwritten digits, 28x28x1, IDX files, plain or gzip (LeCun et al., 1998)."""
 
     type: Literal["mnist"]
@@ -147,7 +156,7 @@ class SyntheticData(DataSpec):
         return self.samples, 0.0
 
 
-class FashionMnistData(DataSpec):
+class FashionMnistData(PublishedSpec):
     """``fashion_mnist``: 60,000 + 10,000 pieces of clothing, 28x28x1, IDX files like MNIST's (Xiao et al., 2017)."""
 
     type: Literal["fashion_mnist"]
@@ -221,7 +230,7 @@ class ManifestData(PicturesSpec):
     type: Literal["manifest"]
 
 
-class Cifar10Data(DataSpec):
+class Cifar10Data(PublishedSpec):
     """``cifar10``: 50,000 + 10,000 pictures, 32x32x3, of ten kinds of things (Krizhevsky, 2009).
 
     Reads the binary version, and the one for Python without running what is pickled in it; unpacked or as tar.gz.

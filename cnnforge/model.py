@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cnnforge.backends import create
 from cnnforge.config import explain, read_model, validate_model
-from cnnforge.errors import CheckpointError, ConfigErrors, DataError
+from cnnforge.errors import ConfigErrors, DataError
 from cnnforge.executable import Bound, Executable, Weights
 from cnnforge.losses import LOSSES, AnyLoss, Loss
 from cnnforge.lower import eval_graph, train_graph
@@ -193,9 +193,9 @@ class Model:
         """A saved model, or a run folder: its best checkpoint, else its last. Raises CheckpointError."""
         from cnnforge.data import Preprocessing
         from cnnforge.train.checkpoint import read_model as read_saved
-        from cnnforge.train.checkpoint import restore
+        from cnnforge.train.checkpoint import restore, saved_in
 
-        folder = _saved_in(Path(path))
+        folder = saved_in(Path(path))
         about, tensors = read_saved(folder)
         model = cls(about["spec"], backend, about["precision"])
         restore(model._weights, tensors, folder)
@@ -288,18 +288,6 @@ class Model:
 def _compiling(done: int, total: int) -> None:
     if not done:
         print(f"note: compiling {total} kernels for this machine, which happens once", file=sys.stderr)
-
-
-def _saved_in(path: Path) -> Path:
-    for folder in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
-        if (folder / "model.json").is_file():
-            return folder
-    raise CheckpointError(
-        f"no saved model in {path}",
-        where=str(path),
-        why="there is neither a model.json nor a checkpoint",
-        fix="a folder written by Model.save, or a run folder with a checkpoint",
-    )
 
 
 def _parse_optimizer(value: Mapping[str, Any] | str) -> Optimizer:

@@ -38,10 +38,14 @@ def run(args: argparse.Namespace) -> int:
     from cnnforge.train.lr_finder import search
     from cnnforge.train.setup import set_up
     from cnnforge.train.signals import StopRequest
+    from cnnforge.train.transfer import transfer
 
     console = make_console(sys.stderr if args.json else sys.stdout)
     data = load(spec.data, spec.model.input, spec.seed, console.note)
     made = set_up(spec, data, create(spec.trainer.backend, spec.trainer.threads), console.note, console.compiling, {})
+    if taken := transfer(spec, made.train.weights):
+        for note in taken.notes:
+            console.note(note)
     with StopRequest() as stop:
 
         def stopping() -> None:

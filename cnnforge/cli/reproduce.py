@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find the run, do it again, compare. Returns the exit code."""
     from cnnforge.cli.console import make_console
-    from cnnforge.cli.sync import find
+    from cnnforge.tracking.finding import find
     from cnnforge.train.reproduce import reproduce
 
     compared = reproduce(find(args.name, args.dir), make_console(sys.stderr if args.json else sys.stdout))

@@ -24,13 +24,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find the run, go on with it. Returns the exit code."""
     from cnnforge.cli.console import make_console
-    from cnnforge.cli.sync import find
     from cnnforge.cli.train import summary
+    from cnnforge.tracking.finding import find
+    from cnnforge.train.folds import MARK, go_on
     from cnnforge.train.run import resume
 
-    folder = find(args.name, args.dir)
     console = make_console(sys.stderr if args.json else sys.stdout)
-    folder, result = resume(folder, args.overrides, console, changed=args.changed)
+    folds = next((f for f in (Path(args.name), args.dir / args.name) if (f / MARK).is_file()), None)
+    if folds is not None:
+        folder, result = go_on(folds.resolve(), console)
+    else:
+        folder, result = resume(find(args.name, args.dir), args.overrides, console, changed=args.changed)
     if args.json:
         print(json.dumps({"run": str(folder)} | result))
         return 0

@@ -39,7 +39,12 @@ def run(args: argparse.Namespace) -> int:
     console = make_console(sys.stderr if args.json else sys.stdout)
     for warning in warnings(composed, spec):
         console.note(f"warning: {warning}\n")
-    folder, result = run_training(spec, console)
+    if spec.data.folds is not None and spec.data.fold is None:
+        from cnnforge.train.folds import cross_validate
+
+        folder, result = cross_validate(spec, console)
+    else:
+        folder, result = run_training(spec, console)
     if args.json:
         print(json.dumps({"run": str(folder)} | result))
         return 0
@@ -50,7 +55,14 @@ def run(args: argparse.Namespace) -> int:
 def summary(folder: Path, result: dict[str, Any], runs: str) -> str:
     """The short table at the end of a run."""
     rows = []
-    if "test_accuracy" in result:
+    if "folds" in result:
+        for name, text in (("val_accuracy", "validation"), ("val_loss", "validation loss"), ("test_accuracy", "test")):
+            if name in result:
+                spread = result[f"{name}_deviation"]
+                numbers = (f"{result[name]:.2%} ± {spread:.2%}" if "accuracy" in name
+                           else f"{result[name]:.4f} ± {spread:.4f}")  # fmt: skip
+                rows.append((text, f"{numbers} over {result['folds']} folds"))
+    elif "test_accuracy" in result:
         rows.append(("test accuracy", f"{result['test_accuracy']:.2%}"))
     elif "test_loss" in result:
         rows.append(("test loss", f"{result['test_loss']:.6g}"))

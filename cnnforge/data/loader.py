@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge import rng
-from cnnforge.data import cifar10, digits, idx, image_folder, npz, synthetic
+from cnnforge.data import cifar10, digits, edges, idx, image_folder, npz, synthetic
 from cnnforge.data.adapt import Adaptation, Picture, adaptation
 from cnnforge.data.dataset import Dataset, Split, Stored, no_samples
 from cnnforge.data.preprocess import measure
@@ -17,6 +17,7 @@ from cnnforge.spec import (
     Cifar10Data,
     DataSpec,
     DigitsData,
+    EdgesData,
     FashionMnistData,
     MnistData,
     NpzData,
@@ -68,6 +69,8 @@ def load(data: DataSpec, input: Picture, seed: int, tell: Callable[[str], None] 
 def _read(data: DataSpec, input: Picture, seed: int, tell: Callable[[str], None]) -> Stored:
     if isinstance(data, DigitsData):
         return digits.read(data)
+    if isinstance(data, EdgesData):
+        return edges.read(data)
     if isinstance(data, MnistData | FashionMnistData):
         return idx.read(data)
     if isinstance(data, Cifar10Data):
@@ -101,6 +104,8 @@ def _cut(stored: Stored, data: DataSpec, seed: int) -> tuple[Rows, Rows, Rows, l
     n = len(stored.train)
     notes: list[str] = []
     test = _share(n, stored.test_share, "test", notes) if stored.test is None else 0
+    if data.folds is not None:
+        return _fold(data, stored, seed, test, notes)
     validation = _share(n - test, data.validation, "validation", notes) if stored.validation is None else 0
     if n - test - validation < 1:
         raise DataError(
@@ -109,14 +114,33 @@ def _cut(stored: Stored, data: DataSpec, seed: int) -> tuple[Rows, Rows, Rows, l
             why=f"{n} samples - {test} for the test - {validation} for validation = {n - test - validation}",
             fix="more samples" if n < 2 else "smaller shares: data.validation, data.test",
         )
-    order = rng.permutation(seed, "split", n).astype(np.int64, copy=False)
-    if data.stratify:
-        order = _in_turn(order, stored.train.y, data.type, stored.source)
+    order = _drawn(data, stored, seed)
     train = order[test + validation :]
     if data.limit is not None and data.limit < len(train):
         notes.append(f"the first {data.limit:,} of {len(train):,} training samples (data.limit)")
         train = train[: data.limit]
     return train, order[test : test + validation], order[:test], notes
+
+
+def _drawn(data: DataSpec, stored: Stored, seed: int) -> Rows:
+    """The stored training samples in the order in which they are dealt out."""
+    order = rng.permutation(seed, "split", len(stored.train)).astype(np.int64, copy=False)
+    return _in_turn(order, stored.train.y, data.type, stored.source) if data.stratify else order
+
+
+def _fold(data: DataSpec, stored: Stored, seed: int, test: int, notes: list[str]) -> tuple[Rows, Rows, Rows, list[str]]:
+    """As ``_cut``: every k-th sample of what the test leaves is validation, begun at the fold's number."""
+    assert data.folds is not None
+    order = _drawn(data, stored, seed)
+    rest, fold = order[test:], (data.fold or 1) - 1
+    if len(rest) < data.folds:
+        raise DataError(
+            f"{data.type}: {len(rest)} training samples cannot be cut into {data.folds} folds", where=stored.source,
+            why="each fold needs one at least", fix=f"data.folds={len(rest)}" if len(rest) > 1 else "more samples",
+        )  # fmt: skip
+    mine = np.arange(len(rest)) % data.folds == fold
+    train = rest[~mine]
+    return train[: data.limit], rest[mine], order[:test], [*notes, f"fold {fold + 1} of {data.folds}"]
 
 
 def _in_turn(order: Rows, y: NDArray[np.generic], name: str, source: str) -> Rows:

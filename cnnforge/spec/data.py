@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, Strict, model_validator
 
 from cnnforge.fields import Bool, Fraction, NonNegativeFloat, PositiveInt, Spec, one_of
 from cnnforge.shapes import Shape
@@ -18,6 +18,9 @@ class DataSpec(Spec):
     normalize:  ``standard`` to mean 0 and deviation 1 per channel, measured on the training samples;
                 ``unit`` to [0, 1]: 8-bit pixels / 255, floats by the least and greatest training value; ``none``
     resize:     what to do where pictures are not as large as the model's input
+    folds:      cut the training samples into so many parts, each of which is validation once: a run for each, and their
+                mean (cross-validation); ``validation`` then does not count
+    fold:       of ``folds``, the one part (from 1) that is validation in this run
     stratify:   cut every class in the same shares, so that each part has as many of each as the whole
     limit:      use only so many training samples, the first ones of the random draw that makes the splits
     """
@@ -27,8 +30,16 @@ class DataSpec(Spec):
     validation: Fraction = 0.1
     normalize: Literal["standard", "unit", "none"] = "standard"
     resize: Literal["bilinear", "nearest", "pad", "refuse"] = "bilinear"
+    folds: Annotated[int, Strict(), Field(ge=2)] | None = None
+    fold: PositiveInt | None = None
     stratify: Bool = False
     limit: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _a_fold_of_some(self) -> DataSpec:
+        if self.fold is not None and self.fold > (self.folds or 0):
+            raise ValueError(f"fold {self.fold} of {self.folds or 'no'} folds")
+        return self
 
     def shape(self) -> Shape | None:
         """(H, W, C) of a picture as stored, where it is known without reading; else None."""
@@ -48,7 +59,7 @@ class DataSpec(Spec):
         if stored is None:
             return None
         rest = stored[0] - share_of(*stored)
-        rest -= share_of(rest, self.validation)
+        rest -= share_of(rest, self.validation) if self.folds is None else rest // self.folds
         return min(rest, self.limit or rest)
 
 
@@ -228,8 +239,30 @@ class Cifar10Data(DataSpec):
         return 50_000, 0.0
 
 
+class EdgesData(DataSpec):
+    """``edges``: the digits, and for labels what an edge filter gives of them: for learning the filter back.
+
+    filter: which one; see ``init: {filter: …}``
+    test:   share of the pictures held out for the test
+    """
+
+    type: Literal["edges"]
+    normalize: Literal["standard", "unit", "none"] = "none"
+    filter: Literal[
+        "vertical", "horizontal", "sobel_vertical", "sobel_horizontal", "scharr_vertical", "scharr_horizontal"
+    ] = "sobel_vertical"
+    test: Fraction = 0.2
+
+    def shape(self) -> Shape:
+        return 8, 8, 1
+
+    def stored(self) -> tuple[int, float]:
+        return 1797, self.test
+
+
 DATA = (
-    DigitsData, MnistData, FashionMnistData, Cifar10Data, ImageFolderData, ManifestData, NpzData, SyntheticData,
+    DigitsData, EdgesData, MnistData, FashionMnistData, Cifar10Data, ImageFolderData, ManifestData, NpzData,
+    SyntheticData,
 )  # fmt: skip
 if TYPE_CHECKING:
     AnyData = DataSpec

@@ -12,6 +12,7 @@ from cnnforge.schedules import AnySchedule, ConstantSchedule
 from cnnforge.spec.augment import AugmentSpec
 from cnnforge.spec.data import AnyData, DigitsData
 from cnnforge.spec.early_stop import EarlyStop
+from cnnforge.spec.init_from import InitFrom
 from cnnforge.spec.model import ModelSpec
 
 
@@ -83,6 +84,7 @@ class RunSpec(Spec):
     model: the network
     data: which samples, and what to do with them
     augment: what is done to training pictures, each epoch anew
+    init_from: first weights from another net
     optimizer: how the weights follow their gradients
     schedule: how the learning rate changes over the run
     trainer: how long, in what pieces, on what
@@ -94,6 +96,7 @@ class RunSpec(Spec):
     model: ModelSpec
     data: AnyData = Field(default_factory=lambda: DigitsData(type="digits"))
     augment: AugmentSpec = AugmentSpec()
+    init_from: InitFrom | None = None
     optimizer: AnyOptimizer = Field(default_factory=lambda: Adam(type="adam"))
     schedule: AnySchedule = Field(default_factory=lambda: ConstantSchedule(type="constant"))
     trainer: TrainerSpec = TrainerSpec()

@@ -10,10 +10,12 @@
 
 from __future__ import annotations
 
+from cnnforge.tracking.finding import find
 from cnnforge.tracking.journal import Journal, Record, Status, flatten, journal_path, read
 from cnnforge.tracking.sender import Outcome, Sender, start
 from cnnforge.tracking.state import mlflow_run_id
 
 __all__ = [
-    "Journal", "Outcome", "Record", "Sender", "Status", "flatten", "journal_path", "mlflow_run_id", "read", "start",
+    "Journal", "Outcome", "Record", "Sender", "Status", "find", "flatten", "journal_path", "mlflow_run_id",
+    "read", "start",
 ]  # fmt: skip

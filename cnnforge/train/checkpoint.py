@@ -63,6 +63,19 @@ def _model_files(
     return {"model.safetensors": blob, "model.json": _json(about)}
 
 
+def saved_in(path: Path) -> Path:
+    """The saved model that ``path`` holds: itself, else a run's best checkpoint, else its last."""
+    for folder in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
+        if (folder / "model.json").is_file():
+            return folder
+    raise CheckpointError(
+        f"no saved model in {path}",
+        where=str(path),
+        why="there is neither a model.json nor a checkpoint",
+        fix="a folder written by Model.save, or a run folder with a checkpoint",
+    )
+
+
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """(model.json, tensors). Raises CheckpointError where either is missing or damaged."""
     about = _read_json(folder / "model.json")

@@ -27,6 +27,7 @@ from cnnforge.train.checkpoint import Checkpoints
 from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
 from cnnforge.train.record import CHANGED, OVER, RunRecord, read_record
 from cnnforge.train.signals import StopRequest
+from cnnforge.train.transfer import settle
 from cnnforge.train.work import Console, Life, Result, work
 
 
@@ -36,6 +37,7 @@ def run(spec: RunSpec, console: Console, ways: Mapping[str, str] | None = None) 
     ways: by what kernel calls are to be computed, of another run's record
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
+    spec = settle(spec)
     backend = _backend(spec)
     folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     _write_config(folder, spec)

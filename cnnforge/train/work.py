@@ -24,6 +24,7 @@ from cnnforge.train.record import RunRecord, is_timing
 from cnnforge.train.setup import set_up
 from cnnforge.train.shortcuts import most_steps
 from cnnforge.train.signals import StopRequest
+from cnnforge.train.transfer import transfer
 
 Result = dict[str, Any]
 
@@ -141,6 +142,8 @@ def work(run: Life) -> None:
         max_steps=most_steps(trainer), stats_every=trainer.stats_every,
         layers={row.path: row.name for row in spec.model.table}, early_stop=trainer.early_stop,
     )  # fmt: skip
+    if not run.checkpoints.has("last"):
+        _transfer(run)
     progress = _progress(run)
     run.console.begin(trainer.epochs, run.steps_per_epoch, recipe.steps(run.steps_per_epoch))
     fit(made.train, made.evaluation, made.samples, made.validation, recipe, run, progress, ahead=True)
@@ -159,6 +162,16 @@ def work(run: Life) -> None:
     save_model(run.folder / "model", spec.model, trainer.precision, weights, run.preprocessing)
     if spec.tracking.log_model:
         run.journal.model("model", input_shape=spec.model.input, output_shape=spec.model.output)
+
+
+def _transfer(run: Life) -> None:
+    assert run.train is not None
+    taken = transfer(run.spec, run.train.weights)
+    if taken is None:
+        return
+    for note in taken.notes:
+        run.console.note(note)
+    run.journal.event("init_from", source=taken.source, digest=taken.digest, tensors=len(taken.taken))
 
 
 def _progress(run: Life) -> Progress:

@@ -12,7 +12,7 @@ import pytest
 
 from cnnforge.cli import sync
 from cnnforge.errors import ConfigError, ConfigErrors
-from cnnforge.tracking import Journal, mlflow_run_id
+from cnnforge.tracking import Journal, find, mlflow_run_id
 from cnnforge.tracking.state import Tracking, load, save
 
 
@@ -66,9 +66,9 @@ def test_every_run_below_is_sent_once(tmp_path: Path, capsys: pytest.CaptureFixt
     # the second time there is nothing to do, and no MLflow is needed to know it
     assert command("--dir", str(runs)) == 0
     assert capsys.readouterr().out == "2 of 2 runs had nothing to send\n"
-    found = {sync.find(name, runs) for name in ("one", "latest", mlflow_run_id(one) or "", str(one))}
+    found = {find(name, runs) for name in ("one", "latest", mlflow_run_id(one) or "", str(one))}
     assert found == {one}
-    assert sync.find("0", runs) == trial
+    assert find("0", runs) == trial
 
 
 def test_a_silent_tracker_is_one_clear_error_per_run_and_forgets_nothing(tmp_path: Path) -> None:

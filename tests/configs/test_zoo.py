@@ -53,6 +53,7 @@ OTHERS = {
     "simple_convnet": (44_950, 2_814_230),
     "cat_detector": (1_649, 1_179_904),
     "edge_detector": (9, 144),
+    "edge_learner": (9, 324),
 }
 SIZES = PUBLISHED | OTHERS
 #: Lines of a file; the others may have 45.

@@ -1,0 +1,78 @@
+"""Cross-validation: a run for each fold, and what they have in common."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from cnnforge.config import read_run, to_yaml, validate
+from cnnforge.errors import ConfigError
+from cnnforge.spec import RunSpec
+from cnnforge.tracking import journal_path
+from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
+from cnnforge.train.record import OVER, read_record
+from cnnforge.train.run import resume, run
+from cnnforge.train.transfer import settle
+from cnnforge.train.work import Console, Result
+
+#: The file that says that a folder is of all folds.
+MARK = "folds.json"
+
+
+def cross_validate(spec: RunSpec, console: Console) -> tuple[Path, Result]:
+    """Train once for each of ``data.folds``, in a folder of their own. Returns (it, what its ``result.json`` holds).
+
+    Raises whatever a fold's run raises; ``go_on`` then does what is left.
+    """
+    spec = settle(spec)  # the folds look for runs in a folder of their own
+    folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
+    write_text(folder / "config.yaml", to_yaml(spec.model_dump(mode="json", exclude_none=True)))
+    write_json(folder / MARK, {"folds": spec.data.folds})
+    return go_on(folder, console)
+
+
+def go_on(folder: Path, console: Console) -> tuple[Path, Result]:
+    """Do what is left of a cross-validation: finished folds stay, others are resumed or begun."""
+    spec = validate(read_run(folder / "config.yaml"))
+    folds = spec.data.folds
+    if folds is None:
+        raise ConfigError(
+            f"{folder.name} is no cross-validation", where=str(folder / "config.yaml"), why="data.folds is not there",
+            fix="put it back",
+        )  # fmt: skip
+    point_latest(folder)
+    results: list[Result] = []
+    for fold in range(1, folds + 1):
+        name = f"{folder.name}-fold-{fold}"
+        here = folder / name
+        if not journal_path(here).is_file():
+            own = {"name": name, "dir": str(folder)}
+            one = spec.model_copy(update={"data": spec.data.model_copy(update={"fold": fold}),
+                                          "run": spec.run.model_copy(update=own)})  # fmt: skip
+            results.append(run(one, console)[1])
+        elif (record := read_record(here)).status in OVER:
+            console.note(f"fold {fold} of {folds} was finished before")
+            results.append(_read(record.folder))
+        else:
+            results.append(resume(here, (), console)[1])
+    result = summary(results)
+    write_json(folder / "result.json", result)
+    return folder, result
+
+
+def summary(results: list[Result]) -> Result:
+    """Mean and deviation (of the sample, n - 1) over the folds of every number that all of them have."""
+    numbers = [name for name, value in results[0].items() if isinstance(value, float)]
+    shared = [name for name in numbers if all(isinstance(r.get(name), float) for r in results)]
+    about: Result = {"status": "finished", "folds": len(results)}
+    for name in shared:
+        values = [float(r[name]) for r in results]
+        about[name] = fmean(values)
+        about[f"{name}_deviation"] = stdev(values)
+    return about | {"wall_seconds": sum(float(r["wall_seconds"]) for r in results)}
+
+
+def _read(folder: Path) -> Any:
+    return json.loads((folder / "result.json").read_text("utf-8"))

@@ -134,6 +134,7 @@ class Model:
         """
         chosen = None if loss is None else _parse(AnyLoss, loss, "loss", LOSSES)
         pictures = self._pictures(x)
+        chosen = self._measured(chosen or self.spec.effective_loss, labels)
         executable = self._training(max(1, len(pictures)), chosen, None)
         targets = self._labels(labels, len(pictures), executable)
         n = len(pictures)
@@ -171,14 +172,15 @@ class Model:
         pictures = self._pictures(x)
         if not len(pictures):
             raise DataError("no samples", where="x", why="there is nothing to learn from", fix="N of at least 1")
-        executable = self._training(min(batch_size, len(pictures)), None, rule, exact=True)
+        loss = self._measured(self.spec.effective_loss, labels)
+        executable = self._training(min(batch_size, len(pictures)), loss, rule, exact=True)
         targets = self._labels(labels, len(pictures), executable)
         for slot in executable.slots.values():
             self._backend.put(0, slot)
         samples = Split(pictures, targets.astype("int64") if targets.dtype.kind in "iub" else targets)
         unchanged = Preprocessing.identity(self.spec.input)
         source = Batches(samples, unchanged, executable.plan.batch, seed=seed, shuffle=shuffle)
-        recipe = Recipe(rule, ConstantSchedule(type="constant"), self.spec.effective_loss, epochs)
+        recipe = Recipe(rule, ConstantSchedule(type="constant"), loss, epochs)
         return run_loop(executable, executable, source, None, recipe, Silent(), Progress())
 
     def save(self, path: str | Path) -> None:
@@ -226,6 +228,13 @@ class Model:
             plan = make_plan(graph, self._backend.capabilities, choose=Choice(self._backend.name, None))
             known = self._cache[key] = self._executable(plan)
         return known
+
+    def _measured(self, loss: Loss, labels: ArrayLike) -> Loss:
+        """The loss with what it takes from these labels."""
+        from cnnforge.data.labels import class_counts
+
+        classes = loss.classes_to_count(self.spec.output)
+        return loss.measured(class_counts(np.asarray(labels), classes)) if classes else loss
 
     def _training(self, batch: int, loss: Loss | None, optimizer: Optimizer | None, exact: bool = False) -> Executable:
         """A training executable for up to ``batch`` samples (exactly that many planned where ``exact``)."""

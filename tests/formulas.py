@@ -116,6 +116,46 @@ def sigmoid_cross_entropy(z: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.
     return loss, hits, dz
 
 
+def class_targets(labels: np.ndarray, classes: int, smoothing: float, weights: tuple[float, ...]) -> np.ndarray:
+    """What each class counts; with weights, the labels' own have a mean of 1 over the batch."""
+    w = weights or (1.0,) * classes
+    known = [int(label) for label in labels.reshape(-1) if 0 <= label < classes]
+    weight = math.fsum(w[label] for label in known) / labels.size if weights else 1.0
+    q = np.zeros((*labels.shape, classes))
+    for at in np.ndindex(labels.shape):
+        for k in range(classes if 0 <= labels[at] < classes else 0):
+            one_hot = float(k == labels[at])
+            q[(*at, k)] = w[k] * ((1 - smoothing) * one_hot + smoothing / classes) / weight if weight else 0.0
+    return q
+
+
+def soft_cross_entropy(z: np.ndarray, q: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """-sum of q log softmax(z), class by class."""
+    loss, dz, rows = np.zeros(len(z)), np.zeros(z.shape), max(1, labels[0].size)
+    for k in range(z.shape[-1]):
+        _, _, slope = softmax_cross_entropy(z, np.full(labels.shape, k))
+        for at in np.ndindex(labels.shape):
+            top = float(max(z[at]))
+            log_sum = top + math.log(math.fsum(math.exp(float(v) - top) for v in z[at]))
+            loss[at[0]] += float(q[(*at, k)]) * (log_sum - float(z[(*at, k)])) / rows
+            dz[at] += float(q[(*at, k)]) * slope[at]
+    return loss, softmax_cross_entropy(z, labels)[1], dz
+
+
+def weighted_sigmoid_cross_entropy(
+    z: np.ndarray, t: np.ndarray, smoothing: float, pos_weight: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a yes costs, by its weight, and what a no costs."""
+    soft = (1 - smoothing) * t.astype(np.float64) + smoothing / 2
+    loss, dz = np.zeros(len(z)), np.zeros(z.shape)
+    for at in np.ndindex(z.shape):
+        v, yes, no = float(z[at]), pos_weight * float(soft[at]), 1 - float(soft[at])
+        log_yes, log_no = (-math.log1p(math.exp(-abs(v))) + min(s * v, 0) for s in (1, -1))
+        loss[at[0]] -= (yes * log_yes + no * log_no) / z[0].size
+        dz[at] = (no * sigmoid(v) - yes * sigmoid(-v)) / z[0].size
+    return loss, sigmoid_cross_entropy(z, t)[1], dz
+
+
 def mse(y: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     loss, dz = np.zeros(len(y)), np.zeros(y.shape)
     for at in np.ndindex(y.shape):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cnnforge.plan.capabilities import Capabilities
@@ -15,8 +16,40 @@ Step = Callable[[], None]
 Kernel = Callable[..., Step]
 #: ``gather(rows, picks, out)``: what ``Backend.gather`` gives.
 Gather = Callable[[Any, Any, Any], None]
+#: ``distort(rows, picks, drawn, epoch, out)``: what ``Backend.distort`` gives.
+Distort = Callable[[Any, Any, Any, int, Any], None]
 #: ``report(done, total)``: told how far something that takes long has come.
 Report = Callable[[int, int], None]
+
+
+#: float32 numbers drawn for a picture that is distorted: 0 to 5 the map of an output pixel to where it is read (source
+#: row = 0 h + 1 w + 2, source column = 3 h + 4 w + 5); 6 to 9 and 10 to 13 top, left, bottom, right of two rectangles,
+#: the last two outside; 14 to 22 a map of red, green and blue, by rows; 23 what is added of the picture's mean grey.
+DRAWN = 24
+
+
+@dataclass(frozen=True)
+class Distortion:
+    """What is the same for all pictures that are distorted. Arrays are NumPy's, float32.
+
+    key:          the stream of the elastic fields
+    down, across: (H, H), (W, W): a field is down noise across^T; None where there are no fields
+    warped:       is anything interpolated?  coloured: do colours change?
+    border:       what lies outside when interpolating: 0 zero, 1 reflect, 2 edge
+    fills:        (2, c): what the rectangles hold, normalised
+    grey:         (c,): weights of the mean grey
+    top:          colours are held within 0 and this; None where pixels have a scale of their own
+    """
+
+    key: tuple[int, int]
+    down: Any
+    across: Any
+    warped: bool
+    coloured: bool
+    border: int
+    fills: Any
+    grey: Any
+    top: float | None
 
 
 class Backend(Protocol):
@@ -48,6 +81,15 @@ class Backend(Protocol):
         gather(rows (N,), picks (N, 2) of these lists or None, out (N, H, W, channels) float32): out[i] is
         (x[rows[i]] - mean) * factor, moved first, a single channel repeated. Equal to NumPy's to the bit; it leaves
         Python's lock free, and one thread at a time may call it.
+        """
+
+    def distort(
+        self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any, how: Distortion
+    ) -> Distort | None:
+        """As ``gather``, for pictures whose pixels change too; None: NumPy's will do.
+
+        distort(rows, picks, drawn (N, DRAWN), epoch, out): out[i] is x[rows[i]] moved, interpolated, coloured,
+        normalised, erased. rows[i] is the sample's number, and with the epoch decides its elastic field.
         """
 
     def link(self, steps: Iterable[Step]) -> list[Step]:

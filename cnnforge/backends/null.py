@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cnnforge.backends.base import Gather, Kernel, Report, Step
+from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step
 from cnnforge.backends.numpy.capabilities import CAPABILITIES
 from cnnforge.plan.capabilities import Capabilities
 
@@ -34,6 +34,11 @@ class NullBackend:
         """Nothing is missing."""
 
     def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
+        return None
+
+    def distort(
+        self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any, how: Distortion
+    ) -> Distort | None:
         return None
 
     def link(self, steps: Iterable[Step]) -> list[Step]:

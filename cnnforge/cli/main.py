@@ -33,6 +33,7 @@ class Command:
 COMMANDS = {
     "train": Command("train a network", composes=True),
     "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
+    "augment": Command("show augmented training pictures as one picture", composes=True),
     "resume": Command("go on with a run that was stopped, bit for bit"),
     "reproduce": Command("do a run again from its own record and compare every number"),
     "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),

@@ -102,9 +102,10 @@ def describe(kind: Any) -> str:
     texts = words(kind)
     parts: list[str] = []
     single = f"one of {', '.join(texts)}" if texts else ""
-    for option in _annotated_members(kind):
+    options = _annotated_members(kind)
+    for option in options:
         inner = bare(option)
-        if get_origin(inner) is tuple and (single or parts):
+        if get_origin(inner) is tuple and bare(get_args(inner)[0]) in [bare(other) for other in options]:
             parts.append(f"a list of {_length(inner)}such")
         elif is_spec(inner) and not texts:
             parts.append(f"a mapping of {', '.join(inner.model_fields)}")

@@ -21,7 +21,7 @@ def validate(composed: Composed, match_data: bool) -> RunSpec:
     tree = composed.tree | ({"model": expansion.tree} if isinstance(model, Mapping) else {})
     spec, errors = _run(composed, tree, expansion)
     if spec is not None:
-        errors += spec.augment.mistakes(*spec.model.input[:2])
+        errors += spec.augment.mistakes(*spec.model.input)
     if spec is not None and not errors:  # only then is there a table
         names = {f"{row.name}.{short}": row.block.frozen for row in spec.model.table for short in row.params}
         errors += spec.optimizer.mistakes(names, [name for name, frozen in names.items() if not frozen])

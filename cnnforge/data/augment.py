@@ -1,8 +1,9 @@
 """Augmentation: where each pixel of a training picture comes from.
 
-Crops and flips move whole rows and columns, so a moved picture is two lists of positions: the source row of each row
-and the source column of each column. The lists that can occur are few and are made once; drawing an augmentation is
-picking one of each kind, and whoever moves pixels, NumPy here or compiled code, knows nothing of crops and flips.
+Crops, flips and shifts move whole rows and columns, so a moved picture is two lists of positions: the source row of
+each row and the source column of each column. The lists that can occur are few and are made once; drawing an
+augmentation is picking one of each kind, and whoever moves pixels, NumPy here or compiled code, knows nothing of crops
+and flips. What changes pixels comes after it: ``distort.py``.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ class Moves:
 
     def __init__(self, spec: AugmentSpec, size: tuple[int, int], seed: int) -> None:
         self._spec, self._seed = spec, seed
-        self.down, straight = (_cropped(n, spec) for n in size)
-        self.across = np.concatenate([straight, straight[:, ::-1]]) if spec.flip else straight
-        self._offsets = len(straight)
+        cropped = [_cropped(n, spec) for n in size]
+        flips = (spec.vertical_flip, spec.flip)
+        turned = [np.concatenate([at, at[:, ::-1]]) if flip else at for at, flip in zip(cropped, flips, strict=True)]
+        self.down, self.across = (_shifted(at, spec) for at in turned)
+        self._offsets, self._turned = len(cropped[0]), [len(at) for at in turned]
 
     @property
     def nothing(self) -> bool:
@@ -40,7 +43,8 @@ class Moves:
         """(samples, 2) int32: the lists of rows and of columns that each sample gets in an epoch.
 
         Sample i's are a pure function of (seed, epoch, i): crops are words 0 (down) and 1 (across) of the stream
-        ``augment:crop``, each offset as likely as the other to 2**-32; flips word 0 of ``augment:flip``.
+        ``augment:crop``, each offset as likely as the other to 2**-32; flips word 0 of ``augment:flip`` and of
+        ``augment:vertical_flip``; shifts words 0 (down) and 1 (across) of ``augment:shift``, like crops.
         """
         picks = np.zeros((samples, 2), np.int32)
         numbers = np.arange(samples)
@@ -50,6 +54,14 @@ class Moves:
         if self._spec.flip is not None:
             u = rng.words(rng.stream(self._seed, "augment", "flip"), numbers, 1, epoch)[:, 0]
             picks[:, 1] += self._offsets * ((u >> 8) * 2.0**-24 < self._spec.flip.rate)
+        if self._spec.vertical_flip is not None:
+            u = rng.words(rng.stream(self._seed, "augment", "vertical_flip"), numbers, 1, epoch)[:, 0]
+            picks[:, 0] += self._offsets * ((u >> 8) * 2.0**-24 < self._spec.vertical_flip.rate)
+        if self._spec.shift is not None:
+            u = rng.words(rng.stream(self._seed, "augment", "shift"), numbers, 2, epoch).astype(np.uint64)
+            lists = zip((self.down, self.across), self._turned, strict=True)
+            for axis, (made, turned) in enumerate(lists):
+                picks[:, axis] += turned * (u[:, axis] * np.uint64(len(made) // turned) >> np.uint64(32)).astype(int)
         return picks
 
     def gather(
@@ -82,3 +94,16 @@ def _cropped(n: int, spec: AugmentSpec) -> NDArray[np.int32]:
     else:
         at = n - 1 - np.abs(n - 1 - np.abs(at))
     return at.astype(np.int32)
+
+
+def _shifted(lists: NDArray[np.int32], spec: AugmentSpec) -> NDArray[np.int32]:
+    """(D L, n): each of ``lists`` (L, n) shifted by each of D distances; all lists by the first come first."""
+    n = lists.shape[1]
+    furthest = int(spec.shift.share * n) if spec.shift else 0
+    at = np.arange(n) - np.arange(-furthest, furthest + 1)[:, None]
+    inside = (at >= 0) & (at < n)
+    if spec.shift is not None and spec.shift.border == "reflect":
+        at = n - 1 - np.abs(n - 1 - np.abs(at))
+    shifted = np.where(inside, 0, BLACK)[:, None] if spec.shift is None or spec.shift.border == "zero" else 0
+    found = lists[:, np.clip(at, 0, n - 1)].transpose(1, 0, 2)
+    return np.ascontiguousarray(np.where(shifted == BLACK, BLACK, found).reshape(-1, n), np.int32)

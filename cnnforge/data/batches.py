@@ -13,6 +13,7 @@ from cnnforge import rng
 from cnnforge.backends.base import Backend
 from cnnforge.data.augment import Moves
 from cnnforge.data.dataset import Split
+from cnnforge.data.distort import Distortions
 from cnnforge.data.preprocess import Preprocessing
 from cnnforge.spec import AugmentSpec
 
@@ -23,10 +24,14 @@ class Epoch:
 
     rows:  (n,) int64: the samples
     picks: (n, 2) int32: how each is moved, as ``Moves`` says; None where nothing is
+    drawn: (n, DRAWN) float32: how each is distorted, as ``Distortions`` says; None where nothing is
+    number: the epoch's
     """
 
     rows: NDArray[np.int64]
     picks: NDArray[np.int32] | None
+    drawn: NDArray[np.float32] | None = None
+    number: int = 0
 
 
 class Batches:
@@ -60,10 +65,19 @@ class Batches:
         self._labels = np.empty((min(batch_size, self._n), *split.y.shape[1:]), split.y.dtype)
         moves = Moves(augment or AugmentSpec(), preprocessing.kept[:2], seed)
         self._moves = None if moves.nothing else moves
-        self._compiled = None
+        as_bytes = self._x.dtype == np.uint8
+        distortions = Distortions(
+            augment or AugmentSpec(), preprocessing.kept[:2], seed, preprocessing.constants, as_bytes
+        )
+        self._distortions = None if distortions.nothing else distortions
+        self._compiled, self._distorted = None, None
         if backend is not None:
             constants = preprocessing.constants
-            self._compiled = backend.gather(self._x, *constants, preprocessing.input[2], moves.down, moves.across)
+            bound = (self._x, *constants, preprocessing.input[2], moves.down, moves.across)
+            if self._distortions is None:
+                self._compiled = backend.gather(*bound)
+            else:
+                self._distorted = backend.distort(*bound, self._distortions.how)
 
     @property
     def samples(self) -> int:
@@ -91,7 +105,9 @@ class Batches:
         rows = np.arange(self._n, dtype=np.int64)
         if self._shuffle:
             rows = rng.permutation(self._seed, "shuffle", self._n, number).astype(np.int64, copy=False)
-        return Epoch(rows, None if self._moves is None else self._moves.picks(self._n, number)[rows])
+        picks = None if self._moves is None else self._moves.picks(self._n, number)[rows]
+        drawn = None if self._distortions is None else self._distortions.draws(self._n, number)[rows]
+        return Epoch(rows, picks, drawn, number)
 
     def rows(self, number: int, step_in_epoch: int) -> NDArray[np.int64]:
         """The samples of one batch of epoch ``number``, counted in the split: (n,)."""
@@ -113,7 +129,11 @@ class Batches:
                 f"step {step_in_epoch} of an order of {len(epoch.rows)}: "
                 f"{self._n} samples give {self.steps_per_epoch} steps"
             )
-        self._write_pictures(rows, None if epoch.picks is None else epoch.picks[part], x_out[:n])
+        picks = None if epoch.picks is None else epoch.picks[part]
+        if epoch.drawn is None:
+            self._write_pictures(rows, picks, x_out[:n])
+        else:
+            self._write_distorted(rows, picks, epoch.drawn[part], epoch.number, x_out[:n])
         self._write_labels(rows, labels_out[:n])
         return n
 
@@ -132,6 +152,27 @@ class Batches:
         else:
             self._moves.gather(x, rows, picks, self._index[:n], raw)
         preprocessing.normalize_into(raw, floats, out)
+
+    def _write_distorted(
+        self,
+        rows: NDArray[np.int64],
+        picks: NDArray[np.int32] | None,
+        drawn: NDArray[np.float32],
+        epoch: int,
+        out: NDArray[Any],
+    ) -> None:
+        if self._distorted is not None and out.dtype == np.float32 and out.flags.c_contiguous:
+            self._distorted(rows, picks, drawn, epoch, out)
+            return
+        assert self._distortions is not None, "nothing else draws any"
+        n = len(rows)
+        raw, floats = self._raw[:n], self._floats[:n]
+        if picks is None or self._moves is None:
+            _take(self._x, rows, raw)
+        else:
+            self._moves.gather(self._x, rows, picks, self._index[:n], raw)
+        np.copyto(floats, raw, casting="same_kind")
+        np.copyto(out, self._distortions.apply(floats, rows, drawn, epoch), casting="same_kind")
 
     # Scratch, made when NumPy first needs it: a batch as it is stored, the same as floats, and its pixels' numbers.
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnforge.data import archive, decoded, files
 from cnnforge.data.dataset import Split, Stored
-from cnnforge.data.pictures import DAMAGE, ENDINGS, Form, decode
+from cnnforge.data.pictures import DAMAGE, ENDINGS, Form, decode, strictly
 from cnnforge.errors import DataError, suggest
 from cnnforge.spec import ManifestData, PicturesSpec
 
@@ -181,7 +181,7 @@ def _read_all(source: Iterable[tuple[str, str, str, bytes | None]], form: Form, 
         del waiting[:count]
 
     told = False
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with strictly(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for name, part, label, content in source:
             if content is None:
                 reading.others += 1

@@ -52,6 +52,15 @@ def class_numbers(y: NDArray[Any], classes: int, name: str, where: str) -> NDArr
     return y.astype(np.int64)
 
 
+def class_counts(y: NDArray[Any], classes: int) -> list[int]:
+    """How often each class occurs. Labels that are no class are refused elsewhere, and not counted here."""
+    if y.dtype.kind not in "biu":
+        return [0] * classes
+    known = y[(y >= 0) & (y < classes)]
+    counts: list[int] = np.bincount(known.reshape(-1).astype(np.int64), minlength=classes).tolist()
+    return counts
+
+
 def targets(y: NDArray[Any], name: str, where: str) -> NDArray[Any]:
     """y: (n, …) numbers -> the same as float64 where it was, else float32. Raises DataError unless finite."""
     if y.dtype.kind not in "biuf":

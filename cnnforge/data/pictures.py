@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,30 +31,38 @@ class Form:
     channels: int
 
 
+@contextmanager
+def strictly() -> Iterator[None]:
+    """Pictures of suspiciously many pixels are damaged ones. For the whole process, so not for each thread."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
 def decode(content: bytes, form: Form) -> NDArray[np.uint8]:
     """A picture file's bytes -> (H, W, channels), upright as its EXIF says, of several frames the first.
 
     Colours become grey by luma (ITU-R 601), 16 bits become 8, what is transparent lies on white. Raises one of
-    ``DAMAGE``; a picture of more pixels than Pillow takes for safe is one of them.
+    ``DAMAGE``; a picture of more pixels than Pillow takes for safe is one of them inside ``strictly``.
     """
     from PIL import Image, ImageOps
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(content)) as opened:
-            if form.size is not None and opened.format == "JPEG" and form.fit != "stretch":
-                opened.draft(None, _at_least(opened.size, form.size))
-            picture: Any = ImageOps.exif_transpose(opened)
-            if picture.mode.startswith("I;16") or picture.mode == "I":
-                picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-            elif picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-                picture = picture.convert("RGBA")
-                white = Image.new("RGBA", picture.size, "white")
-                picture = Image.alpha_composite(white, picture)
-            picture = picture.convert("L" if form.channels == 1 else "RGB")
-            if form.size is not None and picture.size != form.size[::-1]:
-                picture = _fitted(picture, form)
-            array = np.asarray(picture, np.uint8)
+    with Image.open(io.BytesIO(content)) as opened:
+        if form.size is not None and opened.format == "JPEG" and form.fit != "stretch":
+            opened.draft(None, _at_least(opened.size, form.size))
+        picture: Any = ImageOps.exif_transpose(opened)
+        if picture.mode.startswith("I;16") or picture.mode == "I":
+            picture = Image.fromarray((np.asarray(picture).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        elif picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            picture = picture.convert("RGBA")
+            white = Image.new("RGBA", picture.size, "white")
+            picture = Image.alpha_composite(white, picture)
+        picture = picture.convert("L" if form.channels == 1 else "RGB")
+        if form.size is not None and picture.size != form.size[::-1]:
+            picture = _fitted(picture, form)
+        array = np.asarray(picture, np.uint8)
     return array.reshape(*array.shape[:2], form.channels)
 
 

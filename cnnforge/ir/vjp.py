@@ -182,10 +182,16 @@ def _lrn(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return (_grad(g, "lrn_dx", x, x, base, _one(dys), **attrs) if wants(x) else None,)
 
 
-@rule("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")
+@rule("softmax_cross_entropy", "sigmoid_cross_entropy", "weighted_sigmoid_cross_entropy", "mse")
 def _loss(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     z, labels = n.ins
-    return (_grad(g, f"{n.op}_dz", z, z, labels) if wants(z) else None), None
+    return (_grad(g, f"{n.op}_dz", z, z, labels, **n.attrs) if wants(z) else None), None
+
+
+@rule("soft_cross_entropy")
+def _soft_cross_entropy(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    z, targets, _ = n.ins
+    return (_grad(g, "soft_cross_entropy_dz", z, z, targets) if wants(z) else None), None, None
 
 
 def _rule_of(n: Node) -> Rule:

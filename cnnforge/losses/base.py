@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from cnnforge.errors import ShapeError
@@ -31,6 +32,18 @@ class Loss(Spec):
     def scores_hits(self) -> bool:
         """Does the loss node's second output (share of right answers per sample) mean anything?"""
         return True
+
+    def classes_to_count(self, y: Shape) -> int:
+        """How many classes to count in the training labels for ``measured``; 0 where the loss asks for nothing."""
+        return 0
+
+    def measured(self, counts: Sequence[int]) -> Loss:
+        """The loss with what it takes from the training labels. counts: of each class"""
+        return self
+
+    def about(self) -> str:
+        """What was measured, in words, for whoever watches."""
+        return ""
 
     def lower(self, g: Graph, z: Value, labels: Value) -> Node:
         """Append the loss node: (z, labels) -> loss per sample (N,), share of right answers per sample (N,)."""

@@ -8,6 +8,7 @@ from itertools import chain
 
 from cnnforge.backends.base import Backend, Report
 from cnnforge.data import Batches, Dataset, Split
+from cnnforge.data.labels import class_counts
 from cnnforge.executable import Executable, Weights
 from cnnforge.losses import Loss
 from cnnforge.lower import eval_graph, train_graph
@@ -50,10 +51,14 @@ def set_up(
     trainer = spec.trainer
     data, notes = shortened(data, trainer, spec.seed)
     batch = min(trainer.batch_size, len(data.train))
+    loss = spec.model.effective_loss
+    if classes := loss.classes_to_count(spec.model.output):
+        loss = loss.measured(class_counts(data.train.y, classes))
+        notes.append(f"{loss.type}: {loss.about()}")
     choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, record=record)
     graphs = (
-        train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer),
-        eval_graph(spec.model, batch, trainer.precision),
+        train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer, loss),
+        eval_graph(spec.model, batch, trainer.precision, loss),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
     if trainer.autotune and choice.guessed:
@@ -89,6 +94,6 @@ def set_up(
     samples = batches(data.train, not as_they_are, None if as_they_are else spec.augment)
     assert samples is not None, "a data set without training samples is an error when it is loaded"
     return Setup(
-        train, evaluation, spec.model.effective_loss, samples, batches(data.validation), batches(data.test),
+        train, evaluation, loss, samples, batches(data.validation), batches(data.test),
         choice.chosen,
     )  # fmt: skip

@@ -26,6 +26,9 @@ def errors(text: str) -> list[str]:
     return []
 
 
+SOFTMAX = "name: net\ninput: [8, 8, 1]\nlayers: {f: {type: fc, units: 2, activation: softmax}}\n"
+
+
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
@@ -242,6 +245,35 @@ def test_one_layer(layers: str, message: str) -> None:
             "name: net\ninput: [8, 8, 1]\nlayers: {f: {type: fc, units: 2}}\nloss: msee\n",
             "model.loss: unknown type 'msee'\n  where: <text>:4:1 (loss)\n"
             "  why:   it is one of softmax_cross_entropy, sigmoid_cross_entropy, mse\n  fix:   did you mean 'mse'?",
+        ),
+        (
+            f"{SOFTMAX}loss: {{type: softmax_cross_entropy, class_weights: [1, 2, 3]}}\n",
+            "f: 3 class weights for 2 classes\n  where: <text>:3:10 (layers.f)\n"
+            "  why:   the output has shape (2,), and each class takes one weight\n"
+            "  fix:   class_weights: a list of 2 numbers, or balanced",
+        ),
+        (
+            f"{SOFTMAX}loss: {{type: softmax_cross_entropy, class_weights: [0, 0]}}\n",
+            "f: all class weights are 0\n  where: <text>:3:10 (layers.f)\n"
+            "  why:   the loss would be divided by the sum of the weights\n"
+            "  fix:   class_weights: at least one number above 0, or balanced",
+        ),
+        (
+            f"{SOFTMAX}loss: {{type: softmax_cross_entropy, class_weights: 3}}\n",
+            "model: loss.class_weights cannot be 3\n  where: <text>:4:37 (loss.class_weights)\n"
+            "  why:   it is one of balanced, or a list of numbers of 0 or more\n"
+            "  fix:   one of balanced, or a list of numbers of 0 or more",
+        ),
+        (
+            f"{SOFTMAX}loss: {{type: softmax_cross_entropy, label_smoothing: 1}}\n",
+            "model: loss.label_smoothing cannot be 1\n  where: <text>:4:37 (loss.label_smoothing)\n"
+            "  why:   1 is not below 1\n  fix:   a number from 0 to below 1; 0.0 where it is left out",
+        ),
+        (
+            f"{SOFTMAX}loss: {{type: softmax_cross_entropy, pos_weight: 2}}\n",
+            "model.loss: unknown key 'pos_weight'\n  where: <text>:4:37 (loss.pos_weight)\n"
+            "  why:   softmax_cross_entropy knows type, label_smoothing, class_weights\n"
+            "  fix:   'pos_weight' belongs to sigmoid_cross_entropy",
         ),
     ],
 )

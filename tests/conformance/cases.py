@@ -461,6 +461,41 @@ def _loss(draw, op, dtype):
     return Case([z, labels], [(shape, dtype)], [dz], scale=scale)
 
 
+@case("class_targets")
+def _class_targets(draw, op, dtype):
+    shape = draw(shapes)
+    labels = _generator(draw).integers(-1, shape[-1], shape[:-1])  # -1 is no class
+    weights = tuple(float(w) for w in _generator(draw).integers(0, 4, shape[-1])) if draw(st.booleans()) else ()
+    attrs = {"smoothing": draw(st.sampled_from([0.0, 0.1, 0.75])), "weights": weights}
+    return Case([labels], [(shape, dtype)], [formulas.class_targets(labels, shape[-1], **attrs)], attrs, scale=10)
+
+
+@case("soft_cross_entropy", "soft_cross_entropy_dz")
+def _soft_cross_entropy(draw, op, dtype):
+    shape = draw(shapes)
+    z = reals(draw, shape, dtype, draw(st.sampled_from([1.0, 30.0])))
+    q, labels = abs(reals(draw, shape, dtype)), _generator(draw).integers(0, shape[-1], shape[:-1])
+    if draw(st.booleans()):  # ties: the first of equal scores is the answer
+        z = np.sign(z)
+    loss, hits, dz = formulas.soft_cross_entropy(z.astype(np.float64), q, labels)
+    scale = float(1 + abs(z).max()) * float(1 + q.sum())
+    if op == "soft_cross_entropy":
+        return Case([z, q, labels], [(loss.shape, dtype)] * 2, [loss, hits], scale=scale)
+    return Case([z, q], [(shape, dtype)], [dz], scale=scale)
+
+
+@case("weighted_sigmoid_cross_entropy", "weighted_sigmoid_cross_entropy_dz")
+def _weighted_sigmoid_cross_entropy(draw, op, dtype):
+    shape = draw(shapes)
+    z, t = reals(draw, shape, dtype, draw(st.sampled_from([1.0, 30.0]))), integers(draw, shape, dtype, 0, 2)
+    attrs = {"smoothing": draw(st.sampled_from([0.0, 0.2])), "pos_weight": draw(st.sampled_from([0.5, 1.0, 7.0]))}
+    loss, hits, dz = formulas.weighted_sigmoid_cross_entropy(z.astype(np.float64), t, **attrs)
+    scale = 8 * float(1 + abs(z).max())
+    if op.endswith("_dz"):
+        return Case([z, t], [(shape, dtype)], [dz], attrs, scale=scale)
+    return Case([z, t], [(loss.shape, dtype)] * 2, [loss, hits], attrs, scale=scale)
+
+
 # Optimizers.
 
 _MOMENTS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}

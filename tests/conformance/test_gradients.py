@@ -185,3 +185,17 @@ def test_every_single_gradient_of_a_small_model():
             down = built.loss()
             array[at] = kept
             assert abs((up - down) / (2 * STEP) - exact[at]) < 1e-6 * max(1, abs(exact[at])), f"{name}{at}"
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"type": "softmax_cross_entropy", "label_smoothing": 0.3, "class_weights": [0.5, 2.0, 0.1]},
+        {"type": "sigmoid_cross_entropy", "label_smoothing": 0.3, "pos_weight": 5.0},
+    ],
+)
+def test_losses_with_options(loss):
+    ending = loss["type"].split("_")[0]
+    layers = {"c": SMOOTH, "tail": {"type": "conv", "filters": 3, "kernel": 2, "activation": ending}}
+    spec = ModelSpec.model_validate({"name": "one", "input": [4, 4, 2], "layers": layers, "loss": loss})
+    assert directional_error(spec) < 1e-6

@@ -40,6 +40,34 @@ def test_a_moved_picture_is_a_window_of_the_padded_one(data, height, width, c, k
         np.testing.assert_array_equal(out[i], window[:, ::-1] if across >= offsets else window)
 
 
+@pytest.mark.parametrize("border", ["zero", "reflect", "edge"])
+def test_a_shifted_picture_is_a_moved_one_after_crop_and_flips(border: str) -> None:
+    crop, shift = {"padding": 2, "border": "zero"}, {"share": 0.25, "border": border}
+    made = moves((9, 12), crop=crop, flip={}, vertical_flip={}, shift=shift)
+    assert made.down.flags.c_contiguous
+    assert made.across.flags.c_contiguous
+    x = np.random.default_rng(0).integers(1, 256, (60, 9, 12, 2)).astype(np.uint8)
+    picks = made.picks(60, 3)
+    out = np.empty_like(x)
+    made.gather(x, np.arange(60), picks, np.empty((60, 9, 12), np.int64), out)
+    modes: dict[str, Any] = {"zero": "constant", "reflect": "reflect", "edge": "edge"}
+    seen = set()
+    for i in range(60):
+        drawn: list[int] = []
+        for name, n in (("crop", 2), ("flip", 1), ("vertical_flip", 1), ("shift", 2)):
+            drawn += philox((0, i, 3, 0), stream(0, "augment", name))[:n]
+        top, left = (u * 5 >> 32 for u in drawn[:2])
+        picture = np.pad(x[i], ((2, 2), (2, 2), (0, 0)))[top : top + 9, left : left + 12]
+        across, down = (u < 2**31 for u in drawn[2:4])
+        picture = picture[:: -1 if down else 1, :: -1 if across else 1]
+        by = (drawn[4] * 5 >> 32) - 2, (drawn[5] * 7 >> 32) - 3
+        seen.add((down, across, *by))
+        padded = np.pad(picture, ((3, 3), (3, 3), (0, 0)), mode=modes[border])
+        wanted = padded[3 - by[0] : 12 - by[0], 3 - by[1] : 15 - by[1]]
+        np.testing.assert_array_equal(out[i], wanted)
+    assert [len(set(kind)) for kind in zip(*seen, strict=True)] == [2, 2, 5, 7]
+
+
 def test_without_kinds_nothing_moves() -> None:
     assert moves().nothing
     assert not moves(flip={}).nothing

@@ -306,3 +306,11 @@ def test_a_stratified_cut_gives_every_part_the_shares_of_the_whole(tmp_path):
             (4, 4, 1),
             0,
         )
+
+
+def test_a_picture_of_far_too_many_pixels_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)
+    folder(tmp_path, {"p/a/1.png": picture(1), "p/b/1.png": picture(2, size=(4, 4))})
+    with pytest.raises(DataError, match=r"a/1.png cannot be read as a picture") as error:
+        read(path="p")
+    assert "DecompressionBomb" in str(error.value)

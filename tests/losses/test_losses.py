@@ -5,8 +5,11 @@ import math
 import numpy as np
 import pytest
 
+from cnnforge import Model, check
 from cnnforge.errors import ShapeError
 from cnnforge.losses import LOSSES, default_loss
+from cnnforge.lower import train_graph
+from cnnforge.spec import ModelSpec
 from tests import one_node
 
 
@@ -104,3 +107,49 @@ def test_hits_are_the_share_of_right_answers():
     np.testing.assert_array_equal(hits, [0.75])
     _, hits, _ = run("sigmoid_cross_entropy", [[1.0, -1.0, 0.0, 1.0]], [[1, 1, 0, 0]])
     np.testing.assert_array_equal(hits, [0.5])  # a score of 0 says no
+
+
+TREE = {"name": "m", "input": [2, 2, 1], "layers": {"out": {"type": "fc", "units": 3, "activation": "softmax"}}}
+
+
+class TestOptions:
+    """What label_smoothing, class_weights and pos_weight make of a loss."""
+
+    def model(self, **options):
+        options = {"type": "softmax_cross_entropy"} | options
+        return ModelSpec.model_validate(TREE | {"loss": options})
+
+    def ops(self, spec):
+        return [n.op for n in train_graph(spec, 2, "float32", 0).nodes if n.phase == "loss"]
+
+    def test_without_any_the_plain_kernels_run(self):
+        assert self.ops(self.model(label_smoothing=0)) == ["softmax_cross_entropy"]
+        assert self.ops(self.model(label_smoothing=0.1)) == ["class_targets", "soft_cross_entropy"]
+
+    def test_balanced_weights_are_inverse_to_the_counts(self):
+        """As scikit-learn's: n / (classes * count)."""
+        loss = LOSSES["softmax_cross_entropy"](type="softmax_cross_entropy", class_weights="balanced")
+        assert loss.classes_to_count((3,)) == 3
+        measured = loss.measured([1, 4, 0])
+        assert measured.class_weights == pytest.approx((5 / 3, 5 / 12, 0))
+        assert measured.about() == "class weights 1.67, 0.417, 0"
+        assert measured.classes_to_count((3,)) == 0
+
+    def test_balanced_weights_are_measured_from_the_labels_given(self):
+        x, y = np.random.default_rng(0).normal(size=(6, 2, 2, 1)), np.array([0, 0, 0, 1, 1, 2])
+        stated = Model(self.model(class_weights=[6 / 9, 6 / 6, 6 / 3]), backend="numpy", precision="float64")
+        measured = Model(self.model(class_weights="balanced"), backend="numpy", precision="float64")
+        (one, gradients), (other, others) = stated.loss_and_grads(x, y), measured.loss_and_grads(x, y)
+        assert one == pytest.approx(other)
+        np.testing.assert_allclose(gradients["out.w"], others["out.w"])
+        (epoch,), (again,) = (net.fit(x, y, optimizer={"type": "sgd", "lr": 1e-9}) for net in (stated, measured))
+        assert epoch["train_loss"] == pytest.approx(again["train_loss"]) == pytest.approx(one)
+
+    def test_the_extra_labels_are_in_the_memory_of_check(self):
+        """One number per sample and class."""
+        pixels = {"out": {"type": "conv", "filters": 3, "kernel": 1, "activation": "softmax"}}
+        tree = TREE | {"input": [32, 32, 1], "layers": pixels}
+        plain, smoothed = (
+            check(tree | {"loss": {"type": "softmax_cross_entropy", "label_smoothing": s}}).memory for s in (0, 0.1)
+        )
+        assert smoothed["activations"] - plain["activations"] == pytest.approx(64 * 32 * 32 * 3 * 4, rel=0.01)

@@ -116,11 +116,15 @@ class Reference:
     def loss(self, z: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
         """The mean over the batch."""
         target = torch.tensor(labels if labels.ndim < 4 else labels.transpose(0, 3, 1, 2).copy())
-        match self.spec.effective_loss.type:
+        loss: Any = self.spec.effective_loss
+        match loss.type:
             case "softmax_cross_entropy":
-                return F.cross_entropy(z, target)
+                weights = None if loss.class_weights is None else torch.tensor(loss.class_weights, dtype=z.dtype)
+                return F.cross_entropy(z, target, weights, label_smoothing=loss.label_smoothing)
             case "sigmoid_cross_entropy":
-                return F.binary_cross_entropy_with_logits(z, target)
+                target = target * (1 - loss.label_smoothing) + loss.label_smoothing / 2  # PyTorch has none
+                weight = torch.tensor(loss.pos_weight, dtype=z.dtype)
+                return F.binary_cross_entropy_with_logits(z, target, pos_weight=weight)
             case "mse":
                 return F.mse_loss(z, target)
         raise AssertionError

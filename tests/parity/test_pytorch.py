@@ -222,6 +222,27 @@ def test_a_loss(tail, loss, ending, dtype):
     compare(one_block(block, tail=tail | {"activation": ending}, loss=loss), dtype, batch=4, scale=0.1)
 
 
+WEIGHTS = [0.2, 3.0, 1.1]
+LOSS_OPTIONS = [
+    {"type": "softmax_cross_entropy", "label_smoothing": 0.1},
+    {"type": "softmax_cross_entropy", "class_weights": WEIGHTS},
+    {"type": "softmax_cross_entropy", "class_weights": WEIGHTS, "label_smoothing": 0.2},
+    {"type": "softmax_cross_entropy", "class_weights": [0.0, 1.0, 2.0], "label_smoothing": 0.2},
+    {"type": "sigmoid_cross_entropy", "pos_weight": 4.0},
+    {"type": "sigmoid_cross_entropy", "pos_weight": 0.3, "label_smoothing": 0.2},
+]
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("loss", LOSS_OPTIONS, ids=lambda loss: " ".join(map(str, loss.values())))
+@pytest.mark.parametrize("tail", [{"type": "fc", "units": 3}, {"type": "conv", "filters": 3, "kernel": 2}])
+def test_options_of_a_loss(tail, loss, dtype):
+    """Weighted means are divided by the sum of the batch's weights, in value and gradient."""
+    ending = {"activation": loss["type"].split("_")[0]}
+    for batch in (1, 7):
+        compare(one_block({"type": "conv", "filters": 2, "kernel": 3}, tail=tail | ending, loss=loss), dtype, batch, 3)
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(made=models(nested=False))
 def test_random_models(made):

@@ -148,6 +148,13 @@ def test_divergence_is_recorded_and_raised():
     assert records[-1]["status"] == "diverged"
 
 
+def test_balanced_class_weights_are_measured_from_the_training_labels():
+    loss = "model.loss={type: softmax_cross_entropy, class_weights: balanced, label_smoothing: 0.1}"
+    _, result, said = go(loss, "trainer.epochs=1")
+    assert "softmax_cross_entropy: class weights " in said
+    assert np.isfinite([result["train_loss"], result["test_loss"]]).all()
+
+
 def test_missing_data_leaves_a_folder_that_says_so(monkeypatch):
     monkeypatch.setenv("CNNFORGE_DATA", "nowhere")
     monkeypatch.setenv("XDG_CACHE_HOME", "nowhere-either")

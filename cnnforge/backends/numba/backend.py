@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cnnforge.backends.base import Gather, Kernel, Report, Step
+from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step
 from cnnforge.backends.numba import (
     activation,
     bias,
@@ -29,6 +29,7 @@ from cnnforge.backends.numba import (
     team,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
+from cnnforge.backends.numba.distort import bind_distort
 from cnnforge.backends.numba.driver import Call, Run
 from cnnforge.backends.numba.gather import bind_gather
 from cnnforge.backends.numba.prepare import prepare
@@ -124,6 +125,12 @@ class NumbaBackend(NumpyBackend):
     def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
         """Compiled for bytes."""
         return bind_gather(x, mean, factor, channels, down, across)
+
+    def distort(
+        self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any, how: Distortion
+    ) -> Distort | None:
+        """Compiled when it is first bound, as few runs need it."""
+        return bind_distort(x, mean, factor, channels, down, across, how)
 
     def prepare(self, steps: Iterable[Step], report: Report) -> None:
         """Compile the kernels that the cache does not have."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 from math import log
 from typing import Any
 
+import numpy as np
+
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.elementwise import PIECE, streamed
 from cnnforge.backends.numba.functions import exp, log1p_of_share, sigmoid
@@ -77,6 +79,16 @@ def _softmax_dx(block: int, lo: int, hi: int, thread: int) -> None:
             put_upto(dx + 4 * k, (upto(dy + 4 * k, c - k) - dot) * upto(y + 4 * k, c - k), c - k)
 
 
+@part
+def _is_first_best(row: int, label: int, best: float) -> bool:
+    """Is the label's number the largest, and the first that is so large?"""
+    numbers = floats(row)
+    first = 0
+    while first < label and numbers[first] < best:
+        first += 1
+    return first == label and numbers[label] == best
+
+
 @Kernel
 def _softmax_cross_entropy(block: int, lo: int, hi: int, thread: int) -> None:
     """log(sum e^z) - z[label], with the largest z subtracted first; a hit where the first largest is the label's.
@@ -95,12 +107,8 @@ def _softmax_cross_entropy(block: int, lo: int, hi: int, thread: int) -> None:
                 s += where(leading(c - k), exp(upto(at + 4 * k, c - k) - splat(best)), splat(0))
             loss += log(float64(total(s)))
             if 0 <= label < c:
-                numbers = floats(at)
-                loss -= float64(numbers[label] - best)
-                first = 0
-                while first < label and numbers[first] < best:
-                    first += 1
-                right += first == label and numbers[label] == best
+                loss -= float64(floats(at)[label] - best)
+                right += _is_first_best(at, label, best)
         losses[sample] = loss / rows
         hits[sample] = right / rows
 
@@ -115,6 +123,118 @@ def _softmax_cross_entropy_dz(block: int, lo: int, hi: int, thread: int) -> None
         _softmax_row(z + 4 * c * row, at, c, share)
         if 0 <= label < c:
             floats(at)[label] -= float32(share)
+
+
+@Kernel
+def _label_weights(block: int, lo: int, hi: int, thread: int) -> None:
+    """labels (n,), w (C,) -> the factor n / sum of the labels' weights, float64. Range: 1, so in one order always."""
+    a = longs(block)
+    labels, w, factor, n, c = longs(a[0]), floats(a[1]), doubles(a[2]), a[3], a[4]
+    s = float64(0)
+    for i in range(n):
+        if 0 <= labels[i] < c:
+            s += float64(w[labels[i]])
+    factor[0] = n / s if s > 0 else float64(0)
+
+
+@Kernel
+def _class_targets(block: int, lo: int, hi: int, thread: int) -> None:
+    """labels (n,), right, rest (C,), factor -> q (n, C) = factor (rest + right [c is the label]). Range: rows."""
+    a = longs(block)
+    labels, right, rest, factor, q, c = longs(a[0]), floats(a[1]), a[2], float32(doubles(a[3])[0]), a[4], a[5]
+    for row in range(lo, hi):
+        at, label = q + 4 * c * row, labels[row]
+        known = 0 <= label < c
+        share = splat(factor) if known else splat(0)
+        for k in range(0, c, LANES):
+            put_upto(at + 4 * k, upto(rest + 4 * k, c - k) * share, c - k)
+        if known:
+            floats(at)[label] += right[label] * factor
+
+
+@Kernel
+def _soft_cross_entropy(block: int, lo: int, hi: int, thread: int) -> None:
+    """sum of q (log(sum e^z) - z), with the largest z subtracted first; a hit where the first largest is the label's.
+
+    z, q (N, rows, C), labels (N, rows) int64. Range: samples.
+    """
+    a = longs(block)
+    z, q, labels, losses, hits, rows, c = a[0], a[1], longs(a[2]), floats(a[3]), floats(a[4]), a[5], a[6]
+    for sample in range(lo, hi):
+        loss, right = float64(0), 0
+        for row in range(sample * rows, (sample + 1) * rows):
+            at, wanted, label = z + 4 * c * row, q + 4 * c * row, labels[row]
+            best = _largest_of(at, c)
+            s = weight = dot = splat(0)
+            for k in range(0, c, LANES):
+                v, share = upto(at + 4 * k, c - k) - splat(best), upto(wanted + 4 * k, c - k)
+                s += where(leading(c - k), exp(v), splat(0))
+                weight += where(leading(c - k), share, splat(0))
+                dot += where(leading(c - k), share * v, splat(0))
+            loss += log(float64(total(s))) * float64(total(weight)) - float64(total(dot))
+            if 0 <= label < c:
+                right += _is_first_best(at, label, best)
+        losses[sample] = loss / rows
+        hits[sample] = right / rows
+
+
+@Kernel
+def _soft_cross_entropy_dz(block: int, lo: int, hi: int, thread: int) -> None:
+    """(softmax(z) sum(q) - q) share. Range: rows of C of all samples."""
+    a = longs(block)
+    z, q, dz, c, share = a[0], a[1], a[2], a[3], doubles(a[4])[0]
+    for row in range(lo, hi):
+        at, wanted = dz + 4 * c * row, q + 4 * c * row
+        weight = splat(0)
+        for k in range(0, c, LANES):
+            weight += where(leading(c - k), upto(wanted + 4 * k, c - k), splat(0))
+        _softmax_row(z + 4 * c * row, at, c, total(weight) * share)
+        factor = splat(share)
+        for k in range(0, c, LANES):
+            put_upto(at + 4 * k, upto(at + 4 * k, c - k) - upto(wanted + 4 * k, c - k) * factor, c - k)
+
+
+@Kernel
+def _weighted_sigmoid_cross_entropy(block: int, lo: int, hi: int, thread: int) -> None:
+    """yes (max(-z, 0) + l) + no (max(z, 0) + l) with l = log(1 + e^-|z|), yes = pos_weight t', no = 1 - t'.
+
+    t' = (1 - smoothing) t + smoothing / 2. z, labels t (N, n). Range: samples. A hit as without weights.
+    """
+    a = longs(block)
+    losses, hits, n = floats(a[2]), floats(a[3]), a[4]
+    keep, add, pos_weight = splat(1 - doubles(a[5])[0]), splat(doubles(a[5])[0] / 2), splat(doubles(a[6])[0])
+    zero, one, half = splat(0), splat(1), splat(0.5)
+    for sample in range(lo, hi):
+        z, t = a[0] + 4 * n * sample, a[1] + 4 * n * sample
+        loss, right = float64(0), float64(0)
+        for first in range(0, n, PIECE):
+            s = hit = zero
+            for i in range(first, min(first + PIECE, n), LANES):
+                score, truth = upto(z + 4 * i, n - i), upto(t + 4 * i, n - i)
+                soft = truth * keep + add
+                yes, no = soft * pos_weight, one - soft
+                # The sides apart: that of a right answer is 0, and a small loss keeps its digits.
+                v = larger(zero, score) * no + larger(zero, -score) * yes
+                v += (yes + no) * log1p_of_share(exp(-magnitude(score)))
+                s += where(leading(n - i), v, zero)
+                above = where(score > zero, one, zero)
+                hit += where(leading(n - i), where(truth > half, above, one - above), zero)
+            loss += float64(total(s))
+            right += float64(total(hit))
+        losses[sample] = loss / n
+        hits[sample] = right / n
+
+
+@Kernel
+def _weighted_sigmoid_cross_entropy_dz(block: int, lo: int, hi: int, thread: int) -> None:
+    """dz = (sigmoid(z) (yes + no) - yes) share. Range: pieces."""
+    a = longs(block)
+    z, t, dz, share, n = a[0], a[1], a[2], splat(doubles(a[3])[0]), a[6]
+    keep, add, pos_weight = splat(1 - doubles(a[4])[0]), splat(doubles(a[4])[0] / 2), splat(doubles(a[5])[0])
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        soft = upto(t + 4 * i, n - i) * keep + add
+        yes, no = soft * pos_weight, splat(1) - soft
+        put_upto(dz + 4 * i, (sigmoid(upto(z + 4 * i, n - i)) * (yes + no) - yes) * share, n - i)
 
 
 @Kernel
@@ -206,6 +326,43 @@ def softmax_cross_entropy_dz(ins: Arrays, outs: Arrays, scratch: Arrays, threads
     return bound(_softmax_cross_entropy_dz, labels.size, threads, z, labels, dz, z.shape[-1], share)
 
 
+def class_targets(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, smoothing: float, weights: tuple[float, ...]
+) -> tuple[Call, ...]:
+    """One pass, and with weights their sum before it."""
+    (labels,), (q,) = ins, outs
+    c = q.shape[-1]
+    w = np.array(weights or (1.0,) * c, np.float32)
+    right, rest = w * np.float32(1 - smoothing), w * np.float32(smoothing / c)
+    factor = scratch[0] if weights else np.ones(1)
+    fill = bound(_class_targets, labels.size, threads, labels, right, rest, factor, q, c)
+    return (bound(_label_weights, 1, threads, labels, w, factor, labels.size, c), fill) if weights else (fill,)
+
+
+def soft_cross_entropy(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
+    z, _, labels = ins
+    return bound(_soft_cross_entropy, len(z), threads, *ins, *outs, labels.size // len(labels), z.shape[-1])
+
+
+def soft_cross_entropy_dz(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
+    z, c = ins[0], ins[0].shape[-1]
+    return bound(_soft_cross_entropy_dz, z.size // c, threads, *ins, *outs, c, len(z) * c / z.size)
+
+
+def weighted_sigmoid_cross_entropy(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, smoothing: float, pos_weight: float
+) -> Call:
+    z, options = ins[0], (float(smoothing), float(pos_weight))
+    return bound(_weighted_sigmoid_cross_entropy, len(z), threads, *ins, *outs, z.size // len(z), *options)
+
+
+def weighted_sigmoid_cross_entropy_dz(
+    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, smoothing: float, pos_weight: float
+) -> Call:
+    z, options = ins[0], (float(smoothing), float(pos_weight))
+    return streamed(_weighted_sigmoid_cross_entropy_dz, threads, *ins, *outs, len(z) / z.size, *options, n=z.size)
+
+
 def _per_sample(kernel: Kernel) -> Any:
     def bind(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
         z = ins[0]
@@ -225,6 +382,10 @@ def _gradient(kernel: Kernel, factor: float) -> Any:
 NATIVE: dict[str, Any] = {
     "softmax": softmax, "softmax_dx": softmax_dx,
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_dz": softmax_cross_entropy_dz,
+    "class_targets": class_targets,
+    "soft_cross_entropy": soft_cross_entropy, "soft_cross_entropy_dz": soft_cross_entropy_dz,
+    "weighted_sigmoid_cross_entropy": weighted_sigmoid_cross_entropy,
+    "weighted_sigmoid_cross_entropy_dz": weighted_sigmoid_cross_entropy_dz,
     "sigmoid_cross_entropy": _per_sample(_sigmoid_cross_entropy),
     "sigmoid_cross_entropy_dz": _gradient(_sigmoid_cross_entropy_dz, 1.0),
     "mse": _per_sample(_mse), "mse_dz": _gradient(_mse_dz, 2.0),

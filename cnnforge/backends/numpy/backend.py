@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from cnnforge.backends.base import Gather, Kernel, Report, Step
+from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step
 from cnnforge.backends.numpy import (
     activation,
     conv,
@@ -92,6 +92,12 @@ class NumpyBackend:
         """Nothing is missing."""
 
     def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
+        """What the data's own NumPy does."""
+        return None
+
+    def distort(
+        self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any, how: Distortion
+    ) -> Distort | None:
         """What the data's own NumPy does."""
         return None
 

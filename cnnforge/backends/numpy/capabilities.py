@@ -22,7 +22,9 @@ DEPTHWISE_CHUNK = 1 << 15
 TAIL_SCRATCH = {"bias": 1, "leaky_relu": 1, "elu": 1, "selu": 1}
 
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
-LOSSES = ("softmax_cross_entropy", "sigmoid_cross_entropy", "mse")
+LOSSES = (
+    "softmax_cross_entropy", "soft_cross_entropy", "sigmoid_cross_entropy", "weighted_sigmoid_cross_entropy", "mse",
+)  # fmt: skip
 
 
 def padded_shape(x: tuple[int, ...], w: Window) -> tuple[int, ...]:
@@ -189,6 +191,16 @@ _RULES: dict[str, Rule] = {
         _like(i[0], "bool"), Scratch((*i[0].shape[:-1], 1), i[0].dtype),
     ),
     "sigmoid_cross_entropy": lambda i, o, a: (_like(i[0]), _like(i[0]), _like(i[0], "bool"), _like(i[0], "bool")),
+    "class_targets": lambda i, o, a: (
+        _like(o[0], "bool"), Scratch((*i[0].shape, 1), "bool"), Scratch((1,), o[0].dtype, False),
+    ),
+    "soft_cross_entropy": lambda i, o, a: (
+        _like(i[0]), Scratch((*i[0].shape[:-1], 1), i[0].dtype), Scratch(i[2].shape, i[0].dtype),
+        Scratch(i[2].shape, "int64"),
+    ),
+    "soft_cross_entropy_dz": lambda i, o, a: (Scratch((*i[0].shape[:-1], 1), i[0].dtype),),
+    "weighted_sigmoid_cross_entropy": lambda i, o, a: (*(_like(i[0]),) * 4, _like(i[0], "bool"), _like(i[0], "bool")),
+    "weighted_sigmoid_cross_entropy_dz": lambda i, o, a: (_like(i[0]), _like(i[0])),
     "mse": lambda i, o, a: (_like(i[0]),),
     **{
         op: lambda i, o, a: (Scratch((2, min(FLAT_CHUNK, i[0].shape[0])), i[0].dtype, False),)
@@ -237,6 +249,7 @@ CAPABILITIES = Capabilities(
     | _ELEMENTWISE
     | {f"{op}_dx" for op in _ELEMENTWISE}
     | set(LOSSES)
+    | {"class_targets"}
     | {f"{op}_dz" for op in LOSSES}
     | set(OPTIMIZERS),
     chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cnnforge.backends.numba.backend import NumbaBackend
 from cnnforge.backends.numba.elementwise import PIECE
 from tests import one_node
 
@@ -90,3 +91,63 @@ def test_a_label_that_is_no_class_reads_and_writes_nothing_beside(label):
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-6)
     one_node.run("softmax_cross_entropy_dz", [z, labels], [((2, 10), "float32")], {}, "numba")
+
+
+WEIGHTED = {
+    "class_targets": {"smoothing": 0.1, "weights": tuple(0.1 * k for k in range(21))},
+    "soft_cross_entropy": {},
+    "weighted_sigmoid_cross_entropy": {"smoothing": 0.1, "pos_weight": 3.0},
+}
+
+
+def _weighted(op):
+    """(inputs, output) of many samples, so that several threads share them."""
+    rng, shape = np.random.default_rng(0), (301, 29, 21)
+    z, labels = rng.normal(size=shape).astype(np.float32) * 3, rng.integers(0, 21, shape[:-1])
+    per_sample = [((301,), "float32")] * 2
+    if op == "class_targets":
+        return [labels], [(shape, "float32")]
+    if op == "soft_cross_entropy":
+        return [z, abs(rng.normal(size=shape)).astype(np.float32), labels], per_sample
+    return [z, rng.integers(0, 2, shape).astype(np.float32)], per_sample
+
+
+@pytest.mark.parametrize("op", WEIGHTED)
+def test_losses_with_options_are_numpys_in_float64_whatever_the_threads(op, monkeypatch):
+    ins, outs = _weighted(op)
+    cases = [(op, ins, outs)]
+    if op != "class_targets":
+        cases.append((f"{op}_dz", ins[:2], [(ins[0].shape, "float32")]))
+    for name, read, written in cases:
+        double = [_double(a) for a in read]
+        expected = one_node.run(name, double, [(s, "float64") for s, _ in written], WEIGHTED[op])
+        found = []
+        with monkeypatch.context() as patch:
+            for threads in (1, 2):
+                patch.setattr(one_node, "_device", lambda name, threads=threads: NumbaBackend(threads))
+                found.append(one_node.run(name, read, written, WEIGHTED[op], "numba"))
+        for one, other, right in zip(*found, expected, strict=True):
+            np.testing.assert_array_equal(one, other)
+            np.testing.assert_allclose(one, right, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("label", [-1, 3, 2**40])
+def test_a_label_that_is_no_class_counts_nothing(label, backend):
+    attrs = {"smoothing": 0.2, "weights": (1.0, 2.0, 4.0)}
+    (q,) = one_node.run("class_targets", [np.array([label, 1])], [((2, 3), "float32")], attrs, backend)
+    np.testing.assert_allclose(q, [[0, 0, 0], [0.2 / 3, 1.6 + 0.4 / 3, 0.8 / 3]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_batch_of_classes_that_weigh_nothing_has_no_loss(backend):
+    attrs = {"smoothing": 0.0, "weights": (0.0, 1.0)}
+    (q,) = one_node.run("class_targets", [np.zeros(4, np.int64)], [((4, 2), "float32")], attrs, backend)
+    np.testing.assert_array_equal(q, 0)
+
+
+def test_a_right_answer_keeps_its_small_loss_with_weights():
+    z, t = np.array([[20.0], [-20.0]], np.float32), np.array([[1.0], [0.0]], np.float32)
+    attrs = {"smoothing": 0.0, "pos_weight": 2.0}
+    found, _ = one_node.run("weighted_sigmoid_cross_entropy", [z, t], [((2,), "float32")] * 2, attrs, "numba")
+    np.testing.assert_allclose(found, np.exp(-20.0) * np.array([2, 1]), rtol=1e-6)

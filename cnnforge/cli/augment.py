@@ -1,0 +1,58 @@
+"""``cnnforge augment``: what training will see, as a picture to look at before any training."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from cnnforge.errors import ConfigError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Flags of this command."""
+    parser.add_argument("--out", default="augment.png", metavar="FILE", help="the picture, .png (default: augment.png)")
+    parser.add_argument("--samples", type=_count, default=8, metavar="N", help="rows, a training picture each (8)")
+    parser.add_argument("--epochs", type=_count, default=8, metavar="N", help="columns behind the original (8)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compose, validate, load, draw. Returns the exit code."""
+    if Path(args.out).suffix.lower() != ".png":
+        raise ConfigError(
+            f"--out {args.out} does not end in .png",
+            where="cnnforge augment --out",
+            why="pictures are written as PNG",
+            fix=f"--out {Path(args.out or 'augment').with_suffix('.png')}",
+        )
+    from cnnforge.config import compose, validate
+
+    spec = validate(compose(args.overrides, config_dir=args.config_dir))
+
+    from cnnforge.backends import create
+    from cnnforge.data import load
+    from cnnforge.report.contact_sheet import contact_sheet, save
+
+    data = load(spec.data, spec.model.input, spec.seed)
+    for note in data.notes:
+        print(note, file=sys.stderr)
+    backend = create(spec.trainer.backend, threads=1)
+    sheet = contact_sheet(data, spec.augment, spec.seed, args.samples, args.epochs, backend)
+    try:
+        save(sheet, args.out)
+    except OSError as error:
+        raise ConfigError(
+            f"{args.out} cannot be written",
+            where="cnnforge augment --out",
+            why=error.strerror or str(error),
+            fix="a file in a folder that exists and may be written to",
+        ) from None
+    rows = min(args.samples, len(data.train))
+    print(f"{args.out}: {rows} training pictures in rows, first as they are, then in epochs 1 to {args.epochs}")
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 to 100")
+    return int(text)

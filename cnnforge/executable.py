@@ -103,15 +103,10 @@ class Executable:
 
     def _slot_views(self) -> Iterable[tuple[str, Array]]:
         """Each optimizer slot cut into the parameters it belongs to: ``conv1.w/mean``."""
-        for slot, flat in self.plan.slots.items():
-            base = self.plan.places[flat].offset
-            for name, p in self.plan.params.items():
-                if p.trainable:
-                    offset = base + self.plan.places[p.value].offset
-                    yield (
-                        f"{name}/{slot}",
-                        self.backend.view(self._buffers["slots"], offset, p.value.shape, p.value.dtype),
-                    )
+        for slot, base in self.plan.slots.items():
+            for name, dv in self.plan.grads.items():
+                offset = base + self.plan.places[dv].offset
+                yield f"{name}/{slot}", self.backend.view(self._buffers["slots"], offset, dv.shape, dv.dtype)
 
     def _view(self, v: Value, batch: int | None = None, turn: int | None = None) -> Array:
         place = self.plan.places[v]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import groupby
+from typing import Literal
 
-from cnnforge.ir.graph import Graph, Node, Value
+from cnnforge.errors import ConfigErrors
+from cnnforge.ir.graph import FlatRange, Graph, Node, Value, is_vector
 from cnnforge.ir.rewrite import fold_norms, pool_first
 from cnnforge.ir.verify import verify
 from cnnforge.ir.vjp import backward
@@ -24,6 +27,8 @@ def train_graph(
     g = Graph(batch, dtype, training=True, seed=seed)
     node = _model_and_loss(g, model, loss or model.effective_loss)
     pool_first(g)
+    if optimizer is not None:
+        _freeze(g, optimizer)
     backward(g, node)
     if optimizer is not None and g.grads:
         _update(g, optimizer)
@@ -76,10 +81,32 @@ def _predicted(g: Graph, x: Value, loss: Loss) -> tuple[Value, Value]:
     return x, loss.predict(g, x)
 
 
+def _freeze(g: Graph, optimizer: Optimizer) -> None:
+    """Take what the optimizer's groups freeze out of the gradients. Raises ConfigErrors where a group fits nothing."""
+    trainable = [name for name, p in g.params.items() if p.trainable]
+    if wrong := optimizer.mistakes(g.params, trainable):
+        raise ConfigErrors(wrong)
+    g.frozen = frozenset(name for name in trainable if optimizer.freezes(name))
+
+
 def _update(g: Graph, optimizer: Optimizer) -> None:
-    """The optimizer as one node over the flat buffers of everything trainable."""
-    size = sum(count(p.value.shape) for p in g.params.values() if p.trainable)
+    """The optimizer as one node for every range of the flat buffers over which its rates are the same."""
     g.scope, g.path, g.phase = "optimizer", ("optimizer",), "update"
-    params, grads = (g.value(name, (size,), "flat") for name in ("params", "grads"))
-    slots = tuple(g.value(f"slots.{name}", (size,), "flat") for name in optimizer.slots())
-    optimizer.lower(g, params, grads, slots)
+
+    def rates(name: str) -> tuple[bool, float, float]:
+        return name in g.grads, *optimizer.rates(name, is_vector(g.params[name]))
+
+    for (learns, rate, decay), group in groupby(g.laid_out(), rates):
+        if not learns:
+            continue
+        names = list(group)
+        shape = (sum(count(g.params[name].value.shape) for name in names),)
+
+        def flat(buffer: Literal["params", "grads", "slots"], slot: str = "") -> Value:
+            v = g.value(f"{buffer}.{slot}" if slot else buffer, shape, "flat")  # noqa: B023 - called in this turn
+            g.flat[v] = FlatRange(buffer, names[0], slot)  # noqa: B023
+            return v
+
+        slots = tuple(flat("slots", slot) for slot in optimizer.slots())
+        own = optimizer.model_copy(update={"weight_decay": decay})
+        own.lower(g, flat("params"), flat("grads"), slots, **({} if rate == 1 else {"rate": rate}))

@@ -249,6 +249,7 @@ class Scalar:
     def update(self, g: float, lr: float, step: int) -> None:
         """One step with mean gradient ``g``; ``step`` from 1."""
         a = self.attrs
+        lr *= a.get("rate", 1.0)
         if self.kind == "adamw":
             self.p -= lr * a["weight_decay"] * self.p
         else:

@@ -22,6 +22,9 @@ def validate(composed: Composed, match_data: bool) -> RunSpec:
     spec, errors = _run(composed, tree, expansion)
     if spec is not None:
         errors += spec.augment.mistakes(*spec.model.input)
+    if spec is not None and not errors:  # only then is there a table
+        names = {f"{row.name}.{short}": row.block.frozen for row in spec.model.table for short in row.params}
+        errors += spec.optimizer.mistakes(names, [name for name, frozen in names.items() if not frozen])
     if spec is not None and not errors and match_data:
         errors = list(data_mismatch(spec.model, spec.data))
     if spec is None or errors:

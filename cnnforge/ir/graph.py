@@ -17,7 +17,7 @@ from cnnforge.errors import Path
 #: state      kept but not learned: running statistics (flat buffer ``state``)
 #: act        activations and their gradients (the arena)
 #: grad       gradients of trainable parameters (flat buffer ``grads``)
-#: flat       a whole flat buffer's trainable range, as the optimizer sees it
+#: flat       a range of a flat buffer, as the optimizer sees it (see ``FlatRange``)
 #: step       the step block (see ``STEP_FIELDS``)
 Kind = Literal["input", "param", "state", "act", "grad", "flat", "step"]
 
@@ -82,12 +82,27 @@ class Parameter:
     fan: tuple[int, int]
 
 
+def is_vector(p: Parameter) -> bool:
+    """Is it a bias, or one number per channel as norms have, rather than a weight?"""
+    return len(p.value.shape) < 2
+
+
+@dataclass(frozen=True, slots=True)
+class FlatRange:
+    """Where a ``flat`` value lies: in ``buffer`` from parameter ``first`` on; ``slot``: whose slots these are."""
+
+    buffer: Literal["params", "grads", "slots"]
+    first: str
+    slot: str = ""
+
+
 @dataclass
 class Graph:
     """Values and nodes under construction.
 
     batch: the largest number of samples; ``dtype``: what activations and parameters are computed in
     training: dropout drops, batch_norm uses the batch's own statistics
+    frozen: parameters that the run does not train, beside those that never are; they get no gradient
     """
 
     batch: int
@@ -101,6 +116,8 @@ class Graph:
     grads: dict[str, Value] = field(default_factory=dict)
     inputs: dict[str, Value] = field(default_factory=dict)
     outputs: dict[str, Value] = field(default_factory=dict)
+    frozen: frozenset[str] = frozenset()
+    flat: dict[Value, FlatRange] = field(default_factory=dict)
     scope: str = ""
     path: Path = ()
     phase: Phase = "forward"
@@ -156,6 +173,13 @@ class Graph:
         y = self.act(op, out)
         self.node(op, ins, (y,), **attrs)
         return y
+
+    def laid_out(self) -> list[str]:
+        """Parameters in the order of the flat buffers: trainable ones first, weights before vectors (biases, gamma).
+
+        The model alone decides it, so that plans of different optimizers share one buffer.
+        """
+        return sorted(self.params, key=lambda name: (not self.params[name].trainable, is_vector(self.params[name])))
 
     def sample_shape(self, v: Value) -> tuple[int, ...]:
         """``v``'s shape without the batch axis."""

@@ -21,5 +21,6 @@ def verify(g: Graph) -> None:
     for name, dv in g.grads.items():
         assert dv.shape == g.params[name].value.shape, f"gradient of {name} is {dv.shape}"
         assert g.params[name].trainable, f"{name} is frozen and has a gradient"
+        assert name not in g.frozen, f"{name} is frozen and has a gradient"
     for role, v in g.outputs.items():
         assert v in written, f"output {role} is never written"

@@ -216,7 +216,7 @@ def _one(dys: Grads) -> Value:
 
 def depends_on_trainable(g: Graph) -> set[Value]:
     """Every value that a trainable parameter reaches: only these need gradients."""
-    reached = {p.value for p in g.params.values() if p.trainable}
+    reached = {p.value for name, p in g.params.items() if p.trainable and name not in g.frozen}
     for n in g.nodes:
         if any(v in reached for v in n.ins):
             reached.update(n.outs)

@@ -1,9 +1,32 @@
-"""What an optimizer is: its fields (PyTorch's names and defaults), its slots, its one node over the flat buffers."""
+"""What an optimizer is: its fields (PyTorch's names and defaults), its slots, its nodes over the flat buffers."""
 
 from __future__ import annotations
 
-from cnnforge.fields import NonNegativeFloat, PositiveFloat, Spec
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
+
+from pydantic import StringConstraints
+
+from cnnforge.errors import ConfigError, closest
+from cnnforge.fields import Bool, NonNegativeFloat, PositiveFloat, Spec
 from cnnforge.ir.graph import Graph, Value
+
+
+class ParameterGroup(Spec):
+    """Parameters that are trained otherwise than the rest, or not at all.
+
+    match: their names, with ``*``, ``?`` and ``[...]`` as in a shell: ``conv1.*``, ``*.b``
+    lr: the factor on the optimizer's learning rate
+    weight_decay: instead of the optimizer's
+    frozen: keeps them as they begin; no gradient of theirs is computed. A norm's running
+            statistics go on following the batches, as in PyTorch
+    """
+
+    match: Annotated[str, StringConstraints(min_length=1)]
+    lr: PositiveFloat = 1.0
+    weight_decay: NonNegativeFloat | None = None
+    frozen: Bool = False
 
 
 class Optimizer(Spec):
@@ -13,11 +36,56 @@ class Optimizer(Spec):
 
     lr: the learning rate, which the schedule multiplies
     weight_decay: how strongly weights are pulled towards 0
+    decay: ``weights`` leaves out biases and what has one number per channel, as norms have; ``all`` as PyTorch
+    groups: parameters by name with rates of their own; where several fit one, the last counts
     """
 
     type: str
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0
+    decay: Literal["all", "weights"] = "all"
+    groups: tuple[ParameterGroup, ...] = ()
+
+    def _group(self, name: str) -> ParameterGroup | None:
+        return next((group for group in reversed(self.groups) if fnmatchcase(name, group.match)), None)
+
+    def freezes(self, name: str) -> bool:
+        """Does the parameter belong to a group that is not trained?"""
+        group = self._group(name)
+        return group is not None and group.frozen
+
+    def rates(self, name: str, vector: bool) -> tuple[float, float]:
+        """(factor on the learning rate, weight decay) of a parameter; a group's own decay counts for vectors too."""
+        group = self._group(name)
+        decay = 0.0 if vector and self.decay == "weights" else self.weight_decay
+        if group is None:
+            return 1.0, decay
+        return group.lr, decay if group.weight_decay is None else group.weight_decay
+
+    def mistakes(self, names: Collection[str], trainable: Collection[str]) -> list[ConfigError]:
+        """Groups that fit none of a model's parameters, and those that leave nothing to train."""
+        wrong = []
+        for i, group in enumerate(self.groups):
+            if not any(fnmatchcase(name, group.match) for name in names):
+                near = closest(group.match, [*names, *(name.rsplit(".", 1)[0] + ".*" for name in names)])
+                wrong.append(
+                    ConfigError(
+                        f"optimizer: no parameter is called {group.match}",
+                        path=("optimizer", "groups", i, "match"),
+                        why="a group that fits nothing changes nothing",
+                        fix=f"did you mean '{near}'?" if near else f"a name such as {', '.join([*names][:3])}",
+                    )
+                )
+        if not wrong and trainable and all(self.freezes(name) for name in trainable):
+            wrong.append(
+                ConfigError(
+                    "optimizer: its groups freeze every parameter",
+                    path=("optimizer", "groups"),
+                    why="there is nothing left to train",
+                    fix="frozen: true for fewer of them",
+                )
+            )
+        return wrong
 
     def slots(self) -> tuple[str, ...]:
         """Names of the flat buffers, as large as the trainable parameters, that live from step to step."""
@@ -31,6 +99,9 @@ class Optimizer(Spec):
         """The constants that the kernel needs."""
         raise NotImplementedError
 
-    def lower(self, g: Graph, params: Value, grads: Value, slots: tuple[Value, ...]) -> None:
-        """Append the update: (params, grads, step, slots…) -> (params, slots…), all flat, in place."""
-        g.node(self.type, (params, grads, g.step(), *slots), (params, *slots), **self.attrs())
+    def lower(self, g: Graph, params: Value, grads: Value, slots: tuple[Value, ...], **rate: float) -> None:
+        """Append the update of one range: (params, grads, step, slots…) -> (params, slots…), all flat, in place.
+
+        rate: as ``rate=``, the factor on the learning rate, where it is not 1
+        """
+        g.node(self.type, (params, grads, g.step(), *slots), (params, *slots), **self.attrs(), **rate)

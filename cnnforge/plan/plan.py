@@ -63,6 +63,7 @@ class Plan:
     sizes:   bytes per buffer
     unshared: arena bytes if no memory were used twice;  bound: arena bytes that no placement can beat
     activations: arena bytes if kernels needed no workspace
+    slots:   where each of the optimizer's begins in ``slots``; inside, they lie as gradients do
     """
 
     backend: str
@@ -74,7 +75,7 @@ class Plan:
     params: Mapping[str, Parameter]
     state: Mapping[str, tuple[Value, float]]
     grads: Mapping[str, Value]
-    slots: Mapping[str, Value]
+    slots: Mapping[str, int]
     inputs: Mapping[str, Value]
     outputs: Mapping[str, Value]
     unshared: int
@@ -165,8 +166,8 @@ def _scratch(g: Graph, n: Node, capabilities: Capabilities) -> tuple[Value, ...]
     return tuple(g.value(f"scratch({n.op})", s.shape, "act", s.dtype, s.batched) for s in wanted)
 
 
-def _flat_buffers(g: Graph) -> tuple[dict[Value, Place], dict[str, int], dict[str, Value]]:
-    """Places in everything but the arena. Tensors lie side by side without gaps, trainable ones first."""
+def _flat_buffers(g: Graph) -> tuple[dict[Value, Place], dict[str, int], dict[str, int]]:
+    """Places in everything but the arena, and where each slot begins. Tensors lie side by side without gaps."""
     places: dict[Value, Place] = {}
     sizes = dict.fromkeys(("params", "grads", "slots", "state", "step"), 0)
 
@@ -174,23 +175,25 @@ def _flat_buffers(g: Graph) -> tuple[dict[Value, Place], dict[str, int], dict[st
         places[v] = Place(buffer, sizes[buffer])
         sizes[buffer] += v.nbytes
 
-    for trainable in (True, False):
-        for name, p in g.params.items():
-            if p.trainable == trainable:
-                put(p.value, "params")
-                if name in g.grads:
-                    put(g.grads[name], "grads")
+    for name in g.laid_out():
+        put(g.params[name].value, "params")
+        if name in g.grads:
+            put(g.grads[name], "grads")
     for v, _ in g.state.values():
         put(v, "state")
-    slots = {}
     for v in g.values:
         if v.kind == "step":
             put(v, "step")
-        elif v.kind == "flat" and v.name.startswith("slots."):
-            put(v, "slots")
-            slots[v.name.removeprefix("slots.")] = v
-        elif v.kind == "flat":
-            places[v] = Place(v.name, 0)
+    slots: dict[str, int] = {}
+    for v, here in g.flat.items():
+        if here.buffer == "params":
+            places[v] = places[g.params[here.first].value]
+            continue
+        places[v] = places[g.grads[here.first]]
+        if here.buffer == "slots":
+            base = slots.setdefault(here.slot, len(slots) * sizes["grads"])
+            places[v] = Place("slots", base + places[v].offset)
+    sizes["slots"] = len(slots) * sizes["grads"]
     return places, sizes, slots
 
 

@@ -11,6 +11,7 @@ from cnnforge.lower import train_graph
 from cnnforge.plan import Plan, make_plan
 from cnnforge.plan.forecast import memory
 from cnnforge.report.table import Check
+from cnnforge.shapes import count
 from cnnforge.spec import ModelSpec, RunSpec
 from cnnforge.tuning import Choice
 
@@ -36,6 +37,7 @@ def report(run: RunSpec, plan: Plan) -> Check:
         batch_size=run.trainer.batch_size,
         precision=run.trainer.precision,
         optimizer=run.optimizer.type,
+        trainable_params=sum(count(dv.shape) for dv in plan.grads.values()),
     )
 
 

@@ -24,6 +24,7 @@ class Check:
 
     rows:   one per layer, the implied flatten included, the input not
     memory: bytes by purpose for training with ``batch_size``, ``precision`` and ``optimizer``; ``total`` is their sum
+    trainable_params: number of weights that training changes
     """
 
     name: str
@@ -34,16 +35,12 @@ class Check:
     batch_size: int
     precision: str
     optimizer: str
+    trainable_params: int
 
     @property
     def params(self) -> int:
         """Number of weights."""
         return sum(row.param_count for row in self.rows)
-
-    @property
-    def trainable_params(self) -> int:
-        """Number of weights that training changes."""
-        return sum(row.trainable_count for row in self.rows)
 
     @property
     def macs(self) -> int:

@@ -514,6 +514,7 @@ _OPTIMIZERS = {
 @case(*_OPTIMIZERS)
 def _optimizer(draw, op, dtype):
     attrs = dict(draw(st.sampled_from(_OPTIMIZERS[op])), weight_decay=draw(st.sampled_from([0.0, 0.01, 0.3])))
+    attrs |= draw(st.sampled_from([{}, {"rate": 0.25}, {"rate": 3.0}]))
     slots = {"sgd": int(attrs.get("momentum", 0) > 0), "rmsprop": 1 + (attrs.get("momentum", 0) > 0)}.get(op, 2)
     # A size on either side of the piece that kernels work on at a time is tried in tests/optim.
     size, step, n = draw(st.integers(1, 12)), draw(st.integers(1, 1000)), draw(st.integers(1, 64))

@@ -184,10 +184,15 @@ def _pool(v: torch.Tensor, win: Window, mode: str, ceil_mode: bool, count_includ
     return sums if count_include_pad else sums / F.avg_pool2d(padded(torch.ones_like(v), 0), win.kernel, win.stride)
 
 
-def optimizer_of(ours: Optimizer, params: Any) -> torch.optim.Optimizer:
-    """torch.optim's optimizer of the same fields."""
-    fields = ours.model_dump(exclude={"type"})
+def optimizer_of(ours: Optimizer, params: dict[str, torch.Tensor]) -> torch.optim.Optimizer:
+    """torch.optim's optimizer of the same fields, with one parameter group for each tensor that is trained."""
+    fields = ours.model_dump(exclude={"type", "decay", "groups"})
     if "epsilon" in fields:
         fields["eps"] = fields.pop("epsilon")
     cls = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW"}[ours.type]
-    return getattr(torch.optim, cls)(params, **fields)
+    groups = []
+    for name, p in params.items():
+        if not ours.freezes(name):
+            rate, decay = ours.rates(name, p.ndim < 2)
+            groups.append({"params": [p], "lr": ours.lr * rate, "weight_decay": decay})
+    return getattr(torch.optim, cls)(groups, **fields)

@@ -1,7 +1,8 @@
 """Updates of the flat parameter buffer in one pass. Range: pieces.
 
 params, grads, slots: (P,); grads are sums over the batch, scaled here by ``inv_n`` of the step block, which is read
-when the kernel runs. The order of operations is the numpy backend's; products and sums may be rounded once.
+when the kernel runs; ``rate`` is the range's own factor on its learning rate. The order of operations is the numpy
+backend's; products and sums may be rounded once.
 Memory limits them: each array is read once and, but for the gradients, written once.
 """
 
@@ -24,9 +25,9 @@ _LR, _INV_N, _C1, _C2 = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1
 def _sgd(block: int, lo: int, hi: int, thread: int) -> None:
     """v = momentum v + g; p -= lr (v, or with Nesterov g + momentum v); without momentum p -= lr g, and no v."""
     a = longs(block)
-    params, grads, values, velocity, n = a[0], a[1], doubles(a[2]), a[3], a[7]
+    params, grads, values, velocity, n = a[0], a[1], doubles(a[2]), a[3], a[8]
     momentum, nesterov, decay = splat(doubles(a[4])[0]), a[5], splat(doubles(a[6])[0])
-    lr, inv_n = splat(values[_LR]), splat(values[_INV_N])
+    lr, inv_n = splat(values[_LR] * doubles(a[7])[0]), splat(values[_INV_N])
     for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
         p = upto(params + 4 * i, n - i)
         g = upto(grads + 4 * i, n - i) * inv_n + p * decay
@@ -41,10 +42,11 @@ def _sgd(block: int, lo: int, hi: int, thread: int) -> None:
 def _rmsprop(block: int, lo: int, hi: int, thread: int) -> None:
     """s = alpha s + (1 - alpha) g^2; p -= lr g / (sqrt s + epsilon), or by a velocity that gathers the quotients."""
     a = longs(block)
-    params, grads, values, squares, velocity, n = a[0], a[1], doubles(a[2]), a[3], a[4], a[9]
+    params, grads, values, squares, velocity, n = a[0], a[1], doubles(a[2]), a[3], a[4], a[10]
     alpha, epsilon = doubles(a[5])[0], splat(doubles(a[6])[0])
     momentum, decay = splat(doubles(a[7])[0]), splat(doubles(a[8])[0])
-    kept, new, lr, inv_n = splat(alpha), splat(1 - alpha), splat(values[_LR]), splat(values[_INV_N])
+    kept, new = splat(alpha), splat(1 - alpha)
+    lr, inv_n = splat(values[_LR] * doubles(a[9])[0]), splat(values[_INV_N])
     for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
         p = upto(params + 4 * i, n - i)
         g = upto(grads + 4 * i, n - i) * inv_n + p * decay
@@ -64,9 +66,9 @@ def _adam(block: int, lo: int, hi: int, thread: int) -> None:
     ``decay`` is added to the gradient; ``decoupled`` shrinks p first, by 1 - lr decoupled.
     """
     a = longs(block)
-    params, grads, values, means, squares, n = a[0], a[1], doubles(a[2]), a[3], a[4], a[10]
+    params, grads, values, means, squares, n = a[0], a[1], doubles(a[2]), a[3], a[4], a[11]
     beta1, beta2, epsilon = doubles(a[5])[0], doubles(a[6])[0], splat(doubles(a[7])[0])
-    decay, lr = splat(doubles(a[8])[0]), values[_LR]
+    decay, lr = splat(doubles(a[8])[0]), values[_LR] * doubles(a[10])[0]
     shrink, rate, inv_n = splat(1 - lr * doubles(a[9])[0]), splat(lr / values[_C1]), splat(values[_INV_N])
     kept, new, moved, correction = splat(beta2), splat(1 - beta2), splat(1 - beta1), splat(sqrt(values[_C2]))
     for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
@@ -82,34 +84,43 @@ def _adam(block: int, lo: int, hi: int, thread: int) -> None:
 
 
 def sgd(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, momentum: float, nesterov: bool, weight_decay: float
+    ins: Arrays,
+    outs: Arrays,
+    scratch: Arrays,
+    threads: int,
+    *,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    rate: float = 1.0,
 ) -> Call:
     """params, grads, step[, velocity] -> params[, velocity]."""
     params, grads, block, *slots = ins
     velocity = slots[0] if momentum else 0
-    rest = (float(momentum), int(nesterov), float(weight_decay))
+    rest = (float(momentum), int(nesterov), float(weight_decay), float(rate))
     return streamed(_sgd, threads, params, grads, block, velocity, *rest, n=params.size)
 
 
 def rmsprop(
     ins: Arrays, outs: Arrays, scratch: Arrays, threads: int,
-    *, alpha: float, epsilon: float, momentum: float, weight_decay: float,
+    *, alpha: float, epsilon: float, momentum: float, weight_decay: float, rate: float = 1.0,
 ) -> Call:  # fmt: skip
     """params, grads, step, squares[, velocity] -> params, squares[, velocity]."""
     params, grads, block, squares, *slots = ins
     velocity = slots[0] if momentum else 0
-    rest = (float(alpha), float(epsilon), float(momentum), float(weight_decay))
+    rest = (float(alpha), float(epsilon), float(momentum), float(weight_decay), float(rate))
     return streamed(_rmsprop, threads, params, grads, block, squares, velocity, *rest, n=params.size)
 
 
 def _adam_bound(decoupled: bool) -> Any:
     def bind(
         ins: Arrays, outs: Arrays, scratch: Arrays, threads: int,
-        *, beta1: float, beta2: float, epsilon: float, weight_decay: float,
+        *, beta1: float, beta2: float, epsilon: float, weight_decay: float, rate: float = 1.0,
     ) -> Call:  # fmt: skip
         params = ins[0]
         decay = (0.0, float(weight_decay)) if decoupled else (float(weight_decay), 0.0)
-        return streamed(_adam, threads, *ins, float(beta1), float(beta2), float(epsilon), *decay, n=params.size)
+        rest = (float(beta1), float(beta2), float(epsilon), *decay, float(rate))
+        return streamed(_adam, threads, *ins, *rest, n=params.size)
 
     return bind
 

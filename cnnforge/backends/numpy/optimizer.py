@@ -21,8 +21,8 @@ _LR, _INV_N, _C1, _C2 = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1
 Update = Callable[[Array, Array, Array, Arrays, float, float, float], None]
 
 
-def _in_chunks(ins: Arrays, scratch: Arrays, decay: float, update: Update) -> Step:
-    """Run ``update`` over pieces; ``decay`` is coupled weight decay, added to the gradient."""
+def _in_chunks(ins: Arrays, scratch: Arrays, decay: float, rate: float, update: Update) -> Step:
+    """Run ``update`` over pieces; ``decay`` is coupled weight decay, added to the gradient; ``rate`` times the lr."""
     params, grads, block, *slots = ins
     (space,) = scratch
     width = space.shape[1]
@@ -33,7 +33,7 @@ def _in_chunks(ins: Arrays, scratch: Arrays, decay: float, update: Update) -> St
         pieces.append((params[here], grads[here], space[0, :size], space[1, :size], tuple(s[here] for s in slots)))
 
     def step() -> None:
-        inv_n, lr, c1, c2 = float(block[_INV_N]), float(block[_LR]), float(block[_C1]), float(block[_C2])
+        inv_n, lr, c1, c2 = float(block[_INV_N]), float(block[_LR]) * rate, float(block[_C1]), float(block[_C2])
         for p, sums, g, t, own in pieces:
             np.multiply(sums, inv_n, out=g)
             if decay:
@@ -44,7 +44,16 @@ def _in_chunks(ins: Arrays, scratch: Arrays, decay: float, update: Update) -> St
     return step
 
 
-def sgd(ins: Arrays, outs: Arrays, scratch: Arrays, *, momentum: float, nesterov: bool, weight_decay: float) -> Step:
+def sgd(
+    ins: Arrays,
+    outs: Arrays,
+    scratch: Arrays,
+    *,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+    rate: float = 1.0,
+) -> Step:
     """Plain, with momentum, or with Nesterov's."""
 
     def update(p: Array, g: Array, t: Array, slots: Arrays, lr: float, c1: float, c2: float) -> None:
@@ -60,11 +69,19 @@ def sgd(ins: Arrays, outs: Arrays, scratch: Arrays, *, momentum: float, nesterov
         np.multiply(g, lr, out=g)
         np.subtract(p, g, out=p)
 
-    return _in_chunks(ins, scratch, weight_decay, update)
+    return _in_chunks(ins, scratch, weight_decay, rate, update)
 
 
 def rmsprop(
-    ins: Arrays, outs: Arrays, scratch: Arrays, *, alpha: float, epsilon: float, momentum: float, weight_decay: float
+    ins: Arrays,
+    outs: Arrays,
+    scratch: Arrays,
+    *,
+    alpha: float,
+    epsilon: float,
+    momentum: float,
+    weight_decay: float,
+    rate: float = 1.0,
 ) -> Step:
     """Divide by the root of the running mean square."""
 
@@ -86,7 +103,7 @@ def rmsprop(
             np.multiply(g, lr, out=g)
         np.subtract(p, g, out=p)
 
-    return _in_chunks(ins, scratch, weight_decay, update)
+    return _in_chunks(ins, scratch, weight_decay, rate, update)
 
 
 def _adam(beta1: float, beta2: float, epsilon: float, decoupled: float) -> Update:
@@ -112,17 +129,33 @@ def _adam(beta1: float, beta2: float, epsilon: float, decoupled: float) -> Updat
 
 
 def adam(
-    ins: Arrays, outs: Arrays, scratch: Arrays, *, beta1: float, beta2: float, epsilon: float, weight_decay: float
+    ins: Arrays,
+    outs: Arrays,
+    scratch: Arrays,
+    *,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    rate: float = 1.0,
 ) -> Step:
     """Adam with coupled weight decay."""
-    return _in_chunks(ins, scratch, weight_decay, _adam(beta1, beta2, epsilon, 0.0))
+    return _in_chunks(ins, scratch, weight_decay, rate, _adam(beta1, beta2, epsilon, 0.0))
 
 
 def adamw(
-    ins: Arrays, outs: Arrays, scratch: Arrays, *, beta1: float, beta2: float, epsilon: float, weight_decay: float
+    ins: Arrays,
+    outs: Arrays,
+    scratch: Arrays,
+    *,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    rate: float = 1.0,
 ) -> Step:
     """Adam with decoupled weight decay."""
-    return _in_chunks(ins, scratch, 0.0, _adam(beta1, beta2, epsilon, weight_decay))
+    return _in_chunks(ins, scratch, 0.0, rate, _adam(beta1, beta2, epsilon, weight_decay))
 
 
 KERNELS: dict[str, Kernel] = {"sgd": sgd, "rmsprop": rmsprop, "adam": adam, "adamw": adamw}

@@ -29,7 +29,8 @@ def recipe(spec: ModelSpec, optimizer: Optimizer) -> Recipe:
     return {
         "input": list(spec.input),
         "classes": spec.output[-1],
-        "optimizer": optimizer.model_dump(),
+        # One rate and decay for all of a net's parameters, as the recipes here have.
+        "optimizer": optimizer.model_dump(exclude={"groups", "decay"}),
         "rows": rows,
     }
 

@@ -30,7 +30,7 @@ def recipe(spec: ModelSpec, optimizer: Optimizer) -> Recipe:
         "input": list(spec.input),
         "classes": spec.output[-1],
         # One rate and decay for all of a net's parameters, as the recipes here have.
-        "optimizer": optimizer.model_dump(exclude={"groups", "decay"}),
+        "optimizer": optimizer.model_dump(exclude={"groups", "decay", "clip"}),
         "rows": rows,
     }
 

@@ -16,13 +16,25 @@ from cnnforge.optim import Optimizer
 from cnnforge.shapes import count
 from cnnforge.spec import MODEL_INPUT_ROW, ModelSpec
 
+#: The slot that holds the running average of each weight.
+AVERAGE = "average"
+
 
 def train_graph(
-    model: ModelSpec, batch: int, dtype: str, seed: int, optimizer: Optimizer | None = None, loss: Loss | None = None
+    model: ModelSpec,
+    batch: int,
+    dtype: str,
+    seed: int,
+    optimizer: Optimizer | None = None,
+    loss: Loss | None = None,
+    gather: bool = False,
+    average: float | None = None,
 ) -> Graph:
     """Forward in training mode, loss, backward and, with an optimizer, update.
 
     batch: the most samples of a step;  dtype: ``float32`` or ``float64``;  loss: instead of the model's own
+    gather: add up gradients over several batches, in a phase of its own, before an update
+    average: the share that a running average of the weights keeps at every update, where there is to be one
     """
     g = Graph(batch, dtype, training=True, seed=seed)
     node = _model_and_loss(g, model, loss or model.effective_loss)
@@ -31,7 +43,7 @@ def train_graph(
         _freeze(g, optimizer)
     backward(g, node)
     if optimizer is not None and g.grads:
-        _update(g, optimizer)
+        _update(g, optimizer, gather, average)
     verify(g)
     return g
 
@@ -89,13 +101,30 @@ def _freeze(g: Graph, optimizer: Optimizer) -> None:
     g.frozen = frozenset(name for name in trainable if optimizer.freezes(name))
 
 
-def _update(g: Graph, optimizer: Optimizer) -> None:
-    """The optimizer as one node for every range of the flat buffers over which its rates are the same."""
+def _update(g: Graph, optimizer: Optimizer, gather: bool, average: float | None) -> None:
+    """The optimizer as one node for every range of the flat buffers over which its rates are the same.
+
+    What several batches add up lies beside the optimizer's slots, and goes back to the gradients for the update.
+    """
     g.scope, g.path, g.phase = "optimizer", ("optimizer",), "update"
 
     def rates(name: str) -> tuple[bool, float, float]:
         return name in g.grads, *optimizer.rates(name, is_vector(g.params[name]))
 
+    learning = [name for name in g.laid_out() if name in g.grads]
+    if learning and (gather or optimizer.clip is not None):
+        size = (sum(count(g.params[name].value.shape) for name in learning),)
+        everything = g.value("grads", size, "flat")
+        g.flat[everything] = FlatRange("grads", learning[0])
+        if gather:
+            gathered = g.value("slots.gathered", size, "flat")
+            g.flat[gathered] = FlatRange("slots", learning[0], "gathered")
+            g.phase = "gather"
+            g.node("gather", (everything, gathered), (gathered,))
+            g.phase = "update"
+            g.node("take", (gathered,), (everything, gathered))
+        if optimizer.clip is not None:
+            optimizer.clip.lower(g, everything)
     for (learns, rate, decay), group in groupby(g.laid_out(), rates):
         if not learns:
             continue
@@ -107,6 +136,9 @@ def _update(g: Graph, optimizer: Optimizer) -> None:
             g.flat[v] = FlatRange(buffer, names[0], slot)  # noqa: B023
             return v
 
-        slots = tuple(flat("slots", slot) for slot in optimizer.slots())
+        params, slots = flat("params"), tuple(flat("slots", slot) for slot in optimizer.slots())
         own = optimizer.model_copy(update={"weight_decay": decay})
-        own.lower(g, flat("params"), flat("grads"), slots, **({} if rate == 1 else {"rate": rate}))
+        own.lower(g, params, flat("grads"), slots, **({} if rate == 1 else {"rate": rate}))
+        if average is not None:
+            mean = flat("slots", AVERAGE)
+            g.node("average", (mean, params), (mean,), keep=average)

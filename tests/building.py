@@ -43,11 +43,17 @@ def build(
     guard: int = 0,
     capacity: int | None = None,
     seed: int = 0,
+    gather: bool = False,
+    average: float | None = None,
 ) -> Built:
     """Plan for ``capacity`` samples (``batch`` where not given), bind for ``batch``, fill with noise from ``seed``."""
     device = create(backend)
     capacity = capacity or batch
-    graph = train_graph(spec, capacity, dtype, seed, optimizer) if training else eval_graph(spec, capacity, dtype)
+    graph = (
+        train_graph(spec, capacity, dtype, seed, optimizer, gather=gather, average=average)
+        if training
+        else eval_graph(spec, capacity, dtype)
+    )
     plan = make_plan(graph, device.capabilities, guard)
     weights = Weights(plan, device)
     rng = np.random.default_rng(seed)

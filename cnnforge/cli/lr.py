@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from cnnforge.config import compose, validate
 
     spec = validate(compose(args.overrides, config_dir=args.config_dir))
+    # An update for every batch: what the rate does shows in the next one.
+    spec = spec.model_copy(update={"trainer": spec.trainer.model_copy(update={"accumulate": 1})})
 
     from cnnforge.backends import create
     from cnnforge.cli.console import make_console

@@ -22,8 +22,8 @@ from cnnforge.errors import Path
 Kind = Literal["input", "param", "state", "act", "grad", "flat", "step"]
 
 #: forward  the model;  output: what only ``forward()`` and ``predict()`` want, not the loss
-#: loss, backward, update: as they say
-Phase = Literal["forward", "output", "loss", "backward", "update"]
+#: loss, backward, update: as they say;  gather: adds a batch's gradients to those of the batches before it
+Phase = Literal["forward", "output", "loss", "backward", "gather", "update"]
 
 #: What changes from step to step, as one float64 vector that kernels read: optimizer step counter (from 1), draw step
 #: (dropout's counter, from 0), first global sample index of this batch, learning rate, 1 / samples, and two scalars

@@ -8,7 +8,7 @@ from cnnforge.ir.graph import Graph, Value
 def verify(g: Graph) -> None:
     """Assert that every value is written once and before it is read, and that gradients match what they belong to."""
     written: set[Value] = {v for v in g.values if v.kind in ("input", "param", "state", "flat", "step")}
-    phases = ("forward", "output", "loss", "backward", "update")
+    phases = ("forward", "output", "loss", "backward", "gather", "update")
     for n in sorted(g.nodes, key=lambda n: phases.index(n.phase)):
         for v in n.ins:
             assert v in written, f"{n.op} at {n.path} reads {v} before it is written"

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
-from pydantic import StringConstraints
+from pydantic import StringConstraints, model_validator
 
 from cnnforge.errors import ConfigError, closest
 from cnnforge.fields import Bool, NonNegativeFloat, PositiveFloat, Spec
@@ -29,6 +29,33 @@ class ParameterGroup(Spec):
     frozen: Bool = False
 
 
+class Clip(Spec):
+    """``clip:`` how large a gradient may be; one of the two.
+
+    norm: the mean gradient of all parameters together is scaled down to this length where it is longer
+    value: each of its numbers is cut off at plus and minus this
+    """
+
+    norm: PositiveFloat | None = None
+    value: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Clip:
+        if (self.norm is None) == (self.value is None):
+            raise ValueError("clip takes either norm or value")
+        return self
+
+    def lower(self, g: Graph, grads: Value) -> None:
+        """Append what does it, in place, to the sums in ``grads``; with ``norm`` its length is the output
+        ``grad_norm``.
+        """
+        if self.value is not None:
+            g.node("clip_value", (grads, g.step()), (grads,), most=self.value)
+            return
+        length = g.outputs["grad_norm"] = g.value("grad_norm", (1,), "act")
+        g.node("clip_norm", (grads, g.step()), (grads, length), most=self.norm)
+
+
 class Optimizer(Spec):
     """Base of every optimizer.
 
@@ -37,6 +64,7 @@ class Optimizer(Spec):
     lr: the learning rate, which the schedule multiplies
     weight_decay: how strongly weights are pulled towards 0
     decay: ``weights`` leaves out biases and what has one number per channel, as norms have; ``all`` as PyTorch
+    clip: how large a gradient may be
     groups: parameters by name with rates of their own; where several fit one, the last counts
     """
 
@@ -44,6 +72,7 @@ class Optimizer(Spec):
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.0
     decay: Literal["all", "weights"] = "all"
+    clip: Clip | None = None
     groups: tuple[ParameterGroup, ...] = ()
 
     def _group(self, name: str) -> ParameterGroup | None:

@@ -11,7 +11,7 @@ from cnnforge.plan.plan import Plan, PlannedNode
 #: In ``costs``: what a step takes beside its kernel calls.
 STEP = "step"
 #: What a step of training runs.
-TRAINING: tuple[Phase, ...] = ("forward", "loss", "backward", "update")
+TRAINING: tuple[Phase, ...] = ("forward", "loss", "backward", "gather", "update")
 
 #: A step is measured with as many samples as it is to have if, guessed roughly, it takes no longer and no more memory.
 _LONGEST, _LARGEST = 1.5, 1 << 30

@@ -18,7 +18,7 @@ from cnnforge.plan.arena import Request, aligned, lower_bound, place
 from cnnforge.plan.capabilities import HOST, Capabilities
 from cnnforge.plan.fuse import fuse
 
-PHASES: tuple[Phase, ...] = ("forward", "output", "loss", "backward", "update")
+PHASES: tuple[Phase, ...] = ("forward", "output", "loss", "backward", "gather", "update")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ def report(run: RunSpec, plan: Plan) -> Check:
 def plan_of(run: RunSpec, batch: int | None = None) -> Plan:
     """The plan of one training step, of the run's batch size where no other is given."""
     trainer = run.trainer
-    graph = train_graph(run.model, batch or trainer.batch_size, trainer.precision, run.seed, run.optimizer)
+    graph = train_graph(
+        run.model, batch or trainer.batch_size, trainer.precision, run.seed, run.optimizer,
+        gather=trainer.accumulate > 1, average=trainer.ema.decay if trainer.ema else None,
+    )  # fmt: skip
     choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv)
     return make_plan(graph, capabilities_of(trainer.backend), choose=choice)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cnnforge.fields import Bool, Name, NonNegativeInt, PositiveInt, Spec
+from cnnforge.fields import Bool, Fraction, Name, NonNegativeInt, PositiveInt, Spec
 from cnnforge.optim import Adam, AnyOptimizer
 from cnnforge.schedules import AnySchedule, ConstantSchedule
 from cnnforge.spec.augment import AugmentSpec
@@ -16,10 +16,21 @@ from cnnforge.spec.init_from import InitFrom
 from cnnforge.spec.model import ModelSpec
 
 
+class Ema(Spec):
+    """``trainer.ema:`` a running average of the weights, which validation, test and the saved model then take.
+
+    decay: the share of the average that every update keeps; 0.999 looks back about a thousand updates
+    """
+
+    decay: Fraction = 0.999
+
+
 class TrainerSpec(Spec):
     """``trainer:`` how long, in what pieces, on what.
 
     epochs, batch_size: passes over the training samples, samples per step
+    accumulate: batches whose gradients are added up before an update, as if they were one; the last update of an epoch
+               takes what is left
     backend:   ``auto`` takes the fastest that works here
     precision: what parameters and activations are computed in
     threads:   how many the backend may use; its own choice where not given
@@ -28,6 +39,7 @@ class TrainerSpec(Spec):
     keep:      periodic checkpoints kept beside ``best``
     checkpoint_every: steps between two checkpoints, beside those at the end of every epoch
     max_steps: stop after so many steps, whatever the epochs
+    ema:       a running average of the weights for validation, test and the saved model
     early_stop: end the run when validation no longer gets better
     overfit_batches: train on so many batches alone, the same in every epoch: a net that can learn gets them all right
     fast_dev_run: two steps, one batch of validation and of test, no tracking: does everything work?
@@ -37,6 +49,7 @@ class TrainerSpec(Spec):
 
     epochs: PositiveInt = 10
     batch_size: PositiveInt = 64
+    accumulate: PositiveInt = 1
     backend: Literal["auto", "numpy", "numba", "cupy"] = "auto"
     precision: Literal["float32", "float64", "tf32", "bfloat16", "float16"] = "float32"
     threads: PositiveInt | None = None
@@ -45,6 +58,7 @@ class TrainerSpec(Spec):
     keep: PositiveInt = 2
     checkpoint_every: PositiveInt | None = None
     max_steps: PositiveInt | None = None
+    ema: Ema | None = None
     early_stop: EarlyStop | None = None
     overfit_batches: PositiveInt | None = None
     fast_dev_run: Bool = False

@@ -32,11 +32,14 @@ from cnnforge.executable import Executable, Weights
 from cnnforge.schedules import Course
 from cnnforge.spec import ModelSpec
 from cnnforge.spec.early_stop import Patience
+from cnnforge.train.averages import Averages
 from cnnforge.train.loop import Progress
 from cnnforge.train.metrics import Sums
 
 FORMAT = 1
 Tensors = Mapping[str, NDArray[Any]]
+#: What the weights that are trained are called beside the slots, where the model is saved with averages.
+TRAINED = "trained"
 #: What of ``Progress`` has parts of its own.
 _PARTS: Mapping[str, Any] = {"sums": Sums, "course": Course, "patience": Patience}
 
@@ -104,11 +107,21 @@ class Checkpoints:
         precision: str,
         preprocessing: Mapping[str, Any] | None,
         best: bool,
+        averages: Averages | None = None,
     ) -> Path:
-        """Write ``step-N`` for the present state; move ``last`` to it, and ``best`` where it is. Returns its folder."""
-        slots = _pack(_fetch(train.weights, train.slots))
+        """Write ``step-N`` for the present state; move ``last`` to it, and ``best`` where it is. Returns its folder.
+
+        averages: the model is saved with these, and the weights that are trained beside the optimizer's slots
+        """
+        kept = dict(train.slots)
+        shown = train.weights
+        if averages is not None:
+            averages.refresh()
+            shown = averages.weights
+            kept |= {f"{name}/{TRAINED}": array for name, array in train.weights.params.items()}
+        slots = _pack(_fetch(train.weights, kept))
         state = asdict(progress) | {"format": FORMAT, "optimizer": sha256(slots).hexdigest()}
-        files = _model_files(spec, precision, train.weights, preprocessing)
+        files = _model_files(spec, precision, shown, preprocessing)
         files |= {"optimizer.safetensors": slots, "state.json": _json(state)}
         folder = self.folder / f"step-{progress.step}"
         _write_folder(folder, files)
@@ -143,7 +156,11 @@ class Checkpoints:
         restore(train.weights, tensors, folder)
         state = _read_json(folder / "state.json")
         slots = _read_tensors(folder / "optimizer.safetensors", str(state.pop("optimizer")))
+        ending = f"/{TRAINED}"
+        trained = {name.removesuffix(ending): slots.pop(name) for name in [*slots] if name.endswith(ending)}
         _restore_into(train.weights, train.slots, slots, folder)
+        if trained:
+            _restore_into(train.weights, train.weights.params, trained, folder)
         del state["format"]
         parts = {name: kind(**state[name]) for name, kind in _PARTS.items() if name in state}
         return Progress(**(state | parts))

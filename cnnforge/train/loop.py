@@ -15,6 +15,7 @@ from cnnforge.losses import Loss
 from cnnforge.optim import Optimizer
 from cnnforge.schedules import Course, Schedule
 from cnnforge.spec.early_stop import EarlyStop, Patience
+from cnnforge.train.averages import Averages
 from cnnforge.train.diagnosis import Finding, locate
 from cnnforge.train.metrics import Sums, mean
 from cnnforge.train.statistics import LayerStatistics
@@ -74,6 +75,7 @@ class Recipe:
     log_every, stats_every: steps between two records of metrics, and of what goes on in each layer
     layers: their names by path
     early_stop: when to give up, whatever ``epochs`` says
+    accumulate: batches of an update; ``train`` then gathers gradients (see ``train_graph``)
     """
 
     optimizer: Optimizer
@@ -85,10 +87,15 @@ class Recipe:
     stats_every: int | None = None
     layers: Mapping[Any, str] = field(default_factory=dict)
     early_stop: EarlyStop | None = None
+    accumulate: int = 1
+
+    def updates(self, per_epoch: int) -> int:
+        """Updates in an epoch of so many batches."""
+        return -(-per_epoch // self.accumulate)
 
     def steps(self, per_epoch: int) -> int:
         """Updates in the whole run."""
-        total = self.epochs * per_epoch
+        total = self.epochs * self.updates(per_epoch)
         return total if self.max_steps is None else min(total, self.max_steps)
 
 
@@ -101,20 +108,24 @@ def fit(
     watcher: Watcher,
     progress: Progress,
     ahead: bool = False,
+    averages: Averages | None = None,
 ) -> list[dict[str, float]]:
     """Train from ``progress`` to the end; return the metrics of every epoch finished here.
 
+    averages: what ``evaluation`` runs on, where that is not what is trained
     ahead: let a thread make the batches before they are asked for; it ends with this call, however that ends
     Raises DivergedError at the first loss that is not finite, before its update; InterruptedRun where the watcher says
     so.
     """
     history: list[dict[str, float]] = []
     per_epoch = samples.steps_per_epoch
-    total = recipe.steps(per_epoch)
-    place = progress.epoch, progress.step_in_epoch, total - progress.step
+    updates, total = recipe.updates(per_epoch), recipe.steps(per_epoch)
+    done = progress.epoch * per_epoch + progress.step_in_epoch
+    place = progress.epoch, progress.step_in_epoch, recipe.epochs * per_epoch - done
     largest = [train.bound(samples.size(0), turn) for turn in (TURNS if ahead else (None,))]
     rooms = [(bound.x, bound.labels) for bound in largest]
     batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
+    scores = recipe.loss.scores_hits()
     clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every)
     with batches:
         while progress.step < total and not progress.stopped:
@@ -122,44 +133,56 @@ def fit(
                 if (reason := watcher.stopping()) is not None:
                     watcher.interrupted(progress)
                     raise reason
-                n = samples.size(progress.step_in_epoch)
-                asked = perf_counter()
-                turn = batches.next()
-                clock.waited(perf_counter() - asked)
-                bound = train.bound(n, turn)
-                lr = recipe.optimizer.lr * recipe.schedule.rate(progress.step, total, per_epoch) * progress.course.scale
                 update = progress.step + 1
-                train.set_step(
-                    step=update,
-                    draw=progress.step,
-                    first=0,
-                    lr=lr,
-                    inv_n=1.0 / n,
-                    scalars=recipe.optimizer.scalars(update),
-                )
-                bound.run("forward", "loss")
-                loss = mean(bound.outputs["loss"])
-                if not isfinite(loss):
-                    rows = samples.rows(progress.epoch, progress.step_in_epoch)
-                    found = locate(train, bound, rows, recipe.layers)
-                    if found is None or found.intact:
-                        watcher.interrupted(progress)
-                    raise diverged(loss, update, lr, found)
-                progress.sums.add(bound.outputs["loss"], bound.outputs["hits"])
-                metrics: dict[str, float] = statistics.before(bound) if statistics.due(update) else {}
-                bound.run("backward", "update")
-                if metrics or statistics.due(update):
+                lr = recipe.optimizer.lr * recipe.schedule.rate(progress.step, total, updates) * progress.course.scale
+                members = range(progress.step_in_epoch, min(progress.step_in_epoch + recipe.accumulate, per_epoch))
+                n = sum(map(samples.size, members))
+                metrics: dict[str, float] = {}
+                seen = Sums()
+                for number, step in enumerate(members):
+                    asked = perf_counter()
+                    turn = batches.next()
+                    clock.waited(perf_counter() - asked)
+                    bound = train.bound(samples.size(step), turn)
+                    train.set_step(
+                        step=update,
+                        draw=progress.step * recipe.accumulate + number,
+                        first=0,
+                        lr=lr,
+                        inv_n=1.0 / n,
+                        scalars=recipe.optimizer.scalars(update),
+                    )
+                    bound.run("forward", "loss")
+                    loss = mean(bound.outputs["loss"])
+                    if not isfinite(loss):
+                        found = locate(train, bound, samples.rows(progress.epoch, step), recipe.layers)
+                        if (found is None or found.intact) and not number:
+                            watcher.interrupted(progress)
+                        raise diverged(loss, update, lr, found)
+                    seen.add(bound.outputs["loss"], bound.outputs["hits"])
+                    if step == members[-1] and statistics.due(update):
+                        metrics |= statistics.before(bound)
+                    if recipe.accumulate == 1:
+                        bound.run("backward", "update")
+                    else:
+                        bound.run("backward", "gather")
+                if recipe.accumulate > 1:
+                    bound.run("update")
+                if statistics.due(update):
                     metrics |= statistics.after(1.0 / n)
-                progress.step, progress.step_in_epoch = update, progress.step_in_epoch + 1
+                progress.sums.join(seen)
+                progress.step, progress.step_in_epoch = update, progress.step_in_epoch + len(members)
                 clock.count(n)
                 if update % recipe.log_every == 0 or update == total:
-                    accuracy = float(bound.outputs["hits"].mean())
-                    metrics |= {"step/train_loss": loss, "step/lr": lr, "step/samples_per_second": clock.rate()}
-                    if recipe.loss.scores_hits():
-                        metrics["step/train_accuracy"] = accuracy
+                    metrics |= {"step/" + name: value for name, value in seen.means("train", scores).items()}
+                    metrics |= {"step/lr": lr, "step/samples_per_second": clock.rate()}
+                    if "grad_norm" in bound.outputs:
+                        metrics["step/grad_norm"] = float(bound.outputs["grad_norm"][0])
                 watcher.step(progress, metrics)
-            means = progress.sums.means("train", recipe.loss.scores_hits())
+            means = progress.sums.means("train", scores)
             means |= clock.of_epoch()
+            if averages is not None:
+                averages.refresh()
             if validation is not None:
                 means |= evaluate(evaluation, validation, recipe.loss, "val")
             improved = _improved(progress, means)

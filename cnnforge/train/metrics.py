@@ -20,6 +20,12 @@ class Sums:
         self.hits += float(hits.sum(dtype="float64"))
         self.samples += len(loss)
 
+    def join(self, other: Sums) -> None:
+        """Add what another has summed."""
+        self.loss += other.loss
+        self.hits += other.hits
+        self.samples += other.samples
+
     def means(self, prefix: str, scores_hits: bool) -> dict[str, float]:
         """``{prefix}_loss`` and, for a classifier, ``{prefix}_accuracy``; empty where nothing was summed."""
         if not self.samples:

@@ -14,6 +14,7 @@ from cnnforge.losses import Loss
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.plan import make_plan
 from cnnforge.spec import AugmentSpec, RunSpec
+from cnnforge.train.averages import Averages
 from cnnforge.train.shortcuts import shortened
 from cnnforge.tuning import Choice
 
@@ -22,9 +23,10 @@ from cnnforge.tuning import Choice
 class Setup:
     """What a run trains with.
 
-    train, evaluation: share weights and memory, so they do not run interleaved
+    train, evaluation: share memory, so they do not run interleaved, and weights where none are averaged
     samples, validation, test: batches of each split; None where there are no samples
     ways: by what each kernel call is computed
+    averages: of the weights, which ``evaluation`` then has for its own
     """
 
     train: Executable
@@ -34,6 +36,7 @@ class Setup:
     validation: Batches | None
     test: Batches | None
     ways: Mapping[str, str]
+    averages: Averages | None = None
 
 
 def set_up(
@@ -57,7 +60,16 @@ def set_up(
         notes.append(f"{loss.type}: {loss.about()}")
     choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, record=record)
     graphs = (
-        train_graph(spec.model, batch, trainer.precision, spec.seed, spec.optimizer, loss),
+        train_graph(
+            spec.model,
+            batch,
+            trainer.precision,
+            spec.seed,
+            spec.optimizer,
+            loss,
+            gather=trainer.accumulate > 1,
+            average=trainer.ema.decay if trainer.ema else None,
+        ),
         eval_graph(spec.model, batch, trainer.precision, loss),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
@@ -80,7 +92,10 @@ def set_up(
     weights.initialise(plan, spec.seed)
     arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
     train = Executable(plan, backend, weights, arena)
-    evaluation = Executable(eval_plan, backend, weights, arena)
+    averages = Averages(train) if trainer.ema else None
+    if averages is not None:
+        averages.begin()
+    evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
     backend.prepare(chain(train.bound(batch).steps(), evaluation.bound(batch).steps()), compiling)
 
     def batches(split: Split, shuffle: bool = False, augment: AugmentSpec | None = None) -> Batches | None:
@@ -95,5 +110,5 @@ def set_up(
     assert samples is not None, "a data set without training samples is an error when it is loaded"
     return Setup(
         train, evaluation, loss, samples, batches(data.validation), batches(data.test),
-        choice.chosen,
+        choice.chosen, averages,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from cnnforge.plan import Plan, named
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal
+from cnnforge.train.averages import Averages
 from cnnforge.train.checkpoint import Checkpoints, save_model
 from cnnforge.train.folder import write_json
 from cnnforge.train.loop import Metrics, Progress, Recipe, evaluate, fit
@@ -68,13 +69,14 @@ class Life:
     preprocessing: Mapping[str, Any] | None = None
     steps_per_epoch: int = 0
     stopped_early: bool = False
+    averages: Averages | None = None
     differing: set[str] = field(default_factory=set)
 
     def save(self, progress: Progress, best: bool) -> None:
         """Write a checkpoint of the present state."""
         assert self.train is not None
         model, precision = self.spec.model, self.spec.trainer.precision
-        self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best)
+        self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best, self.averages)
 
     def compiling(self, done: int, total: int) -> None:
         """A ``backends.base.Report``."""
@@ -134,22 +136,33 @@ def work(run: Life) -> None:
     _log_data(run, data)
     made = set_up(spec, data, run.backend, run.console.note, run.compiling, run.record.ways if run.record else {})
     run.preprocessing = data.preprocessing.to_dict()
-    run.train, run.steps_per_epoch = made.train, made.samples.steps_per_epoch
+    run.train, run.steps_per_epoch, run.averages = made.train, made.samples.steps_per_epoch, made.averages
     _log_plan(run, made.ways, made.train.plan, made.evaluation.plan)
 
     recipe = Recipe(
         spec.optimizer, spec.schedule, made.loss, trainer.epochs, log_every=trainer.log_every,
         max_steps=most_steps(trainer), stats_every=trainer.stats_every,
         layers={row.path: row.name for row in spec.model.table}, early_stop=trainer.early_stop,
+        accumulate=trainer.accumulate,
     )  # fmt: skip
     if not run.checkpoints.has("last"):
         _transfer(run)
     progress = _progress(run)
     run.console.begin(trainer.epochs, run.steps_per_epoch, recipe.steps(run.steps_per_epoch))
-    fit(made.train, made.evaluation, made.samples, made.validation, recipe, run, progress, ahead=True)
+    fit(
+        made.train,
+        made.evaluation,
+        made.samples,
+        made.validation,
+        recipe,
+        run,
+        progress,
+        ahead=True,
+        averages=made.averages,
+    )
     run.stopped_early = progress.stopped
 
-    weights = made.train.weights
+    weights = made.evaluation.weights
     run.checkpoints.load_weights("best" if run.checkpoints.has("best") else "last", weights)
     if made.test is not None:
         tested = evaluate(made.evaluation, made.test, made.loss, "test")
@@ -172,6 +185,8 @@ def _transfer(run: Life) -> None:
     for note in taken.notes:
         run.console.note(note)
     run.journal.event("init_from", source=taken.source, digest=taken.digest, tensors=len(taken.taken))
+    if run.averages is not None:
+        run.averages.begin()
 
 
 def _progress(run: Life) -> Progress:

@@ -110,7 +110,7 @@ def test_lists_are_replaced_and_stale_marks_go(write: Write) -> None:
             "experiment/e.yaml",
             "# @package _global_\ndefaults:\n  - override /model: lenett\n",
             "model: there is no 'lenett'\n  where: configs/experiment/e.yaml:3:5 (model)\n"
-            "  why:   model has 34 configs; most like it are lenet, lenet5, lenet4, lenet1, alexnet, googlenet\n"
+            "  why:   model has 35 configs; most like it are lenet, lenet5, lenet4, lenet1, alexnet, googlenet\n"
             "  fix:   did you mean 'lenet'?",
         ),
         (

@@ -292,7 +292,7 @@ def test_the_run(mistakes: Callable[..., list[str]]) -> None:
     ]
     assert mistakes("optimizer.lrr=1") == [
         "optimizer: unknown key 'lrr'\n  where: <override 'optimizer.lrr=1'> (optimizer.lrr)\n"
-        "  why:   adam knows type, lr, weight_decay, decay, groups, betas, epsilon\n  fix:   did you mean 'lr'?"
+        "  why:   adam knows type, lr, weight_decay, decay, clip, groups, betas, epsilon\n  fix:   did you mean 'lr'?"
     ]
     assert mistakes("lr=1") == [
         "unknown key 'lr'\n  where: <override 'lr=1'> (lr)\n"
@@ -306,7 +306,8 @@ def test_the_run(mistakes: Callable[..., list[str]]) -> None:
     ]
     assert mistakes("optimizer.nesterov=true") == [
         "optimizer: unknown key 'nesterov'\n  where: <override 'optimizer.nesterov=true'> (optimizer.nesterov)\n"
-        "  why:   adam knows type, lr, weight_decay, decay, groups, betas, epsilon\n  fix:   'nesterov' belongs to sgd"
+        "  why:   adam knows type, lr, weight_decay, decay, clip, groups, betas, epsilon\n"
+        "  fix:   'nesterov' belongs to sgd"
     ]
     assert mistakes("trainer.epochs=on", "data.resize=nearst", "seed=1.0") == [
         "data: resize cannot be 'nearst'\n  where: <override 'data.resize=nearst'> (data.resize)\n"
@@ -355,6 +356,6 @@ def test_parts_given_from_python() -> None:
         "optimizer: lr cannot be -1\n  where: optimizer.lr\n  why:   -1 is not above 0\n"
         "  fix:   a number above 0; 0.001 where it is left out",
         "optimizer: unknown key 'beta'\n  where: optimizer.beta\n"
-        "  why:   adam knows type, lr, weight_decay, decay, groups, betas, epsilon\n"
+        "  why:   adam knows type, lr, weight_decay, decay, clip, groups, betas, epsilon\n"
         "  fix:   did you mean 'betas'?",
     ]

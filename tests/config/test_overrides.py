@@ -60,7 +60,7 @@ def test_marks_of_overrides() -> None:
         (
             "model=lenett",
             "model: there is no 'lenett'\n  where: <override 'model=lenett'> (model)\n"
-            "  why:   model has 34 configs; most like it are lenet, lenet5, lenet4, lenet1, alexnet, googlenet\n"
+            "  why:   model has 35 configs; most like it are lenet, lenet5, lenet4, lenet1, alexnet, googlenet\n"
             "  fix:   did you mean 'lenet'?",
         ),
         (
@@ -74,7 +74,7 @@ def test_marks_of_overrides() -> None:
             "model=../secrets",
             "model: '../secrets' is not a name\n  where: <override 'model=../secrets'> (model)\n"
             "  why:   a config's name is letters, digits, _ and -, and never a path\n"
-            "  fix:   one of its 34 configs; --config-dir DIR adds your "
+            "  fix:   one of its 35 configs; --config-dir DIR adds your "
             "own folder",
         ),
         (

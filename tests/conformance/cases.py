@@ -496,6 +496,40 @@ def _weighted_sigmoid_cross_entropy(draw, op, dtype):
     return Case([z, t], [(loss.shape, dtype)] * 2, [loss, hits], attrs, scale=scale)
 
 
+# What cuts gradients off.
+
+
+@case("clip_norm", "clip_value")
+def _clip(draw, op, dtype):
+    size, n, most = draw(st.integers(1, 40)), draw(st.integers(1, 64)), draw(st.sampled_from([0.01, 0.5, 100.0]))
+    sums = reals(draw, (size,), dtype)
+    block = np.array([1, 0, 0, 0.1, 1 / n, 0, 0])
+    means = sums.astype(np.float64) / n
+    if op == "clip_value":
+        return Case([sums, block], [0], [means.clip(-most, most) * n], {"most": most}, scale=100)
+    length = np.sqrt((means**2).sum())
+    return Case(
+        [sums, block], [0, ((1,), dtype)], [means * n * min(1, most / (length + 1e-6)), np.array([length])],
+        {"most": most}, scale=100,
+    )  # fmt: skip
+
+
+@case("average")
+def _average(draw, op, dtype):
+    mean, params = (reals(draw, (draw(st.integers(1, 40)),), dtype) for _ in range(2))
+    params, keep = np.resize(params, mean.shape), draw(st.sampled_from([0.0, 0.5, 0.999]))
+    return Case([mean, params], [0], [keep * mean + (1 - keep) * params], {"keep": keep}, scale=10)
+
+
+@case("gather", "take")
+def _gather(draw, op, dtype):
+    grads, gathered = (reals(draw, (draw(st.integers(1, 40)),), dtype) for _ in range(2))
+    gathered = np.resize(gathered, grads.shape)
+    if op == "gather":
+        return Case([grads, gathered], [1], [grads + gathered], {})
+    return Case([gathered], [(grads.shape, dtype), 0], [gathered.copy(), np.zeros_like(gathered)], {})
+
+
 # Optimizers.
 
 _MOMENTS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}

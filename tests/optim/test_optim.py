@@ -80,7 +80,7 @@ DEFAULTS = {
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_defaults_are_pytorchs(kind):
-    assert make(type=kind).model_dump(exclude={"type"}) == DEFAULTS[kind] | {"decay": "all", "groups": ()}
+    assert make(type=kind).model_dump(exclude={"type"}) == DEFAULTS[kind] | {"decay": "all", "clip": None, "groups": ()}
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def _pool(v: torch.Tensor, win: Window, mode: str, ceil_mode: bool, count_includ
 
 def optimizer_of(ours: Optimizer, params: dict[str, torch.Tensor]) -> torch.optim.Optimizer:
     """torch.optim's optimizer of the same fields, with one parameter group for each tensor that is trained."""
-    fields = ours.model_dump(exclude={"type", "decay", "groups"})
+    fields = ours.model_dump(exclude={"type", "decay", "clip", "groups"})
     if "epsilon" in fields:
         fields["eps"] = fields.pop("epsilon")
     cls = {"sgd": "SGD", "rmsprop": "RMSprop", "adam": "Adam", "adamw": "AdamW"}[ours.type]

@@ -12,6 +12,7 @@ from cnnforge.errors import DivergedError, InterruptedRun
 from cnnforge.executable import Executable, Weights
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import OPTIMIZERS
+from cnnforge.optim.base import Clip
 from cnnforge.plan import make_plan
 from cnnforge.schedules import SCHEDULES, ConstantSchedule
 from cnnforge.spec import ModelSpec
@@ -315,3 +316,57 @@ def test_early_stopping_looks_at_what_there_is():
     assert stop.is_over(seen)
     assert EarlyStop().after_epoch(Patience(), {"train_loss": 2.0}).best == 2.0
     assert stop.after_epoch(Patience(), {"train_loss": 2.0}).best == -2.0
+
+
+NO_DRAWS = ModelSpec.model_validate(
+    {
+        "name": "t",
+        "input": [4, 4, 1],
+        "layers": {
+            "c": {"type": "conv", "filters": 2, "kernel": 3, "activation": "tanh"},
+            "o": {"type": "fc", "units": 3, "activation": "softmax"},
+        },
+    }
+)
+
+
+def gathered(batch, accumulate, dtype="float64", backend="numpy", clip=None, watcher=None, progress=None, made=None):
+    """Weights after training in batches of ``batch``, each update of ``accumulate`` of them."""
+    optimizer = SGD.model_copy(update={"clip": clip})
+    train = made or build(
+        NO_DRAWS, batch=batch, optimizer=optimizer, dtype=dtype, backend=backend, gather=accumulate > 1
+    )
+    samples = Batches(Split(X, Y), Preprocessing.identity(SPEC.input), batch, seed=7, shuffle=True)
+    settings = Recipe(optimizer, ConstantSchedule(type="constant"), SPEC.effective_loss, 3, log_every=1,
+                      accumulate=accumulate)  # fmt: skip
+    evaluation = build(NO_DRAWS, batch=batch, training=False, dtype=dtype, backend=backend)
+    history = fit(train.exe, evaluation.exe, samples, None, settings, watcher or Silent(), progress or Progress())
+    return {name: np.array(array) for name, array in train.exe.weights.params.items()}, history
+
+
+@pytest.mark.parametrize("clip", [None, Clip(norm=0.1), Clip(value=0.01)], ids=["free", "norm", "value"])
+@pytest.mark.parametrize(("backend", "dtype", "close"), [("numpy", "float64", 1e-12), ("numba", "float32", 1e-5)])
+def test_several_batches_of_an_update_are_one(backend, dtype, close, clip):
+    """23 samples: an epoch of updates of 10, 10 and 3."""
+    seen = [Recorder(), Recorder()]
+    whole, one = gathered(10, 1, dtype, backend, clip, seen[0])
+    parts, several = gathered(5, 2, dtype, backend, clip, seen[1])
+    for name, array in whole.items():
+        np.testing.assert_allclose(parts[name], array, rtol=close, atol=close)
+    assert [m["train_loss"] for m in several] == pytest.approx([m["train_loss"] for m in one], rel=1e-4)
+    assert [s[2] for s in seen[1].steps] == list(range(1, 10))
+    assert [s[1] for s in seen[1].steps][:3] == [2, 4, 5]
+    for a, b in zip(seen[0].steps, seen[1].steps, strict=True):
+        assert a[3]["step/train_loss"] == pytest.approx(b[3]["step/train_loss"], rel=1e-4)
+
+
+def test_what_was_gathered_survives_a_stop():
+    whole, _ = gathered(5, 2)
+    made = build(NO_DRAWS, batch=5, optimizer=SGD, gather=True)
+    progress = Progress()
+    for limit in (2, 3):
+        with pytest.raises(InterruptedRun):
+            gathered(5, 2, watcher=Recorder(limit), progress=progress, made=made)
+    pieces, _ = gathered(5, 2, progress=progress, made=made)
+    for name, array in whole.items():
+        np.testing.assert_array_equal(pieces[name], array)

@@ -100,6 +100,20 @@ def test_stopped_anywhere_and_resumed_it_is_the_same_run(monkeypatch, steps):
     assert numbers(folder) == numbers(whole)
 
 
+@pytest.mark.parametrize(
+    "words", [["trainer.ema={decay: 0.9}"], ["trainer.accumulate=2", "optimizer.clip={norm: 0.5}"],
+              ["trainer.ema={decay: 0.9}", "trainer.accumulate=3", "model=lenet", "model.input=[32,32,1]"]],
+)  # fmt: skip
+def test_averages_and_gathered_gradients_are_resumed_too(monkeypatch, words):
+    whole, _ = go("run.name=whole", *words)
+    stop_after(monkeypatch, 3, 2)
+    for begin in (lambda: go("run.name=pieces", *words), lambda: go_on(Path("runs/pieces"))):
+        with pytest.raises(InterruptedRun):
+            begin()
+    assert "otherwise" not in go_on(Path("runs/pieces"))[2]
+    assert numbers(Path("runs/pieces")) == numbers(whole)
+
+
 def test_what_stopped_early_is_over(monkeypatch):
     words = [
         "trainer.early_stop={patience: 1}",

@@ -11,7 +11,8 @@ from typing import Any
 
 from cnnforge.backends.numba.channels import extend_band
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.elementwise import PIECE, streamed
+from cnnforge.backends.numba.elementwise import streamed
+from cnnforge.backends.numba.rules.elementwise import PIECE
 from cnnforge.backends.numba.signature import Kernel, bytes_at, doubles, longs, part
 from cnnforge.backends.numba.vectors import (
     LANES,

@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from cnnforge.backends.numba.driver import Call, bound
+from cnnforge.backends.numba.rules.elementwise import PIECE
 from cnnforge.backends.numba.signature import Kernel, doubles, longs
 from cnnforge.backends.numba.vectors import LANES, put_upto, splat, upto
 from cnnforge.backends.numpy.types import Arrays
-
-#: Elements of one part of the range, a multiple of LANES: 16 KiB, so that a part's arrays stay in the first cache.
-PIECE = 4096
 
 
 @Kernel

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from cnnforge.backends.numba.driver import Call, bound
-from cnnforge.backends.numba.elementwise import PIECE, streamed
+from cnnforge.backends.numba.elementwise import streamed
 from cnnforge.backends.numba.functions import exp, log1p_of_share, sigmoid
 from cnnforge.backends.numba.language import float32, float64
+from cnnforge.backends.numba.rules.elementwise import PIECE
 from cnnforge.backends.numba.signature import Kernel, doubles, floats, longs, part
 from cnnforge.backends.numba.vectors import (
     LANES,

@@ -12,9 +12,12 @@ from math import sqrt
 from typing import Any
 
 from cnnforge.backends.numba.driver import Call
-from cnnforge.backends.numba.elementwise import PIECE, streamed
-from cnnforge.backends.numba.signature import Kernel, doubles, longs
-from cnnforge.backends.numba.vectors import LANES, put_upto, root, splat, upto
+from cnnforge.backends.numba.elementwise import streamed
+from cnnforge.backends.numba.language import float32
+from cnnforge.backends.numba.rules.elementwise import PIECE
+from cnnforge.backends.numba.signature import Kernel, doubles, floats, longs
+from cnnforge.backends.numba.vectors import LANES, put_upto, root, splat, upto, where
+from cnnforge.backends.numpy.optimizer import CLIP_EPSILON
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.ir.graph import STEP_FIELDS
 
@@ -83,6 +86,112 @@ def _adam(block: int, lo: int, hi: int, thread: int) -> None:
         put_upto(params + 4 * i, p * shrink - step, n - i)
 
 
+@Kernel
+def _gather(block: int, lo: int, hi: int, thread: int) -> None:
+    """gathered += grads. Range: pieces."""
+    a = longs(block)
+    grads, gathered, n = a[0], a[1], a[2]
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        put_upto(gathered + 4 * i, upto(gathered + 4 * i, n - i) + upto(grads + 4 * i, n - i), n - i)
+
+
+@Kernel
+def _take(block: int, lo: int, hi: int, thread: int) -> None:
+    """grads = gathered; gathered = 0. Range: pieces."""
+    a = longs(block)
+    gathered, grads, n = a[0], a[1], a[2]
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        put_upto(grads + 4 * i, upto(gathered + 4 * i, n - i), n - i)
+        put_upto(gathered + 4 * i, splat(0), n - i)
+
+
+@Kernel
+def _average(block: int, lo: int, hi: int, thread: int) -> None:
+    """mean += (1 - keep) (params - mean). Range: pieces."""
+    a = longs(block)
+    mean, params, new, n = a[0], a[1], splat(1 - doubles(a[2])[0]), a[3]
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        m = upto(mean + 4 * i, n - i)
+        put_upto(mean + 4 * i, m + (upto(params + 4 * i, n - i) - m) * new, n - i)
+
+
+@Kernel
+def _squares(block: int, lo: int, hi: int, thread: int) -> None:
+    """grads -> a vector of sums of squares for each piece. Range: pieces. Memory limits it."""
+    a = longs(block)
+    grads, sums, n = a[0], a[1], a[2]
+    for piece in range(lo, hi):
+        total = splat(0)
+        for i in range(piece * PIECE, min((piece + 1) * PIECE, n), LANES):
+            g = upto(grads + 4 * i, n - i)
+            total += g * g
+        put_upto(sums + 4 * piece * LANES, total, LANES)
+
+
+@Kernel
+def _clip_norm(block: int, lo: int, hi: int, thread: int) -> None:
+    """grads times most / (length + epsilon) where that is below 1. Range: pieces.
+
+    Everybody adds the sums up, in the same order; the first part of the range writes the length down.
+    """
+    a = longs(block)
+    grads, sums, length, values, count, n = a[0], floats(a[1]), floats(a[2]), doubles(a[3]), a[6], a[7]
+    total = 0.0
+    for i in range(count):
+        total += float(sums[i])
+    found = sqrt(total) * values[_INV_N]
+    if lo == 0:
+        length[0] = float32(found)
+    factor = doubles(a[4])[0] / (found + doubles(a[5])[0])
+    if factor < 1:
+        by = splat(factor)
+        for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+            put_upto(grads + 4 * i, upto(grads + 4 * i, n - i) * by, n - i)
+
+
+@Kernel
+def _clip_value(block: int, lo: int, hi: int, thread: int) -> None:
+    """Each gradient between plus and minus most / inv_n; nan stays. Range: pieces."""
+    a = longs(block)
+    grads, values, n = a[0], doubles(a[1]), a[3]
+    most = doubles(a[2])[0] / values[_INV_N]
+    high, low = splat(most), splat(-most)
+    for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
+        g = upto(grads + 4 * i, n - i)
+        put_upto(grads + 4 * i, where(g > high, high, where(low > g, low, g)), n - i)
+
+
+def gather(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
+    """grads, gathered -> gathered."""
+    return streamed(_gather, threads, *ins, n=ins[0].size)
+
+
+def take(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
+    """gathered -> grads, gathered."""
+    return streamed(_take, threads, ins[0], outs[0], n=ins[0].size)
+
+
+def average(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, keep: float) -> Call:
+    """mean, params -> mean."""
+    return streamed(_average, threads, *ins, float(keep), n=ins[0].size)
+
+
+def clip_norm(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, most: float) -> tuple[Call, Call]:
+    """grads, step -> grads, length."""
+    (grads, block), (_, length), (sums,) = ins, outs, scratch
+    rest = (float(most), CLIP_EPSILON, sums.size)
+    return (
+        streamed(_squares, threads, grads, sums, n=grads.size),
+        streamed(_clip_norm, threads, grads, sums, length, block, *rest, n=grads.size),
+    )
+
+
+def clip_value(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, most: float) -> Call:
+    """grads, step -> grads."""
+    grads, block = ins
+    return streamed(_clip_value, threads, grads, block, float(most), n=grads.size)
+
+
 def sgd(
     ins: Arrays,
     outs: Arrays,
@@ -125,4 +234,8 @@ def _adam_bound(decoupled: bool) -> Any:
     return bind
 
 
-NATIVE: dict[str, Any] = {"sgd": sgd, "rmsprop": rmsprop, "adam": _adam_bound(False), "adamw": _adam_bound(True)}
+NATIVE: dict[str, Any] = {
+    "gather": gather, "take": take, "average": average, "clip_norm": clip_norm, "clip_value": clip_value,
+    "sgd": sgd, "rmsprop": rmsprop, "adam": _adam_bound(False),
+    "adamw": _adam_bound(True),
+}  # fmt: skip

@@ -10,8 +10,9 @@ from typing import Any
 
 from cnnforge.backends.numba.channels import clear, fill_band, fold, gather, row_of, shard_of, summed
 from cnnforge.backends.numba.driver import Call
-from cnnforge.backends.numba.elementwise import PIECE, streamed
+from cnnforge.backends.numba.elementwise import streamed
 from cnnforge.backends.numba.rules.bias import GROUP
+from cnnforge.backends.numba.rules.elementwise import PIECE
 from cnnforge.backends.numba.signature import Kernel, longs, part
 from cnnforge.backends.numba.vectors import LANES, WIDTH, lanes, put_upto, smaller, splat, upto, where
 from cnnforge.backends.numpy.types import Arrays

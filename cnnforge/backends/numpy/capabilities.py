@@ -22,6 +22,8 @@ DEPTHWISE_CHUNK = 1 << 15
 TAIL_SCRATCH = {"bias": 1, "leaky_relu": 1, "elu": 1, "selu": 1}
 
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
+CLIPS = ("clip_norm", "clip_value")
+GATHERS = ("gather", "take", "average")
 LOSSES = (
     "softmax_cross_entropy", "soft_cross_entropy", "sigmoid_cross_entropy", "weighted_sigmoid_cross_entropy", "mse",
 )  # fmt: skip
@@ -206,6 +208,7 @@ _RULES: dict[str, Rule] = {
         op: lambda i, o, a: (Scratch((2, min(FLAT_CHUNK, i[0].shape[0])), i[0].dtype, False),)
         for op in OPTIMIZERS
     },
+    "average": lambda i, o, a: (Scratch((min(FLAT_CHUNK, i[0].shape[0]),), i[0].dtype, False),),
 }  # fmt: skip
 
 
@@ -251,7 +254,7 @@ CAPABILITIES = Capabilities(
     | set(LOSSES)
     | {"class_targets"}
     | {f"{op}_dz" for op in LOSSES}
-    | set(OPTIMIZERS),
+    | {*OPTIMIZERS, *CLIPS, *GATHERS},
     chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),
     scratch=scratch,
     inplace={

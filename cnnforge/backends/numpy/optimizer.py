@@ -17,6 +17,8 @@ from cnnforge.ir.graph import STEP_FIELDS
 
 _LR, _INV_N, _C1, _C2 = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2"))
 
+#: What PyTorch adds to a gradient's length before it divides by it.
+CLIP_EPSILON = 1e-6
 #: ``update(p, g, t, slots, lr, c1, c2)`` on one piece: g is the mean gradient, which it may overwrite, t is free.
 Update = Callable[[Array, Array, Array, Arrays, float, float, float], None]
 
@@ -158,4 +160,73 @@ def adamw(
     return _in_chunks(ins, scratch, 0.0, rate, _adam(beta1, beta2, epsilon, weight_decay))
 
 
-KERNELS: dict[str, Kernel] = {"sgd": sgd, "rmsprop": rmsprop, "adam": adam, "adamw": adamw}
+def gather(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+    """gathered += grads, both (P,)."""
+    grads, gathered = ins
+
+    def step() -> None:
+        np.add(gathered, grads, out=gathered)
+
+    return step
+
+
+def take(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+    """grads = gathered; gathered = 0."""
+    (gathered,), (grads, _) = ins, outs
+
+    def step() -> None:
+        np.copyto(grads, gathered)
+        gathered.fill(0)
+
+    return step
+
+
+def average(ins: Arrays, outs: Arrays, scratch: Arrays, *, keep: float) -> Step:
+    """mean += (1 - keep) (params - mean), both (P,): Polyak and Juditsky 1992, forgetting what is long ago."""
+    mean, params = ins
+    (space,) = scratch
+    pieces = []
+    for low in range(0, len(mean), len(space)):
+        here = slice(low, low + len(space))
+        pieces.append((mean[here], params[here], space[: len(mean[here])]))
+
+    def step() -> None:
+        for m, p, t in pieces:
+            np.subtract(p, m, out=t)
+            np.multiply(t, 1 - keep, out=t)
+            np.add(m, t, out=m)
+
+    return step
+
+
+def clip_norm(ins: Arrays, outs: Arrays, scratch: Arrays, *, most: float) -> Step:
+    """grads (P,) sums -> the same, scaled so that the mean gradient is no longer than ``most``; its length before.
+
+    As torch.nn.utils.clip_grad_norm_: the factor is most / (length + 1e-6), and never above 1.
+    """
+    (grads, block), (_, length) = ins, outs
+
+    def step() -> None:
+        length[0] = sqrt(float(np.dot(grads, grads))) * float(block[_INV_N])
+        factor = most / (float(length[0]) + CLIP_EPSILON)
+        if factor < 1:
+            np.multiply(grads, factor, out=grads)
+
+    return step
+
+
+def clip_value(ins: Arrays, outs: Arrays, scratch: Arrays, *, most: float) -> Step:
+    """grads (P,) sums -> the same, each cut off where its mean would be beyond plus or minus ``most``."""
+    grads, block = ins
+
+    def step() -> None:
+        bound = most / float(block[_INV_N])
+        np.clip(grads, -bound, bound, out=grads)
+
+    return step
+
+
+KERNELS: dict[str, Kernel] = {
+    "gather": gather, "take": take, "average": average, "clip_norm": clip_norm, "clip_value": clip_value,
+    "sgd": sgd, "rmsprop": rmsprop, "adam": adam, "adamw": adamw,
+}  # fmt: skip

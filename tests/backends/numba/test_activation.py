@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnforge.backends.numba.activation import NATIVE
-from cnnforge.backends.numba.elementwise import PIECE
+from cnnforge.backends.numba.rules.elementwise import PIECE
 from cnnforge.ir.vjp import FROM_OUTPUT
 from tests import one_node
 

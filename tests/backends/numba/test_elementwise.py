@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cnnforge.backends.numba.elementwise import PIECE
+from cnnforge.backends.numba.rules.elementwise import PIECE
 from tests import one_node
 
 

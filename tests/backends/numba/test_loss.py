@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnforge.backends.numba.backend import NumbaBackend
-from cnnforge.backends.numba.elementwise import PIECE
+from cnnforge.backends.numba.rules.elementwise import PIECE
 from tests import one_node
 
 #: (N, …, C)

@@ -102,9 +102,7 @@ class Batches:
 
     def epoch(self, number: int) -> Epoch:
         """The draws of an epoch, a pure function of (seed, number); a sample's own do not depend on the shuffle."""
-        rows = np.arange(self._n, dtype=np.int64)
-        if self._shuffle:
-            rows = rng.permutation(self._seed, "shuffle", self._n, number).astype(np.int64, copy=False)
+        rows = self._order(number)
         picks = None if self._moves is None else self._moves.picks(self._n, number)[rows]
         drawn = None if self._distortions is None else self._distortions.draws(self._n, number)[rows]
         return Epoch(rows, picks, drawn, number)
@@ -112,7 +110,12 @@ class Batches:
     def rows(self, number: int, step_in_epoch: int) -> NDArray[np.int64]:
         """The samples of one batch of epoch ``number``, counted in the split: (n,)."""
         begin = step_in_epoch * self._batch_size
-        return self.epoch(number).rows[begin : begin + self._batch_size]
+        return self._order(number)[begin : begin + self._batch_size]
+
+    def _order(self, number: int) -> NDArray[np.int64]:
+        if not self._shuffle:
+            return np.arange(self._n, dtype=np.int64)
+        return rng.permutation(self._seed, "shuffle", self._n, number).astype(np.int64, copy=False)
 
     def fill(self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any]) -> int:
         """Write a batch into the first rows of the given arrays; returns how many rows, n.
@@ -145,13 +148,7 @@ class Batches:
         if picks is None and preprocessing.is_identity and (x.dtype, x.shape[1:]) == (out.dtype, out.shape[1:]):
             _take(x, rows, out)
             return
-        n = len(rows)
-        raw, floats = self._raw[:n], self._floats[:n]
-        if picks is None or self._moves is None:
-            _take(x, rows, raw)
-        else:
-            self._moves.gather(x, rows, picks, self._index[:n], raw)
-        preprocessing.normalize_into(raw, floats, out)
+        preprocessing.normalize_into(self._moved(rows, picks), self._floats[: len(rows)], out)
 
     def _write_distorted(
         self,
@@ -165,14 +162,19 @@ class Batches:
             self._distorted(rows, picks, drawn, epoch, out)
             return
         assert self._distortions is not None, "nothing else draws any"
+        floats = self._floats[: len(rows)]
+        np.copyto(floats, self._moved(rows, picks), casting="same_kind")
+        np.copyto(out, self._distortions.apply(floats, rows, drawn, epoch), casting="same_kind")
+
+    def _moved(self, rows: NDArray[np.int64], picks: NDArray[np.int32] | None) -> NDArray[Any]:
+        """Pictures as they are stored, each moved as its pick says; in scratch."""
         n = len(rows)
-        raw, floats = self._raw[:n], self._floats[:n]
+        raw: NDArray[Any] = self._raw[:n]
         if picks is None or self._moves is None:
             _take(self._x, rows, raw)
         else:
             self._moves.gather(self._x, rows, picks, self._index[:n], raw)
-        np.copyto(floats, raw, casting="same_kind")
-        np.copyto(out, self._distortions.apply(floats, rows, drawn, epoch), casting="same_kind")
+        return raw
 
     # Scratch, made when NumPy first needs it: a batch as it is stored, the same as floats, and its pixels' numbers.
 

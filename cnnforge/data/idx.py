@@ -19,7 +19,7 @@ from cnnforge.data.dataset import Split, Stored
 from cnnforge.data.download import Remote, there_or_fetched
 from cnnforge.data.labels import class_numbers, paired
 from cnnforge.errors import DataError
-from cnnforge.spec import FashionMnistData, MnistData
+from cnnforge.spec import IdxSpec, MnistData
 
 #: File names in the order in which their bytes make the digest.
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -45,7 +45,7 @@ FASHION = (
 TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 
 
-def read(data: MnistData | FashionMnistData, tell: Callable[[str], None] = lambda text: None) -> Stored:
+def read(data: IdxSpec, tell: Callable[[str], None] = lambda text: None) -> Stored:
     """The four files. Other data in MNIST's format are taken for it too, with a note.
 
     tell: is told of what takes long
@@ -85,7 +85,7 @@ def read(data: MnistData | FashionMnistData, tell: Callable[[str], None] = lambd
     )
 
 
-def _published(data: MnistData | FashionMnistData) -> list[Remote]:
+def _published(data: IdxSpec) -> list[Remote]:
     mnist = isinstance(data, MnistData)
     where, digests = (MNIST_URLS, MNIST) if mnist else (FASHION_URLS, FASHION_PACKED)
     return [

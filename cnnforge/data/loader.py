@@ -18,8 +18,7 @@ from cnnforge.spec import (
     DataSpec,
     DigitsData,
     EdgesData,
-    FashionMnistData,
-    MnistData,
+    IdxSpec,
     NpzData,
     PicturesSpec,
     SyntheticData,
@@ -71,7 +70,7 @@ def _read(data: DataSpec, input: Picture, seed: int, tell: Callable[[str], None]
         return digits.read(data)
     if isinstance(data, EdgesData):
         return edges.read(data)
-    if isinstance(data, MnistData | FashionMnistData):
+    if isinstance(data, IdxSpec):
         return idx.read(data, tell)
     if isinstance(data, Cifar10Data):
         return cifar10.read(data, tell)

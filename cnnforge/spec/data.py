@@ -96,10 +96,8 @@ class PublishedSpec(DataSpec):
     download: Bool = True
 
 
-class MnistData(PublishedSpec):
-    """``mnist``: 60,000 + 10,000 handwritten digits, 28x28x1, IDX files, plain or gzip (LeCun et al., 1998)."""
-
-    type: Literal["mnist"]
+class IdxSpec(PublishedSpec):
+    """What MNIST and those made in its image have: ten classes of 28x28x1 in four files."""
 
     def shape(self) -> Shape:
         return 28, 28, 1
@@ -109,6 +107,12 @@ class MnistData(PublishedSpec):
 
     def stored(self) -> tuple[int, float]:
         return 60_000, 0.0
+
+
+class MnistData(IdxSpec):
+    """``mnist``: 60,000 + 10,000 handwritten digits, 28x28x1, IDX files, plain or gzip (LeCun et al., 1998)."""
+
+    type: Literal["mnist"]
 
 
 class NpzData(DataSpec):
@@ -156,19 +160,10 @@ class SyntheticData(DataSpec):
         return self.samples, 0.0
 
 
-class FashionMnistData(PublishedSpec):
+class FashionMnistData(IdxSpec):
     """``fashion_mnist``: 60,000 + 10,000 pieces of clothing, 28x28x1, IDX files like MNIST's (Xiao et al., 2017)."""
 
     type: Literal["fashion_mnist"]
-
-    def shape(self) -> Shape:
-        return 28, 28, 1
-
-    def class_count(self) -> int:
-        return 10
-
-    def stored(self) -> tuple[int, float]:
-        return 60_000, 0.0
 
 
 class PicturesSpec(DataSpec):

@@ -145,6 +145,7 @@ def work(run: Life) -> None:
         layers={row.path: row.name for row in spec.model.table}, early_stop=trainer.early_stop,
         accumulate=trainer.accumulate,
     )  # fmt: skip
+    run.checkpoints.mend()
     if not run.checkpoints.has("last"):
         _transfer(run)
     progress = _progress(run)
@@ -193,7 +194,6 @@ def _progress(run: Life) -> Progress:
     """Where to begin: at the last checkpoint of an earlier life, where there is one."""
     if run.record is None:
         return Progress()
-    run.checkpoints.mend()
     progress = Progress()
     if run.checkpoints.has("last"):
         assert run.train is not None

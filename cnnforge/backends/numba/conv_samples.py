@@ -11,6 +11,8 @@ undoes the pool in the workspace and computes both gradients from there, so the 
 A group of 16 samples that is not full has zeros in its other lanes. dw: sums of a fixed number of shards of groups,
 then over the shards, so that results do not depend on the number of threads. dx of stride s: s*s interleaved parts of
 dx, each a convolution of stride 1 with those weights that meet it.
+
+Above 400 lines, because both kernels share the words of their argument block and the lanes that their parts lay out.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ The tree::
     CnnforgeError              what, where, why, fix; never shown as a traceback
     ├── ConfigError        2   a mistake in the config or the command
     │   ├── ShapeError     2   the architecture cannot be built from the given input shape
+    │   ├── UnknownName    2   a key, a layer or a group's option that is not there
     │   └── ConfigWarning  2   it works, and is hardly what was meant; raised by ``check --strict`` only
     ├── ConfigErrors       2   several of them, found in one pass
     ├── BackendError       2   the backend or precision asked for is not available
@@ -73,6 +74,10 @@ class ConfigError(CnnforgeError):
 
 class ShapeError(ConfigError):
     """The architecture cannot be built from the given input shape."""
+
+
+class UnknownName(ConfigError):
+    """A key, a layer or a group's option that is not there: a sweep cannot vary what no point has."""
 
 
 class ConfigWarning(ConfigError):

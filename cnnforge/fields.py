@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Union, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 from pydantic.types import Strict
+from pydantic_core import PydanticCustomError
 
 #: A number without its sign, where it is written as text.
 NUMBER_PATTERN = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
@@ -81,6 +82,29 @@ Reference = Annotated[str, StringConstraints(pattern=_REFERENCE)]
 DECLARATION_PATTERN = r"^(int|float|bool|text|size)(?:\s*=\s*(.*\S))?\s*$"
 #: A parameter of a template: ``int``, ``int = 3``, ``text = relu``: a type, and a default where it has one.
 Declaration = Annotated[str, StringConstraints(pattern=DECLARATION_PATTERN)]
+#: Units by what they multiply a number with.
+COUNT_UNITS: Mapping[str, float] = {"k": 1e3, "M": 1e6, "G": 1e9}
+BYTE_UNITS: Mapping[str, float] = {
+    "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30,
+}  # fmt: skip
+TIME_UNITS: Mapping[str, float] = {"ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
+_AMOUNT = r"[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+
+
+def _limit_pattern(units: Mapping[str, float]) -> str:
+    one = rf"(?:<=|<|>=|>)\s*{_AMOUNT}\s*(?:{'|'.join(units)})?"
+    return rf"^\s*{one}(?:\s*,\s*{one})*\s*$"
+
+
+COUNT_LIMIT_PATTERN, BYTE_LIMIT_PATTERN, TIME_LIMIT_PATTERN = map(_limit_pattern, (COUNT_UNITS, BYTE_UNITS, TIME_UNITS))
+_SPAN = rf"{_AMOUNT}\s*(?:{'|'.join(TIME_UNITS)})"
+DURATION_PATTERN = rf"^\s*{_SPAN}(?:\s*{_SPAN})*\s*$"
+#: What a value must keep to, ``<= 100_000``; several at once behind commas. ``spec.limits`` reads them.
+CountLimit = Annotated[str, StringConstraints(pattern=COUNT_LIMIT_PATTERN)]
+ByteLimit = Annotated[str, StringConstraints(pattern=BYTE_LIMIT_PATTERN)]
+TimeLimit = Annotated[str, StringConstraints(pattern=TIME_LIMIT_PATTERN)]
+#: A time as text: ``90 s``, ``1 h 30 min``.
+Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN)]
 #: What text of a pattern is, in words: one such text, and several.
 TEXTS = {
     NAME_PATTERN: ("a name: letters, digits, _ and -, no digit first", "names"),
@@ -89,6 +113,10 @@ TEXTS = {
         "a type (int, float, bool, text or size) and a default where it has one, such as int = 3",
         "types",
     ),
+    COUNT_LIMIT_PATTERN: ("a limit such as '<= 100_000' or '< 2 M' (k, M, G)", "limits"),
+    BYTE_LIMIT_PATTERN: ("a limit such as '<= 16 MiB' (B, kB, MB, GB, KiB, MiB, GiB)", "limits"),
+    TIME_LIMIT_PATTERN: ("a limit such as '< 90 s' (ms, s, min, h, d)", "limits"),
+    DURATION_PATTERN: ("a time such as 90 s or 1 h 30 min (ms, s, min, h, d)", "times"),
 }
 Int = Annotated[int, Strict()]
 PositiveInt = Annotated[int, Strict(), Field(gt=0)]
@@ -99,6 +127,11 @@ PositiveFloat = Annotated[float, Strict(), Field(gt=0, allow_inf_nan=False), Bef
 NonNegativeFloat = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
 Fraction = Annotated[float, Strict(), Field(ge=0, lt=1), BeforeValidator(_number)]
 Size = PositiveInt | tuple[PositiveInt, PositiveInt]
+
+
+def mistake(what: str, why: str, fix: str, *at: str) -> PydanticCustomError:
+    """What validators raise and ``config`` turns into an error of these words. at: keys from here to the place."""
+    return PydanticCustomError("mistake", "{what}", {"what": what, "why": why, "fix": fix, "at": at})
 
 
 def as_yaml(value: Any) -> str:

@@ -14,11 +14,13 @@ from cnnforge.config.composed import Composed
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from cnnforge.config.sweeping import ComposedSweep
     from cnnforge.errors import ConfigError, ConfigWarning, Path
     from cnnforge.spec import ModelSpec, RunSpec
 
 __all__ = [
-    "Composed", "compose", "explain", "read_model", "read_run", "to_yaml", "validate", "validate_model", "warnings",
+    "Composed", "ComposedSweep", "compose", "compose_sweep", "explain", "read_model", "read_run", "run_text", "to_yaml",
+    "validate", "validate_model", "warnings",
 ]  # fmt: skip
 
 
@@ -35,6 +37,16 @@ def compose(overrides: Sequence[str], *, config_dir: FilePath | None = None, con
         return composition.compose(overrides, config_dir, config_name)
     except ConfigError as error:
         raise ConfigErrors([error]) from None
+
+
+def compose_sweep(overrides: Sequence[str], *, config_dir: FilePath | None = None) -> ComposedSweep:
+    """A sweep's config: as ``compose``, and overrides with several values are axes of its space.
+
+    Raises ConfigErrors with every mistake in what it says of the sweep; its points are not looked at.
+    """
+    from cnnforge.config import sweeping
+
+    return sweeping.compose_sweep(overrides, config_dir)
 
 
 def read_model(source: Mapping[str, Any] | str | FilePath) -> Composed:
@@ -92,3 +104,8 @@ def to_yaml(tree: Mapping[str, Any]) -> str:
     from cnnforge.config import rendering
 
     return rendering.to_yaml(tree)
+
+
+def run_text(run: RunSpec) -> str:
+    """The text of a run folder's ``config.yaml``, which ``read_run`` reads back."""
+    return to_yaml(run.model_dump(mode="json", exclude_none=True))

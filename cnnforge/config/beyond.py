@@ -7,22 +7,28 @@ files: Hydra never opens one. Importing it raises ImportError where an installed
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 from hydra import version
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, OverrideType, RangeSweep
 from hydra.core.override_parser.types import Override as HydraOverride
-from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf.errors import OmegaConfBaseException
 
 from cnnforge.config.plain import Kind, Listing, Override, Source
 from cnnforge.config.sources import Entry, Repository
+from cnnforge.rng import philox, stream
 
+#: Values that a list on the command line may have.
+MOST_VALUES = 10_000
 #: How Hydra begins a complaint about a file.
 _INSIDE = re.compile(r"In '([^']+)': (.*)")
 _KINDS: dict[OverrideType, Kind] = {
@@ -58,6 +64,56 @@ def parse(text: str) -> Override:
     if found.is_sweep_override():
         raise Refused(f"{key} has several values: that is a sweep, and this command takes one config")
     return Override(_KINDS[found.type], key, found.value(), text)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """An override with several values.
+
+    key: with a ``+`` where the override has one
+    axis: ``choices``, or ``low`` and ``high`` (and ``log``); None where ``glob`` is still to be asked
+    glob: of the names of a group's configs, those that it takes
+    """
+
+    key: str
+    axis: Mapping[str, Any] | None
+    glob: Callable[[list[str]], list[str]] | None = None
+
+
+def swept(text: str) -> Swept | None:
+    """An override with several values; None where it has one. Raises Refused.
+
+    A shuffled list has the same order each time.
+    """
+    found = _parsed(text)
+    if not found.is_sweep_override():
+        return None
+    key = found.key_or_group
+    if found.package is not None:
+        raise Refused(f"'@{found.package}' is not part of the language: every group has one place in the config")
+    if found.type is OverrideType.DEL:
+        raise Refused("a removal has no values to choose from")
+    key = {OverrideType.ADD: "+", OverrideType.FORCE_ADD: "++"}.get(found.type, "") + key
+    value = found.value()
+    if isinstance(value, Glob):
+        return Swept(key, None, value.filter)
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None and value.end is not None
+        cast: Callable[[float], float] = int if "int" in value.tags else lambda end: end
+        ends = {"low": cast(value.start), "high": cast(value.end)}
+        return Swept(key, ends | ({"log": True} if "log" in value.tags else {}))
+    assert isinstance(value, ChoiceSweep | RangeSweep)
+    shuffled, value.shuffle = value.shuffle, False
+    choices = list(islice(found.sweep_iterator(HydraOverride._convert_value), MOST_VALUES + 1))
+    if len(choices) > MOST_VALUES:
+        raise Refused(f"it has more than {MOST_VALUES:,} values")
+    return Swept(key, {"choices": _shuffled(key, choices) if shuffled else choices})
+
+
+def _shuffled(key: str, values: list[Any]) -> list[Any]:
+    """In an order that follows from the key alone."""
+    words = [philox((i, 0, 0, 0), stream(0, "sweep", key)) for i in range(len(values))]
+    return [values[i] for i in sorted(range(len(values)), key=words.__getitem__)]
 
 
 def _parsed(text: str) -> HydraOverride:

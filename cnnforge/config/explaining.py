@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails, PydanticUndefined
 from cnnforge import plugins
 from cnnforge.config import schema
 from cnnforge.config.scalars import misread, read
-from cnnforge.errors import ConfigError, Path, closest, dotted, suggest
+from cnnforge.errors import ConfigError, Path, UnknownName, closest, dotted, suggest
 from cnnforge.fields import as_yaml, tag
 from cnnforge.spec import TEMPLATES, RunSpec, Template, layer_of
 
@@ -93,6 +93,11 @@ def _placed(error: ErrorDetails, tree: Mapping[str, Any], prefix: Path, kind: An
                 path, value = (*path, key), _inside(value, key)
             continue
         here = schema.chosen(kind, value) if not short else kind
+        if isinstance(key, int) and (one := schema.item(here)) is not None:
+            kind = one
+            if isinstance(value, list):  # a mapping may stand for a list of it alone
+                path, value = (*path, key), value[key]
+            continue
         if key == "[key]" or not (schema.is_spec(here) or schema.has_free_keys(here)):
             return _Complaint(error, path, owner, kind, error["loc"][i:], siblings, value)
         owner, siblings, options = here, options, ()
@@ -135,7 +140,7 @@ def _explained(c: _Complaint, templates: Sequence[str]) -> ConfigError:
             known = schema.fields(c.owner)
             why = f"{label} knows {', '.join(known)}"
             fix = _belongs(c) or suggest(str(path[-1]), known) or _elsewhere(path) or "remove it"
-            return ConfigError(_say(_owner_subject(path), f"unknown key '{path[-1]}'"), path=path, why=why, fix=fix)
+            return UnknownName(_say(_owner_subject(path), f"unknown key '{path[-1]}'"), path=path, why=why, fix=fix)
         case "missing" if not c.inner:
             fix = f"add '{path[-1]}:', {schema.describe(c.kind)}" if c.kind else f"add '{path[-1]}:'"
             return ConfigError(
@@ -147,7 +152,7 @@ def _explained(c: _Complaint, templates: Sequence[str]) -> ConfigError:
             return _wrong_together(c)
         case "mistake":  # our own, which says it all
             said, at = details["ctx"], details["ctx"]["at"]
-            return ConfigError(_say(_place(path), details["msg"]), path=(*path, *at), why=said["why"], fix=said["fix"])
+            return ConfigError(_say(_place(path), said["what"]), path=(*path, *at), why=said["why"], fix=said["fix"])
     value = details["input"]
     numbers = [part for part in c.inner if isinstance(part, int) and details["type"] != "missing"]
     subject, place = (subject, dotted((field, *numbers))) if field else ("", dotted((subject, *numbers)))

@@ -6,7 +6,8 @@ schema knows needs no ``+``, and every mistake can be named with its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cnnforge.config import plain
@@ -16,7 +17,7 @@ from cnnforge.config.plain import Override
 from cnnforge.config.scalars import MAX_DIGITS
 from cnnforge.config.scan import CALLS, MAX_DEPTH
 from cnnforge.config.sources import Repository, is_name
-from cnnforge.errors import ConfigError, Path, dotted, suggest
+from cnnforge.errors import ConfigError, Path, UnknownName, dotted, suggest
 
 MAX_LENGTH = 10_000
 #: Options that an error names; of more, those most like what was asked for.
@@ -26,6 +27,25 @@ MOST_NAMED = 12
 def place(text: str) -> Mark:
     """The mark of everything that an override wrote."""
     return Mark(f"<override {text!r}>")
+
+
+def written(key: str, value: Any) -> str:
+    """The override that sets ``key`` to ``value``, as it is typed; ``parse`` reads it back as that value."""
+    return f"{key}={_text(value)}"
+
+
+def _text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_text(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    plainly = plain.parse(f"x={value}")
+    if isinstance(value, str) and (plainly is None or plainly.value != value):
+        # Backslashes count double before a quote, and before the closing one.
+        return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), value) + "'"
+    return str(value)
 
 
 def parse(texts: Sequence[str]) -> tuple[list[Override], list[ConfigError]]:
@@ -40,9 +60,11 @@ def parse(texts: Sequence[str]) -> tuple[list[Override], list[ConfigError]]:
     return good, errors
 
 
-def _error(text: str, what: str, why: str, fix: str, path: Path = ()) -> ConfigError:
+def _error(
+    text: str, what: str, why: str, fix: str, path: Path = (), kind: type[ConfigError] = ConfigError
+) -> ConfigError:
     where = f"{place(text)} ({dotted(path)})" if path else str(place(text))
-    return ConfigError(what, where=where, why=why, fix=fix, path=path)
+    return kind(what, where=where, why=why, fix=fix, path=path)
 
 
 def _parsed(text: str) -> Override:
@@ -59,14 +81,23 @@ def _parsed(text: str) -> Override:
     return override
 
 
-def _refuse_size(text: str) -> None:
-    """What is refused before a grammar sees it."""
+def _depth(text: str) -> int:
     depth = deepest = 0
     for c in text:
         depth += (c in "[{(") - (c in "]})")
         deepest = max(deepest, depth)
-    if len(text) > MAX_LENGTH or deepest > MAX_DEPTH:
-        why = f"{len(text):,} characters, {deepest} brackets deep; at most {MAX_LENGTH:,} and {MAX_DEPTH} are read"
+    return deepest
+
+
+def is_short(text: str) -> bool:
+    """May a grammar see it?"""
+    return len(text) <= MAX_LENGTH and _depth(text) <= MAX_DEPTH
+
+
+def _refuse_size(text: str) -> None:
+    """What is refused before a grammar sees it."""
+    if not is_short(text):
+        why = f"{len(text):,} characters, {_depth(text)} brackets deep; at most {MAX_LENGTH:,} and {MAX_DEPTH} are read"
         raise _error(f"{text[:40]}…", "the override is too long or too deep", why, "write it into a YAML file")
 
 
@@ -89,7 +120,9 @@ def _beyond_plain(text: str) -> Override:
         elif "[" in key:
             fix = f"an element of a list is named by its number: {key.replace('[', '.').replace(']', '')}={value}"
         elif "sweep" in refused.why:
-            fix = f"one value, or a list in brackets: {key}=[{value}]"
+            fix = f"cnnforge train -m for a run of each; as one value, a list, in brackets: {key}=[{value}]"
+            if "(" in value:
+                fix = "cnnforge train -m for a run of each"
         elif "@" in key:
             fix = f"{key.partition('@')[0]}={value}"
         raise _error(text, f"'{key}={value}' cannot be read", refused.why, fix) from None
@@ -117,7 +150,8 @@ def check_choices(overrides: Sequence[Override], repository: Repository) -> list
         if "/" in group and not repository.has_group(group):
             known = repository.groups()
             fix = suggest(group, known) or "a value is changed with a dot: group.key=…"
-            errors.append(_error(text, f"there is no group '{group}'", f"the groups are {', '.join(known)}", fix))
+            why = f"the groups are {', '.join(known)}"
+            errors.append(_error(text, f"there is no group '{group}'", why, fix, kind=UnknownName))
         elif is_choice(override, repository) and override.kind != "remove":
             known = repository.options(group)
             options = f"one of {', '.join(known)}" if len(known) <= MOST_NAMED else f"one of its {len(known)} configs"
@@ -149,7 +183,7 @@ def unknown_option(repository: Repository, group: str, option: str, where: str) 
     else:
         why = f"the configs of {group} are {', '.join(options)}" if options else f"there is no group '{group}'"
     fix = suggest(option, options) or f"one of them, or write {group}/{option}.yaml into your --config-dir"
-    return ConfigError(f"{group}: there is no '{option}'", where=f"{where} ({group})", why=why, fix=fix, path=(group,))
+    return UnknownName(f"{group}: there is no '{option}'", where=f"{where} ({group})", why=why, fix=fix, path=(group,))
 
 
 def apply(
@@ -201,7 +235,8 @@ def _cannot(override: Override, path: Path, tree: dict[str, Any]) -> ConfigError
             return _new_key(override, path, depth, node, tree)
         if not isinstance(node, dict | list):
             here = dotted(path[:depth])
-            return _error(override.text, f"{dotted(path)} does not exist", f"{here} is {node!r}", "check the key", path)
+            what, why = f"{dotted(path)} does not exist", f"{here} is {node!r}"
+            return _error(override.text, what, why, "check the key", path, UnknownName)
         node = node[key]  # type: ignore[index, call-overload, unused-ignore]
     if override.kind == "add":
         return _error(override.text, f"{dotted(path)} is already there", "'+' adds what is new",
@@ -218,7 +253,7 @@ def _new_key(override: Override, path: Path, depth: int, node: Any, tree: dict[s
     known = list(node) if isinstance(node, dict) else []
     if isinstance(node, list):
         why = f"{here} is a list of {len(node)}, counted from 0"
-        return _error(override.text, f"{dotted(path)} does not exist", why, f"{here}=[…] replaces it", path)
+        return _error(override.text, f"{dotted(path)} does not exist", why, f"{here}=[…] replaces it", path, UnknownName)
     if override.kind == "remove":
         why, fix = f"there is no '{key}' in {here}", suggest(str(key), known) or "leave the override out"
         return _error(override.text, f"{dotted(path)} cannot be removed", why, fix, path)
@@ -228,7 +263,6 @@ def _new_key(override: Override, path: Path, depth: int, node: Any, tree: dict[s
 
         if schema.has_free_keys(schema.at(RunSpec, tree, path[:depth])):
             fix = suggest(str(key), known) or f"to add it: '+{dotted(path[: depth + 1])}={{type: …, after: …}}'"
-            return _error(
-                override.text, f"there is no '{key}' in {here}", f"{here} holds {', '.join(known)}", fix, path
-            )
+            why = f"{here} holds {', '.join(known)}"
+            return _error(override.text, f"there is no '{key}' in {here}", why, fix, path, UnknownName)
     return None

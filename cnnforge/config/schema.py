@@ -81,6 +81,13 @@ def has_free_keys(kind: Any) -> bool:
     return get_origin(bare(kind)) is dict
 
 
+def item(kind: Any) -> Any:
+    """The class of which a list may hold any number; None where it holds something else, or is no list."""
+    inner = bare(kind)
+    listed = get_origin(inner) is tuple and get_args(inner)[-1] is Ellipsis
+    return get_args(inner)[0] if listed and is_spec(get_args(inner)[0]) else None
+
+
 def tags(kind: Any) -> list[str]:
     """The names that ``type`` may have."""
     return [tag(option) for option in members(kind) if is_spec(option) and "type" in option.model_fields]
@@ -141,6 +148,8 @@ def _noun(kind: Any, several: bool = False) -> str:
     if inner is str:
         text, texts = TEXTS.get(str(limits.get("pattern")), ("text", "texts"))
         return texts if several else text
+    if inner is Any:
+        return "values" if several else "any value"
     noun = {int: "whole number", float: "number"}.get(inner, str(inner))
     noun = f"{noun}s" if several else f"a {noun}"
     if "ge" in limits and "lt" in limits:

@@ -25,6 +25,7 @@ from cnnforge.spec.diagnosis import data_mismatch, mistakes
 from cnnforge.spec.layers import LAYERS, MODEL_INPUT_ROW, Row, ending, ordered, walk
 from cnnforge.spec.model import ModelSpec
 from cnnforge.spec.run import RunFolderSpec, RunSpec, TrackingSpec, TrainerSpec
+from cnnforge.spec.sweep import SweepSpec
 from cnnforge.spec.templates import PLACEHOLDER, TEMPLATES, Expansion, Template, expand, layer_of
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Row",
     "RunFolderSpec",
     "RunSpec",
+    "SweepSpec",
     "SyntheticData",
     "Template",
     "TrackingSpec",

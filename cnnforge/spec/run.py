@@ -14,6 +14,7 @@ from cnnforge.spec.data import AnyData, DigitsData
 from cnnforge.spec.early_stop import EarlyStop
 from cnnforge.spec.init_from import InitFrom
 from cnnforge.spec.model import ModelSpec
+from cnnforge.spec.sweep import SweepSpec
 
 
 class Ema(Spec):
@@ -105,6 +106,7 @@ class RunSpec(Spec):
     tracking: where results go beside the run folder
     run: its name and folder
     seed: decides the first weights, the shuffling, augmentation and dropout
+    sweep: many runs instead of one
     """
 
     model: ModelSpec
@@ -117,3 +119,4 @@ class RunSpec(Spec):
     tracking: TrackingSpec = TrackingSpec()
     run: RunFolderSpec = RunFolderSpec()
     seed: NonNegativeInt = 0
+    sweep: SweepSpec | None = None

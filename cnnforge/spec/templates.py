@@ -24,11 +24,10 @@ from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from cnnforge.blocks import BLOCKS
 from cnnforge.errors import ConfigError, Path, suggest
-from cnnforge.fields import DECLARATION_PATTERN, Declaration, Name, Spec, as_yaml
+from cnnforge.fields import DECLARATION_PATTERN, Declaration, Name, Spec, as_yaml, mistake
 from cnnforge.spec.expressions import ExpressionError, evaluate, is_expression, names
 from cnnforge.spec.layers import LAYERS
 
@@ -68,20 +67,15 @@ class Template(Spec):
         both = self.layers is not None and self.block is not None
         if both or (self.layers is None and self.block is None):
             what = "it has layers and a block" if both else "it has neither layers nor a block"
-            raise _mistake(
+            raise mistake(
                 what, "a template stands for layers or for one block", f"{'keep' if both else 'add'} one of them"
             )
         for name in self.parameters:
             if name in (*OF_EVERY_BLOCK, INDEX):
                 what = f"a parameter cannot be called '{name}'"
                 why = f"{', '.join(OF_EVERY_BLOCK)} and {INDEX} mean something everywhere"
-                raise _mistake(what, why, "another name", "parameters", name)
+                raise mistake(what, why, "another name", "parameters", name)
         return self
-
-
-def _mistake(what: str, why: str, fix: str, *at: str) -> PydanticCustomError:
-    """What ``config`` turns into an error of these words. at: keys that lead to the place, from the template."""
-    return PydanticCustomError("mistake", what, {"why": why, "fix": fix, "at": at})
 
 
 @dataclass

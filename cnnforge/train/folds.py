@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from cnnforge.config import read_run, to_yaml, validate
+from cnnforge.config import read_run, run_text, validate
 from cnnforge.errors import ConfigError
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import journal_path
@@ -28,7 +28,7 @@ def cross_validate(spec: RunSpec, console: Console) -> tuple[Path, Result]:
     """
     spec = settle(spec)  # the folds look for runs in a folder of their own
     folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
-    write_text(folder / "config.yaml", to_yaml(spec.model_dump(mode="json", exclude_none=True)))
+    write_text(folder / "config.yaml", run_text(spec))
     write_json(folder / MARK, {"folds": spec.data.folds})
     return go_on(folder, console)
 

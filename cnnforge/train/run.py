@@ -18,7 +18,7 @@ from time import perf_counter
 
 from cnnforge.backends import create
 from cnnforge.backends.base import Backend
-from cnnforge.config import to_yaml
+from cnnforge.config import run_text
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun
 from cnnforge.plan import require_precision
 from cnnforge.spec import RunSpec
@@ -92,7 +92,7 @@ def _backend(spec: RunSpec) -> Backend:
 
 
 def _write_config(folder: Path, spec: RunSpec) -> None:
-    write_text(folder / "config.yaml", to_yaml(spec.model_dump(mode="json", exclude_none=True)))
+    write_text(folder / "config.yaml", run_text(spec))
 
 
 def _live(

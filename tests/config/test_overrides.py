@@ -104,13 +104,13 @@ def test_marks_of_overrides() -> None:
             "optimizer.lr=0.1,0.2",
             "'optimizer.lr=0.1,0.2' cannot be read\n  where: <override 'optimizer.lr=0.1,0.2'>\n"
             "  why:   optimizer.lr has several values: that is a sweep, and this command takes one config\n"
-            "  fix:   one value, or a list in brackets: optimizer.lr=[0.1,0.2]",
+            "  fix:   cnnforge train -m for a run of each; as one value, a list, in brackets: optimizer.lr=[0.1,0.2]",
         ),
         (
             "seed=range(1,4)",
             "'seed=range(1,4)' cannot be read\n  where: <override 'seed=range(1,4)'>\n"
             "  why:   seed has several values: that is a sweep, and this command takes one config\n"
-            "  fix:   one value, or a list in brackets: seed=[range(1,4)]",
+            "  fix:   cnnforge train -m for a run of each",
         ),
         (
             "model@other=lenet",

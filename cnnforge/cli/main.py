@@ -32,6 +32,7 @@ class Command:
 #: Each command is the module of its name in this package.
 COMMANDS = {
     "train": Command("train a network", composes=True),
+    "sweep": Command("check a whole space of configs, then train each point", composes=True),
     "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
     "augment": Command("show augmented training pictures as one picture", composes=True),
     "resume": Command("go on with a run that was stopped, bit for bit"),

@@ -16,22 +16,28 @@ from cnnforge.errors import ConfigError
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of this command."""
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
-    parser.add_argument("-m", "--multirun", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "-m", "--multirun", action="store_true", help="a run for each of several values, as cnnforge sweep does"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Compose, validate, train. Returns the exit code."""
     if args.multirun:
-        raise ConfigError(
-            "sweeps are not part of this version",
-            where="-m",
-            why="one command trains one run",
-            fix="a shell loop over the values",
-        )
+        from cnnforge.cli.sweep import sweep
+
+        return sweep(args.overrides, args.config_dir, args.json)
     from cnnforge.config import compose, validate, warnings
 
     composed = compose(args.overrides, config_dir=args.config_dir)
     spec = validate(composed)
+    if spec.sweep is not None:
+        raise ConfigError(
+            f"sweep {spec.sweep.name} is many runs, and this command trains one",
+            where=composed.where(("sweep",)),
+            why="which of its points is meant is not said",
+            fix="cnnforge sweep, or cnnforge train -m, with the same words",
+        )
 
     from cnnforge.cli.console import make_console
     from cnnforge.train.run import run as run_training

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cnnforge.spec import ModelSpec, RunSpec
 
 __all__ = [
-    "Composed", "ComposedSweep", "compose", "compose_sweep", "explain", "read_model", "read_run", "run_text", "to_yaml",
+    "Composed", "compose", "compose_sweep", "explain", "read_model", "read_run", "run_text", "to_yaml",
     "validate", "validate_model", "warnings",
 ]  # fmt: skip
 

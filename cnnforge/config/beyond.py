@@ -98,9 +98,9 @@ def swept(text: str) -> Swept | None:
     if isinstance(value, Glob):
         return Swept(key, None, value.filter)
     if isinstance(value, IntervalSweep):
-        assert value.start is not None and value.end is not None
-        cast: Callable[[float], float] = int if "int" in value.tags else lambda end: end
-        ends = {"low": cast(value.start), "high": cast(value.end)}
+        ends: dict[str, Any] = {"low": value.start, "high": value.end}
+        if "int" in value.tags:
+            ends = {name: int(end) for name, end in ends.items()}
         return Swept(key, ends | ({"log": True} if "log" in value.tags else {}))
     assert isinstance(value, ChoiceSweep | RangeSweep)
     shuffled, value.shuffle = value.shuffle, False

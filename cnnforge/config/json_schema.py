@@ -26,6 +26,8 @@ from cnnforge.config.sources import Repository, shipped
 from cnnforge.errors import ConfigError, suggest
 from cnnforge.fields import NAME_PATTERN, NUMBER_PATTERN, Name, Short, Spec, tag
 from cnnforge.spec import ModelSpec, RunSpec
+from cnnforge.spec.axis import Axis
+from cnnforge.spec.sweep import Objective
 
 Schema = dict[str, Any]
 
@@ -338,10 +340,23 @@ def _changes(generator: _Generator, variant: _Variant) -> Schema:
     return generator._value(AnyBlock, replace(variant, partial=True))
 
 
-#: Fields that pydantic takes as any mapping, because they are replaced before it reads the rest: what they hold.
+def _axes(generator: _Generator, variant: _Variant) -> Schema:
+    """By key, an axis or the list of its choices."""
+    axis = generator._value(Axis, replace(variant, partial=False))
+    return {"type": "object", "additionalProperties": {"anyOf": [{"type": "array", "minItems": 1}, axis]}}
+
+
+def _objectives(generator: _Generator, variant: _Variant) -> Schema:
+    """One, or a list of several."""
+    one = generator._value(Objective, replace(variant, partial=False))
+    return {"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]}
+
+
+#: Fields of which pydantic's type does not say all: they are replaced, or their short forms, before it reads the rest.
 _LATER: Mapping[tuple[str, str], Callable[[_Generator, _Variant], Schema]] = {
     ("Repeat", "block"): _block, ("Repeat", "first"): _changes,
     ("Template", "block"): _block, ("Template", "layers"): _blocks,
+    ("SweepSpec", "space"): _axes, ("SweepSpec", "objective"): _objectives,
 }  # fmt: skip
 
 

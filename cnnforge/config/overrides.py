@@ -253,7 +253,9 @@ def _new_key(override: Override, path: Path, depth: int, node: Any, tree: dict[s
     known = list(node) if isinstance(node, dict) else []
     if isinstance(node, list):
         why = f"{here} is a list of {len(node)}, counted from 0"
-        return _error(override.text, f"{dotted(path)} does not exist", why, f"{here}=[…] replaces it", path, UnknownName)
+        return _error(
+            override.text, f"{dotted(path)} does not exist", why, f"{here}=[…] replaces it", path, UnknownName
+        )
     if override.kind == "remove":
         why, fix = f"there is no '{key}' in {here}", suggest(str(key), known) or "leave the override out"
         return _error(override.text, f"{dotted(path)} cannot be removed", why, fix, path)

@@ -40,17 +40,17 @@ class ComposedSweep:
 
     def run(self, values: Mapping[str, Any]) -> RunSpec:
         """The run at a point: ``values`` by key of the space. Raises ConfigErrors with every mistake."""
-        words = [*self.base, *point_overrides(values)]
+        words = [*self.base, *self.overrides(values)]
         try:
             composed = composition.compose(words, self._config_dir, "train")
         except ConfigError as error:
             raise ConfigErrors([error]) from None
         return validation.validate(without_sweep(composed), match_data=True)
 
-
-def point_overrides(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """What makes a point of a sweep on the command line."""
-    return tuple(command_line.written(key, value) for key, value in values.items())
+    @staticmethod
+    def overrides(values: Mapping[str, Any]) -> tuple[str, ...]:
+        """What makes a point of ``values`` on the command line."""
+        return tuple(command_line.written(key, value) for key, value in values.items())
 
 
 def without_sweep(composed: Composed) -> Composed:

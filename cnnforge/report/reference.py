@@ -19,6 +19,9 @@ from cnnforge.fields import Spec, tag
 from cnnforge.init import AnyInit
 from cnnforge.losses import AnyLoss
 from cnnforge.spec import RunSpec
+from cnnforge.spec.axis import Axis
+from cnnforge.spec.samplers import AnyPruner, AnySampler
+from cnnforge.spec.sweep import Objective
 from cnnforge.spec.templates import Template
 
 _HEAD = """# Config reference
@@ -34,6 +37,10 @@ _PARTS: tuple[tuple[str, Path, Any], ...] = (
     ("Templates", ("model", "templates", "NAME"), Template),
     ("Losses", ("model", "loss"), AnyLoss),
     ("Initialisers", ("model", "layers", "NAME", "init"), AnyInit),
+    ("Axes", ("sweep", "space", "KEY"), Axis),
+    ("Objectives", ("sweep", "objective"), Objective),
+    ("Samplers", ("sweep", "sampler"), AnySampler),
+    ("Pruners", ("sweep", "pruner"), AnyPruner),
 )
 
 
@@ -44,8 +51,8 @@ def reference() -> str:
         kinds = [kind for kind in members(typed(field)) if is_spec(kind)]
         if kinds:
             parts += [f"## `{name}`", *_kinds(kinds), *(part for kind in kinds for part in _inside(kind))]
-        if name == "model":
-            for title, path, kind in _PARTS:
+        for title, path, kind in _PARTS:
+            if path[0] == name:
                 parts += [f"## {title}: `{'.'.join(map(str, path))}`"]
                 parts += _kinds([cls for cls in members(kind) if is_spec(cls)])
     return "\n\n".join(parts) + "\n"

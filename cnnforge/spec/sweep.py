@@ -18,11 +18,9 @@ _KEY = re.compile(r"\+{0,2}[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_-]+)*")
 _FOLDS = frozenset({"data.folds", "data.fold"})
 
 Metric = Literal[
-    "val_loss", "val_accuracy", "test_loss", "test_accuracy", "train_loss", "train_accuracy", "samples_per_second",
+    "val_loss", "val_accuracy", "best_val_loss", "best_val_accuracy", "test_loss", "test_accuracy", "train_loss", "train_accuracy", "samples_per_second",
     "params", "macs", "memory",
 ]  # fmt: skip
-#: Metrics of which more is better.
-_MORE = frozenset({"val_accuracy", "test_accuracy", "train_accuracy", "samples_per_second"})
 #: Metrics that are known before any training.
 PLANNED = frozenset({"params", "macs", "memory"})
 
@@ -30,7 +28,8 @@ PLANNED = frozenset({"params", "macs", "memory"})
 class Objective(Spec):
     """A number that is to be as large or as small as it can be.
 
-    metric: one of what ``result.json`` has, or of what is known before: ``params``, ``macs``, ``memory``
+    metric: one of what ``result.json`` has, or of what is known before: ``params``, ``macs``, ``memory``;
+            ``val_`` is of the last epoch, ``best_val_`` of the best
     direction: for accuracies and ``samples_per_second`` ``maximize`` where not given, else ``minimize``
     """
 
@@ -40,7 +39,8 @@ class Objective(Spec):
     @property
     def maximizes(self) -> bool:
         """Is more better?"""
-        return self.direction == "maximize" if self.direction else self.metric in _MORE
+        more = self.metric.endswith("_accuracy") or self.metric == "samples_per_second"
+        return self.direction == "maximize" if self.direction else more
 
 
 class Budget(Spec):

@@ -31,15 +31,18 @@ from cnnforge.train.transfer import settle
 from cnnforge.train.work import Console, Life, Result, work
 
 
-def run(spec: RunSpec, console: Console, ways: Mapping[str, str] | None = None) -> tuple[Path, Result]:
+def run(
+    spec: RunSpec, console: Console, ways: Mapping[str, str] | None = None, folder: Path | None = None
+) -> tuple[Path, Result]:
     """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
     ways: by what kernel calls are to be computed, of another run's record
+    folder: an empty one that is there, instead of a new one
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
     spec = settle(spec)
     backend = _backend(spec)
-    folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
+    folder = folder or new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     _write_config(folder, spec)
     record = RunRecord(folder, spec, ways=ways) if ways else None
     return _live(spec, folder, backend, console, record)

@@ -1,0 +1,5 @@
+"""Sweeps: a space of configs, checked as a whole before the first trial, and the trials.
+
+``space`` lists and draws points as plain values; ``points`` turns values into checked runs; ``check`` does so for the
+whole space; ``driver`` runs what can be run; ``table`` shows it.
+"""

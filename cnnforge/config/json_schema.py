@@ -440,7 +440,9 @@ def default_of(field: FieldInfo) -> Any:
             for extra in _unwrapped(typed(field))[1]
         )
         return given["type"] if short and list(given) == ["type"] else given or None
-    return list(value) if isinstance(value, tuple) else value if value != {} else None
+    if isinstance(value, tuple):
+        return [one.model_dump(exclude_defaults=True) if isinstance(one, BaseModel) else one for one in value]
+    return value if value != {} else None
 
 
 def _prose(text: str) -> str:

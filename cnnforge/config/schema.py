@@ -148,6 +148,8 @@ def _noun(kind: Any, several: bool = False) -> str:
     if inner is str:
         text, texts = TEXTS.get(str(limits.get("pattern")), ("text", "texts"))
         return texts if several else text
+    if is_spec(inner):
+        return f"mapping{'s' * several} of {', '.join(inner.model_fields)}"
     if inner is Any:
         return "values" if several else "any value"
     noun = {int: "whole number", float: "number"}.get(inner, str(inner))
@@ -165,7 +167,8 @@ def _mapping(kind: Any) -> str:
     if inner is Any:
         return "a mapping"
     if is_spec(inner):
-        return f"a mapping of names to {inner.__name__.lower()}s"
+        name = inner.__name__.lower()
+        return f"a mapping of names to {name.removesuffix('is') + 'es' if name.endswith('is') else name + 's'}"
     if get_origin(inner) is dict:
         return "a mapping of names to mappings of layers"
     if inner is str:

@@ -20,7 +20,7 @@ class Axis(Spec):
     choices: these values; of a group of configs, their names
     low, high: any number between these two, both included; whole numbers where both are whole
     step: only every so many, from ``low`` on
-    log: as many values below ten times ``low`` as from there to a hundred times ``low``
+    log: as many values from 0.001 to 0.01 as from 0.01 to 0.1
     when: only at points where these other keys of the space have one of these values
     """
 

@@ -18,8 +18,8 @@ _KEY = re.compile(r"\+{0,2}[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_-]+)*")
 _FOLDS = frozenset({"data.folds", "data.fold"})
 
 Metric = Literal[
-    "val_loss", "val_accuracy", "best_val_loss", "best_val_accuracy", "test_loss", "test_accuracy", "train_loss", "train_accuracy", "samples_per_second",
-    "params", "macs", "memory",
+    "val_loss", "val_accuracy", "best_val_loss", "best_val_accuracy", "test_loss", "test_accuracy",
+    "train_loss", "train_accuracy", "samples_per_second", "params", "macs", "memory",
 ]  # fmt: skip
 #: Metrics that are known before any training.
 PLANNED = frozenset({"params", "macs", "memory"})

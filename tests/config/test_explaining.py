@@ -296,12 +296,14 @@ def test_the_run(mistakes: Callable[..., list[str]]) -> None:
     ]
     assert mistakes("lr=1") == [
         "unknown key 'lr'\n  where: <override 'lr=1'> (lr)\n"
-        "  why:   the config knows model, data, augment, init_from, optimizer, schedule, trainer, tracking, run, seed\n"
+        "  why:   the config knows model, data, augment, init_from, optimizer, schedule, trainer, tracking, run, seed, "
+        "sweep\n"
         "  fix:   did you mean 'optimizer.lr'?"
     ]
     assert mistakes("modle=lenet") == [
         "unknown key 'modle'\n  where: <override 'modle=lenet'> (modle)\n"
-        "  why:   the config knows model, data, augment, init_from, optimizer, schedule, trainer, tracking, run, seed\n"
+        "  why:   the config knows model, data, augment, init_from, optimizer, schedule, trainer, tracking, run, seed, "
+        "sweep\n"
         "  fix:   did you mean 'model'?"
     ]
     assert mistakes("optimizer.nesterov=true") == [

@@ -242,7 +242,7 @@ def test_mistakes_in_the_command(capsys, tmp_path):
     assert capsys.readouterr().err == (
         "there is no schema of 'modle'\n"
         "  where: cnnforge schema\n"
-        "  why:   there are model, data, augment, optimizer, schedule, trainer, tracking, experiment, train\n"
+        "  why:   there are model, data, augment, optimizer, schedule, trainer, tracking, sweep, experiment, train\n"
         "  fix:   did you mean 'model'?\n"
     )
     assert main(["schema", "--write", str(tmp_path / "none")]) == 2

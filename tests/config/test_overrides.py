@@ -85,7 +85,7 @@ def test_marks_of_overrides() -> None:
         (
             "models/vision=lenet",
             "there is no group 'models/vision'\n  where: <override 'models/vision=lenet'>\n"
-            "  why:   the groups are augment, data, experiment, model, optimizer, schedule, tracking, trainer\n"
+            "  why:   the groups are augment, data, experiment, model, optimizer, schedule, sweep, tracking, trainer\n"
             "  fix:   a value is changed with a dot: group.key=…",
         ),
         (

@@ -217,7 +217,12 @@ def test_a_live_bar_in_a_terminal(tmp_path):
     assert "test accuracy" in text
 
 
-def test_a_wrong_multirun_is_named(tmp_path):
-    done = train(tmp_path, "-m", "optimizer.lr=0.1,0.01")
+def test_one_run_has_one_value_of_each(tmp_path):
+    done = train(tmp_path, "optimizer.lr=0.1,0.01")
     assert done.returncode == 2
-    assert "sweeps are not part of this version" in done.stderr
+    assert "cnnforge train -m for a run of each" in done.stderr
+    done = train(tmp_path, "sweep=lenet_structure")
+    assert done.returncode == 2
+    assert done.stderr.startswith("sweep lenet_structure is many runs, and this command trains one\n")
+    assert "fix:   cnnforge sweep, or cnnforge train -m, with the same words" in done.stderr
+    assert not (tmp_path / "runs").exists()

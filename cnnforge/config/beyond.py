@@ -7,8 +7,9 @@ files: Hydra never opens one. Importing it raises ImportError where an installed
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -17,7 +18,7 @@ from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, OverrideType, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, FloatRange, Glob, IntervalSweep, OverrideType, RangeSweep
 from hydra.core.override_parser.types import Override as HydraOverride
 from hydra.errors import HydraException, MissingConfigException
 from hydra.plugins.config_source import ConfigResult
@@ -104,10 +105,21 @@ def swept(text: str) -> Swept | None:
         return Swept(key, ends | ({"log": True} if "log" in value.tags else {}))
     assert isinstance(value, ChoiceSweep | RangeSweep)
     shuffled, value.shuffle = value.shuffle, False
-    choices = list(islice(found.sweep_iterator(HydraOverride._convert_value), MOST_VALUES + 1))
+    try:
+        choices = list(islice(_listed(found, value), MOST_VALUES + 1))
+    except (HydraException, ValueError) as error:
+        raise Refused(_first_line(error)) from None
     if len(choices) > MOST_VALUES:
         raise Refused(f"it has more than {MOST_VALUES:,} values")
     return Swept(key, {"choices": _shuffled(key, choices) if shuffled else choices})
+
+
+def _listed(override: HydraOverride, value: ChoiceSweep | RangeSweep) -> Iterator[Any]:
+    if isinstance(value, RangeSweep) and isinstance(value.range(), FloatRange):
+        # As the numbers are written: Hydra itself would go from 0.2 to 0.30000000000000004.
+        start, stop, step = (Decimal(str(number)) for number in (value.start, value.stop, value.step))
+        return iter(FloatRange(start, stop, step))
+    return override.sweep_iterator(HydraOverride._convert_value)
 
 
 def _shuffled(key: str, values: list[Any]) -> list[Any]:

@@ -282,7 +282,8 @@ def _fix(c: _Complaint, value: Any) -> str:
             return complaint.instead
         if near := suggest(value, schema.words(c.kind)):
             return near
-        if value and complaint is None and not isinstance(read(value)[0], str):
+        only_text = all(schema.bare(option) is str for option in schema.members(c.kind))
+        if value and complaint is None and not only_text and not isinstance(read(value)[0], str):
             return f"without quotes: {value}"
     if isinstance(value, float) and value.is_integer() and "whole number" in takes:
         return f"{int(value)}"

@@ -121,6 +121,8 @@ def _axis(text: str, repository: Repository) -> tuple[str, Any] | None:
         if "=" not in text or "[" in text.partition("=")[0]:
             return None  # no override, or none of ours: composing says why
         fix = "a,b,c, range(1,4), choice(a,b), interval(0.1,1) or glob(*), each with its brackets closed"
+        if text.startswith("~"):
+            fix = text.partition("=")[0]
         raise ConfigError(f"'{text}' cannot be read", where=str(command_line.place(text)), why=refused.why,
                           fix=fix) from None  # fmt: skip
     if found is None or found.axis is not None:
@@ -129,7 +131,9 @@ def _axis(text: str, repository: Repository) -> tuple[str, Any] | None:
     options = repository.options(found.key) if repository.has_group(found.key) else []
     names = found.glob(options)
     if not names:
-        why = f"the configs of {found.key} are {', '.join(options)}" if options else f"{found.key} is not a group"
+        most, count = command_line.MOST_NAMED, len(options)
+        known = ", ".join(options) if count <= most else f"{', '.join(options[:most])} and {count - most} more"
+        why = f"the configs of {found.key} are {known}" if options else f"{found.key} is not a group"
         fix = "glob(*) takes all configs of a group" if options else "choice(a,b) for values"
         raise ConfigError(f"'{text}' matches nothing", where=str(command_line.place(text)), why=why, fix=fix)
     return found.key, {"choices": names}
@@ -146,7 +150,7 @@ def _lay(merged: Merge, space: Mapping[str, Any], key: str, axis: Mapping[str, A
     path: Path = (SECTION, "space", known)
     old = space.get(known)
     if known in space:
-        merged.forget(path)
+        merged.write(path, None, mark)  # so that nothing of it stays, and its place among the axes does
     condition = {"when": old["when"]} if isinstance(old, dict) and "when" in old else {}
     merged.write(path, {**axis, **condition}, mark)
 

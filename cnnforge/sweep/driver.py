@@ -27,6 +27,8 @@ State = Literal["waiting", "running", "finished", "failed", "interrupted", "drop
 
 #: The file that says that a folder is of a sweep.
 MARK = "sweep.json"
+#: Draws in a row that bring nothing new, after which a random sweep is over.
+MOST_IN_VAIN = 1000
 
 
 @dataclass
@@ -116,7 +118,8 @@ def run(checked: CheckedSpace, console: Console) -> Outcome:
     assert first is not None, "a feasible point has a run"
     folder = new_folder(Path(first.run.dir), first.run.name or spec.name)
     point_latest(folder)
-    outcome = Outcome(folder, [Trial(point, "dropped") for point in checked.dropped], spec.objective)
+    dropped = [Trial(point, "dropped") for point in checked.dropped if checked.points]  # of draws, else of probes
+    outcome = Outcome(folder, dropped, spec.objective)
     began = monotonic()
     waiting = [Trial(point) for point in checked.points]
     outcome.trials += waiting
@@ -149,17 +152,19 @@ def run(checked: CheckedSpace, console: Console) -> Outcome:
 
 
 def _drawn(checked: CheckedSpace, outcome: Outcome) -> Iterator[Trial]:
-    """Random points without end, each run once."""
+    """Random points, each run once, until many draws in a row bring nothing new."""
     sampler = checked.spec.chooses
     assert isinstance(sampler, Random), "a grid has points"
     known: set[str] = set()
-    number = 0
-    for number in range(1_000_000):
+    number = in_vain = 0
+    while in_vain < MOST_IN_VAIN:
         trial = Trial(checked.resolve(checked.space.sample(sampler.seed, number), number + 1))
+        number, in_vain = number + 1, in_vain + 1
         if not trial.point.feasible:
             trial.state = "dropped"
             outcome.trials.append(trial)
         elif trial.point.identity not in known:
+            in_vain = 0
             known.add(trial.point.identity)
             outcome.trials.append(trial)
             yield trial

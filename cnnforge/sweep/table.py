@@ -73,7 +73,7 @@ def _totals(checked: CheckedSpace) -> Iterator[str]:
     totals, spec = checked.totals, checked.spec
     if checked.duplicates:
         n = len(checked.duplicates)
-        yield f"{n} point{'s are' if n > 1 else ' is'} the same run as another and run{'s' * (n == 1)} once"
+        yield f"{n} point{'s are' if n > 1 else ' is'} the same run as another, which runs once"
     if checked.probes:
         looked = f"{len(checked.probes) + len(checked.dropped):,} points looked at, {len(checked.probes):,} of them fit"
         yield f"{looked}; {spec.chooses.type} chooses its points from the results"

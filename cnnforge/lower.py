@@ -14,7 +14,7 @@ from cnnforge.ir.vjp import backward
 from cnnforge.losses import Loss
 from cnnforge.optim import Optimizer
 from cnnforge.shapes import count
-from cnnforge.spec import MODEL_INPUT_ROW, ModelSpec
+from cnnforge.spec import MODEL_INPUT_ROW, ModelSpec, RunSpec
 
 #: The slot that holds the running average of each weight.
 AVERAGE = "average"
@@ -29,15 +29,17 @@ def train_graph(
     loss: Loss | None = None,
     gather: bool = False,
     average: float | None = None,
+    mixed: bool = False,
 ) -> Graph:
     """Forward in training mode, loss, backward and, with an optimizer, update.
 
     batch: the most samples of a step;  dtype: ``float32`` or ``float64``;  loss: instead of the model's own
     gather: add up gradients over several batches, in a phase of its own, before an update
     average: the share that a running average of the weights keeps at every update, where there is to be one
+    mixed: do labels come from two samples each?
     """
     g = Graph(batch, dtype, training=True, seed=seed)
-    node = _model_and_loss(g, model, loss or model.effective_loss)
+    node = _model_and_loss(g, model, loss or model.effective_loss, mixed)
     pool_first(g)
     if optimizer is not None:
         _freeze(g, optimizer)
@@ -46,6 +48,22 @@ def train_graph(
         _update(g, optimizer, gather, average)
     verify(g)
     return g
+
+
+def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None) -> Graph:
+    """``train_graph`` of a run, of its own batch size where no other is given."""
+    trainer = run.trainer
+    return train_graph(
+        run.model,
+        batch or trainer.batch_size,
+        trainer.precision,
+        run.seed,
+        run.optimizer,
+        loss,
+        gather=trainer.accumulate > 1,
+        average=trainer.ema.decay if trainer.ema else None,
+        mixed=run.augment.mixes and not trainer.overfit_batches,
+    )
 
 
 def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None) -> Graph:
@@ -58,7 +76,7 @@ def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = Non
     return g
 
 
-def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss) -> Node:
+def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss, mixed: bool = False) -> Node:
     x = image = g.input("x", model.input)
     values: list[Value] = []
     for row in model.table:
@@ -67,7 +85,7 @@ def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss) -> Node:
         assert g.sample_shape(x) == row.output, f"{row.name}: lowered {x.shape}, the spec says {row.output}"
         values.append(x)
     g.scope, g.path = "loss", ("model", "loss")
-    shape, dtype = loss.labels(model.output)
+    shape, dtype = (loss.mixed_labels if mixed else loss.labels)(model.output)
     labels = g.input("labels", shape, dtype or g.dtype)
     z, prediction = _split_off_activation(g, x, loss) if model.last_activation == loss.fuses else _predicted(g, x, loss)
     g.phase = "loss"

@@ -129,6 +129,21 @@ def class_targets(labels: np.ndarray, classes: int, smoothing: float, weights: t
     return q
 
 
+def mixed_targets(
+    labels: np.ndarray, classes: int, smoothing: float, weights: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each class counts in two labels that share a sample, and the label of the larger share."""
+    w = weights or (1.0,) * classes
+    q, best = np.zeros((len(labels), classes)), np.zeros(len(labels), np.int64)
+    for i, (a, b, share) in enumerate(labels.tolist()):
+        for label, part in ((int(a), share), (int(b), 1 - share)):
+            for k in range(classes):
+                q[i, k] += part * w[k] * ((1 - smoothing) * (k == label) + smoothing / classes)
+        best[i] = a if share >= 0.5 else b
+    weight = math.fsum(w[int(a)] * s + w[int(b)] * (1 - s) for a, b, s in labels.tolist()) / len(labels)
+    return q / (weight or math.inf if weights else 1), best
+
+
 def soft_cross_entropy(z: np.ndarray, q: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-sum of q log softmax(z), class by class."""
     loss, dz, rows = np.zeros(len(z)), np.zeros(z.shape), max(1, labels[0].size)

@@ -11,7 +11,7 @@ from cnnforge.data import Batches, Dataset, Split
 from cnnforge.data.labels import class_counts
 from cnnforge.executable import Executable, Weights
 from cnnforge.losses import Loss
-from cnnforge.lower import eval_graph, train_graph
+from cnnforge.lower import eval_graph, step_graph
 from cnnforge.plan import make_plan
 from cnnforge.spec import AugmentSpec, RunSpec
 from cnnforge.train.averages import Averages
@@ -60,16 +60,7 @@ def set_up(
         notes.append(f"{loss.type}: {loss.about()}")
     choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, record=record)
     graphs = (
-        train_graph(
-            spec.model,
-            batch,
-            trainer.precision,
-            spec.seed,
-            spec.optimizer,
-            loss,
-            gather=trainer.accumulate > 1,
-            average=trainer.ema.decay if trainer.ema else None,
-        ),
+        step_graph(spec, batch, loss),
         eval_graph(spec.model, batch, trainer.precision, loss),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
@@ -85,7 +76,7 @@ def set_up(
         notes.append(f"{done}, once for this machine")
     for text in notes:
         note(text)
-    labels = plan.inputs["labels"]
+    labels = eval_plan.inputs["labels"]
     data.check_labels(labels.shape[1:], labels.dtype)
 
     weights = Weights(plan, backend)

@@ -470,6 +470,18 @@ def _class_targets(draw, op, dtype):
     return Case([labels], [(shape, dtype)], [formulas.class_targets(labels, shape[-1], **attrs)], attrs, scale=10)
 
 
+@case("mixed_targets")
+def _mixed_targets(draw, op, dtype):
+    n, classes = draw(st.integers(1, 5)), draw(st.integers(2, 19))
+    labels = np.empty((n, 3), dtype)
+    labels[:, :2] = _generator(draw).integers(0, classes, (n, 2))
+    labels[:, 2] = _generator(draw).integers(0, 9, n) / 8  # halves too: the first of equal shares is the answer
+    weights = tuple(float(w) for w in _generator(draw).integers(0, 4, classes)) if draw(st.booleans()) else ()
+    attrs = {"smoothing": draw(st.sampled_from([0.0, 0.1, 0.75])), "weights": weights}
+    q, best = formulas.mixed_targets(labels, classes, **attrs)
+    return Case([labels], [(q.shape, dtype), (best.shape, "int64")], [q, best], attrs, scale=10)
+
+
 @case("soft_cross_entropy", "soft_cross_entropy_dz")
 def _soft_cross_entropy(draw, op, dtype):
     shape = draw(shapes)

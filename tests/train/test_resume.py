@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 QUICK = [
     "model=lenet5", "data=synthetic", "data.samples=200", "data.test_samples=30", "data.noise=1", "tracking=none",
     "trainer.batch_size=32", "trainer.epochs=4", "trainer.log_every=2", "trainer.stats_every=3", "augment=flip_crop",
-    "augment.crop.padding=2", "optimizer=adamw",
+    "augment.crop.padding=2", "augment.mixup.alpha=0.5", "optimizer=adamw",
 ]  # fmt: skip
 #: Of a result: what depends on the machine and the moment.
 MOMENT = {"wall_seconds", "peak_memory_bytes", "samples_per_second", "data_wait", "first_step_seconds", "mlflow_run_id"}

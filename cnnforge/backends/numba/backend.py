@@ -26,6 +26,7 @@ from cnnforge.backends.numba import (
     pool,
     prelu,
     sample_norm,
+    targets,
     team,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
@@ -55,6 +56,7 @@ NATIVE: dict[str, Native] = {
     **lrn.NATIVE,
     **merge.NATIVE,
     **loss.NATIVE,
+    **targets.NATIVE,
     **norm.NATIVE,
     **norm_dx.NATIVE,
     **norm_pool.NATIVE,

@@ -196,6 +196,9 @@ _RULES: dict[str, Rule] = {
     "class_targets": lambda i, o, a: (
         _like(o[0], "bool"), Scratch((*i[0].shape, 1), "bool"), Scratch((1,), o[0].dtype, False),
     ),
+    "mixed_targets": lambda i, o, a: (
+        _like(o[0]), _like(o[0]), _like(o[0], "bool"), Scratch((1,), o[0].dtype, False),
+    ),
     "soft_cross_entropy": lambda i, o, a: (
         _like(i[0]), Scratch((*i[0].shape[:-1], 1), i[0].dtype), Scratch(i[2].shape, i[0].dtype),
         Scratch(i[2].shape, "int64"),
@@ -252,7 +255,7 @@ CAPABILITIES = Capabilities(
     | _ELEMENTWISE
     | {f"{op}_dx" for op in _ELEMENTWISE}
     | set(LOSSES)
-    | {"class_targets"}
+    | {"class_targets", "mixed_targets"}
     | {f"{op}_dz" for op in LOSSES}
     | {*OPTIMIZERS, *CLIPS, *GATHERS},
     chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),

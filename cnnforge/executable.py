@@ -150,11 +150,19 @@ class Executable:
         return Bound(self.backend, calls, inputs, outputs)
 
     def set_step(
-        self, *, step: int, draw: int, first: int, lr: float, inv_n: float, scalars: tuple[float, float]
+        self,
+        *,
+        step: int,
+        draw: int,
+        first: int,
+        lr: float,
+        inv_n: float,
+        scalars: tuple[float, float],
+        keep: float = 0.0,
     ) -> None:
         """Write what changes from step to step (see ``STEP_FIELDS``)."""
         if self._step_block is not None:
-            self.backend.put((step, draw, first, lr, inv_n, *scalars), self._step_block)
+            self.backend.put((step, draw, first, lr, inv_n, *scalars, keep), self._step_block)
 
     @property
     def nbytes(self) -> int:

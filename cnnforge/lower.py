@@ -28,14 +28,14 @@ def train_graph(
     optimizer: Optimizer | None = None,
     loss: Loss | None = None,
     gather: bool = False,
-    average: float | None = None,
+    average: bool = False,
     mixed: bool = False,
 ) -> Graph:
     """Forward in training mode, loss, backward and, with an optimizer, update.
 
     batch: the most samples of a step;  dtype: ``float32`` or ``float64``;  loss: instead of the model's own
     gather: add up gradients over several batches, in a phase of its own, before an update
-    average: the share that a running average of the weights keeps at every update, where there is to be one
+    average: keep an average of the weights, which every update changes by what the step block says
     mixed: do labels come from two samples each?
     """
     g = Graph(batch, dtype, training=True, seed=seed)
@@ -61,7 +61,7 @@ def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None)
         run.optimizer,
         loss,
         gather=trainer.accumulate > 1,
-        average=trainer.ema.decay if trainer.ema else None,
+        average=trainer.averaging is not None,
         mixed=run.augment.mixes and not trainer.overfit_batches,
     )
 
@@ -119,7 +119,7 @@ def _freeze(g: Graph, optimizer: Optimizer) -> None:
     g.frozen = frozenset(name for name in trainable if optimizer.freezes(name))
 
 
-def _update(g: Graph, optimizer: Optimizer, gather: bool, average: float | None) -> None:
+def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None:
     """The optimizer as one node for every range of the flat buffers over which its rates are the same.
 
     What several batches add up lies beside the optimizer's slots, and goes back to the gradients for the update.
@@ -157,6 +157,6 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: float | None)
         params, slots = flat("params"), tuple(flat("slots", slot) for slot in optimizer.slots())
         own = optimizer.model_copy(update={"weight_decay": decay})
         own.lower(g, params, flat("grads"), slots, **({} if rate == 1 else {"rate": rate}))
-        if average is not None:
+        if average:
             mean = flat("slots", AVERAGE)
-            g.node("average", (mean, params), (mean,), keep=average)
+            g.node("average", (mean, params, g.step()), (mean,))

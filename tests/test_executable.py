@@ -159,10 +159,10 @@ def test_a_slot_belongs_to_the_parameter_it_is_named_after():
 
 def test_the_step_block_holds_what_it_is_given():
     built = build(SPEC, optimizer=ADAM)
-    built.exe.set_step(step=1, draw=2, first=3, lr=4, inv_n=5, scalars=(6, 7))
+    built.exe.set_step(step=1, draw=2, first=3, lr=4, inv_n=5, scalars=(6, 7), keep=8)
     (v,) = [v for v in built.plan.places if v.kind == "step"]
-    np.testing.assert_array_equal(built.exe._view(v), range(1, 8))
-    assert STEP_FIELDS == ("step", "draw", "first", "lr", "inv_n", "c1", "c2")
+    np.testing.assert_array_equal(built.exe._view(v), range(1, 9))
+    assert STEP_FIELDS == ("step", "draw", "first", "lr", "inv_n", "c1", "c2", "keep")
 
 
 def test_a_model_without_anything_that_changes_takes_no_step_block():

@@ -83,11 +83,6 @@ def set_up(
     weights.initialise(plan, spec.seed)
     arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
     train = Executable(plan, backend, weights, arena)
-    averages = Averages(train) if trainer.ema else None
-    if averages is not None:
-        averages.begin()
-    evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
-    backend.prepare(chain(train.bound(batch).steps(), evaluation.bound(batch).steps()), compiling)
 
     def batches(split: Split, shuffle: bool = False, augment: AugmentSpec | None = None) -> Batches | None:
         if not len(split):
@@ -97,8 +92,16 @@ def set_up(
         )
 
     as_they_are = bool(trainer.overfit_batches)
-    samples = batches(data.train, not as_they_are, None if as_they_are else spec.augment)
+    augment = None if as_they_are else spec.augment
+    samples = batches(data.train, not as_they_are, augment)
     assert samples is not None, "a data set without training samples is an error when it is loaded"
+    averages = None
+    if trainer.averaging is not None:
+        measured = trainer.swa is not None and bool(plan.state)
+        averages = Averages(train, batches(data.train, not as_they_are, augment) if measured else None)
+        averages.begin()
+    evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
+    backend.prepare(chain(train.bound(batch).steps(), evaluation.bound(batch).steps()), compiling)
     return Setup(
         train, evaluation, loss, samples, batches(data.validation), batches(data.test),
         choice.chosen, averages,

@@ -15,6 +15,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from cnnforge.errors import ShapeError
+from cnnforge.ir.graph import STEP_FIELDS
 from cnnforge.ir.vjp import FROM_INPUT, FROM_OUTPUT
 from cnnforge.rng import philox, stream
 from cnnforge.shapes import Window, window
@@ -515,7 +516,7 @@ def _weighted_sigmoid_cross_entropy(draw, op, dtype):
 def _clip(draw, op, dtype):
     size, n, most = draw(st.integers(1, 40)), draw(st.integers(1, 64)), draw(st.sampled_from([0.01, 0.5, 100.0]))
     sums = reals(draw, (size,), dtype)
-    block = np.array([1, 0, 0, 0.1, 1 / n, 0, 0])
+    block = np.array([1, 0, 0, 0.1, 1 / n, 0, 0, 0])
     means = sums.astype(np.float64) / n
     if op == "clip_value":
         return Case([sums, block], [0], [means.clip(-most, most) * n], {"most": most}, scale=100)
@@ -530,7 +531,9 @@ def _clip(draw, op, dtype):
 def _average(draw, op, dtype):
     mean, params = (reals(draw, (draw(st.integers(1, 40)),), dtype) for _ in range(2))
     params, keep = np.resize(params, mean.shape), draw(st.sampled_from([0.0, 0.5, 0.999]))
-    return Case([mean, params], [0], [keep * mean + (1 - keep) * params], {"keep": keep}, scale=10)
+    block = np.zeros(len(STEP_FIELDS))
+    block[STEP_FIELDS.index("keep")] = keep
+    return Case([mean, params, block], [0], [keep * mean + (1 - keep) * params], scale=10)
 
 
 @case("gather", "take")
@@ -568,7 +571,7 @@ def _optimizer(draw, op, dtype):
     params, sums = reals(draw, (size,), dtype), reals(draw, (size,), dtype)
     state = [abs(reals(draw, (size,), dtype)) for _ in range(slots)]
     corrections = (1 - attrs["beta1"] ** step, 1 - attrs["beta2"] ** step) if "beta1" in attrs else (0.0, 0.0)
-    block = np.array([step, 0, 0, lr, 1 / n, *corrections])
+    block = np.array([step, 0, 0, lr, 1 / n, *corrections, 0])
     expected = np.empty((1 + slots, size))
     for i in range(size):
         one = formulas.Scalar(op, float(params[i]), [float(s[i]) for s in state], attrs)

@@ -101,7 +101,8 @@ def test_stopped_anywhere_and_resumed_it_is_the_same_run(monkeypatch, steps):
 
 
 @pytest.mark.parametrize(
-    "words", [["trainer.ema={decay: 0.9}"], ["trainer.accumulate=2", "optimizer.clip={norm: 0.5}"],
+    "words", [["trainer.ema={decay: 0.9}"], ["trainer.swa={start: 0.3}", "model=small_mnist"],
+              ["trainer.accumulate=2", "optimizer.clip={norm: 0.5}"],
               ["trainer.ema={decay: 0.9}", "trainer.accumulate=3", "model=lenet", "model.input=[32,32,1]"]],
 )  # fmt: skip
 def test_averages_and_gathered_gradients_are_resumed_too(monkeypatch, words):
@@ -355,9 +356,10 @@ def test_the_commands(tmp_path):
         done = subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
-    assert said("train", *QUICK, "run.name=a")[0] == 0
-    code, out, _ = said("reproduce", "a")
-    assert code == 0
+    code, _, complaint = said("train", *QUICK, "run.name=a")
+    assert code == 0, complaint
+    code, out, complaint = said("reproduce", "a")
+    assert code == 0, complaint
     assert "recorded numbers are equal; every weight is equal to the bit" in out
     code, out, _ = said("reproduce", "latest", "--json")
     assert json.loads(out)["equal"] is True

@@ -146,14 +146,14 @@ def test_one_model_trained_by_one_optimizer_after_another_keeps_its_weights_in_p
             [{"match": "fc.*"}, {"match": "cov1.*"}],
             "optimizer: no parameter is called cov1.*\n"
             "  where: optimizer.groups[1].match\n"
-            "  why:   a group that fits nothing changes nothing\n"
+            "  why:   a pattern that fits nothing changes nothing\n"
             "  fix:   did you mean 'conv1.*'?",
         ),
         (
             [{"match": "zzz"}],
             "optimizer: no parameter is called zzz\n"
             "  where: optimizer.groups[0].match\n"
-            "  why:   a group that fits nothing changes nothing\n"
+            "  why:   a pattern that fits nothing changes nothing\n"
             "  fix:   a name such as conv1.w, norm1.gamma, norm1.beta",
         ),
         (

@@ -27,6 +27,7 @@ from cnnforge.backends.numba import (
     prelu,
     sample_norm,
     team,
+    tensorwise,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.distort import bind_distort
@@ -62,6 +63,7 @@ NATIVE: dict[str, Native] = {
     **pool.NATIVE,
     **prelu.NATIVE,
     **sample_norm.NATIVE,
+    **tensorwise.NATIVE,
 }
 
 

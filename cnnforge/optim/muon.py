@@ -59,7 +59,7 @@ class Muon(Optimizer):
     momentum: Fraction = 0.95
     nesterov: Bool = True
     ns_coefficients: tuple[Float, Float, Float] = (3.4445, -4.775, 2.0315)
-    ns_steps: Annotated[int, Strict(), Field(gt=0, lt=100)] = 5
+    ns_steps: Annotated[int, Strict(), Field(ge=1, lt=100)] = 5
     epsilon: PositiveFloat = 1e-7
     adjust_lr_fn: Literal["original", "match_rms_adamw"] = "original"
     adamw: Rest = Rest()

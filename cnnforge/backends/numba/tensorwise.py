@@ -21,7 +21,7 @@ from cnnforge.backends.numba.rules.elementwise import PIECE
 from cnnforge.backends.numba.rules.optimizer import pieces
 from cnnforge.backends.numba.signature import Kernel, doubles, floats, longs
 from cnnforge.backends.numba.vectors import LANES, put_upto, root, splat, upto
-from cnnforge.backends.numpy.tensorwise import tensors_of
+from cnnforge.backends.numpy.tensorwise import check_sizes, tensors_of
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.ir.graph import STEP_FIELDS
 
@@ -147,7 +147,7 @@ def lamb(
     """params, grads, step, means, squares -> params, means, squares."""
     (params, grads, block, means, squares), (sums,) = ins, scratch
     rows = np.array(_rows(sizes), np.int64)
-    assert rows[-1, 1] == params.size, f"tensors of {sizes} elements do not fill {params.size}"
+    check_sizes(sizes, params, grads, means, squares)
     shared = (means, squares, sums, rows)
     rest = float(epsilon), float(weight_decay)
     return (

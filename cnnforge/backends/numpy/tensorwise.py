@@ -18,10 +18,15 @@ from cnnforge.ir.graph import STEP_FIELDS
 _LR, _INV_N, _C1, _C2 = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2"))
 
 
-def tensors_of(sizes: Sequence[int], *arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Flat arrays cut into tensors of these sizes. Raises ValueError where they do not add up."""
+def check_sizes(sizes: Sequence[int], *arrays: Array) -> None:
+    """Raise ValueError where tensors of these sizes do not fill the arrays."""
     if any(len(a) != sum(sizes) for a in arrays):
         raise ValueError(f"tensors of {sizes} elements do not fill {[len(a) for a in arrays]}")
+
+
+def tensors_of(sizes: Sequence[int], *arrays: Array) -> Iterator[tuple[Array, ...]]:
+    """Flat arrays cut into tensors of these sizes. Raises ValueError where they do not add up."""
+    check_sizes(sizes, *arrays)
     start = 0
     for size in sizes:
         yield tuple(a[start : start + size] for a in arrays)

@@ -53,6 +53,17 @@ def test_the_output_layer_can_be_adamws():
     ]
 
 
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_what_is_left_to_adamw_is_adamws_to_the_bit(backend):
+    fields = {"lr": 0.02, "betas": [0.8, 0.9], "weight_decay": 0.3}
+    adamw = TypeAdapter(AnyOptimizer).validate_python({"type": "adamw", **fields})
+    alone = run(adamw, 1.0, backend)
+    built = run(make(lr=0.02, adamw=fields | {"match": ["*.w"]}), 1.0, backend)
+    assert built.exe.slots.keys() == alone.exe.slots.keys()
+    for name, p in alone.exe.weights.params.items():
+        np.testing.assert_array_equal(built.exe.weights.params[name], p, err_msg=name)
+
+
 def test_a_pattern_that_fits_nothing():
     with pytest.raises(ConfigErrors) as caught:
         updates(make(adamw={"match": ["fc.*", "ouput.*"]}))

@@ -103,10 +103,11 @@ class Executable:
 
     def _slot_views(self) -> Iterable[tuple[str, Array]]:
         """Each optimizer slot cut into the parameters it belongs to: ``conv1.w/mean``."""
-        for slot, base in self.plan.slots.items():
+        for slot, offsets in self.plan.slots.items():
             for name, dv in self.plan.grads.items():
-                offset = base + self.plan.places[dv].offset
-                yield f"{name}/{slot}", self.backend.view(self._buffers["slots"], offset, dv.shape, dv.dtype)
+                if name in offsets:
+                    view = self.backend.view(self._buffers["slots"], offsets[name], dv.shape, dv.dtype)
+                    yield f"{name}/{slot}", view
 
     def _view(self, v: Value, batch: int | None = None, turn: int | None = None) -> Array:
         place = self.plan.places[v]

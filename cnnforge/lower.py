@@ -120,42 +120,46 @@ def _freeze(g: Graph, optimizer: Optimizer) -> None:
 
 
 def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None:
-    """The optimizer as one node for every range of the flat buffers over which its rates are the same.
+    """One node for every range of the flat buffers over which the optimizer, or the one it leaves parameters to, and
+    the rates are the same.
 
     What several batches add up lies beside the optimizer's slots, and goes back to the gradients for the update.
     """
     g.scope, g.path, g.phase = "optimizer", ("optimizer",), "update"
 
-    def rates(name: str) -> tuple[bool, float, float]:
-        return name in g.grads, *optimizer.rates(name, is_vector(g.params[name]))
+    def rule(name: str) -> tuple[bool, Optimizer, float]:
+        """(does it learn, what updates it, factor on the step block's learning rate)"""
+        vector = is_vector(g.params[name])
+        own = optimizer.rule(name, vector)
+        rate, decay = own.rates(name, vector)
+        return name in g.grads, own.model_copy(update={"weight_decay": decay}), rate * (own.lr / optimizer.lr)
 
     learning = [name for name in g.laid_out() if name in g.grads]
     if learning and (gather or optimizer.clip is not None):
         size = (sum(count(g.params[name].value.shape) for name in learning),)
         everything = g.value("grads", size, "flat")
-        g.flat[everything] = FlatRange("grads", learning[0])
+        g.flat[everything] = FlatRange("grads", tuple(learning))
         if gather:
             gathered = g.value("slots.gathered", size, "flat")
-            g.flat[gathered] = FlatRange("slots", learning[0], "gathered")
+            g.flat[gathered] = FlatRange("slots", tuple(learning), "gathered")
             g.phase = "gather"
             g.node("gather", (everything, gathered), (gathered,))
             g.phase = "update"
             g.node("take", (gathered,), (everything, gathered))
         if optimizer.clip is not None:
             optimizer.clip.lower(g, everything)
-    for (learns, rate, decay), group in groupby(g.laid_out(), rates):
+    for (learns, own, rate), group in groupby(g.laid_out(), rule):
         if not learns:
             continue
-        names = list(group)
+        names = tuple(group)
         shape = (sum(count(g.params[name].value.shape) for name in names),)
 
         def flat(buffer: Literal["params", "grads", "slots"], slot: str = "") -> Value:
             v = g.value(f"{buffer}.{slot}" if slot else buffer, shape, "flat")  # noqa: B023 - called in this turn
-            g.flat[v] = FlatRange(buffer, names[0], slot)  # noqa: B023
+            g.flat[v] = FlatRange(buffer, names, slot)  # noqa: B023
             return v
 
-        params, slots = flat("params"), tuple(flat("slots", slot) for slot in optimizer.slots())
-        own = optimizer.model_copy(update={"weight_decay": decay})
+        params, slots = flat("params"), tuple(flat("slots", slot) for slot in own.slots())
         own.lower(g, params, flat("grads"), slots, **({} if rate == 1 else {"rate": rate}))
         if average:
             mean = flat("slots", AVERAGE)

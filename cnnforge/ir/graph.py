@@ -89,10 +89,10 @@ def is_vector(p: Parameter) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FlatRange:
-    """Where a ``flat`` value lies: in ``buffer`` from parameter ``first`` on; ``slot``: whose slots these are."""
+    """Where a ``flat`` value lies: in ``buffer``, over ``names`` side by side; ``slot``: whose slots these are."""
 
     buffer: Literal["params", "grads", "slots"]
-    first: str
+    names: tuple[str, ...]
     slot: str = ""
 
 

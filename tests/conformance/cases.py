@@ -579,3 +579,52 @@ def _optimizer(draw, op, dtype):
         expected[:, i] = one.p, *one.slots
     outs = [0, *range(3, 3 + slots)]
     return Case([params, sums, block, *state], outs, list(expected), attrs, scale=100)
+
+
+def _of_tensors(draw, sizes, slots, dtype):
+    """(params, sums, slots, step, samples, lr): tensors side by side."""
+    total = sum(sizes)
+    params, sums, *state = (reals(draw, (total,), dtype) for _ in range(2 + slots))
+    step, n = draw(st.integers(1, 1000)), draw(st.integers(1, 64))
+    return params, sums, state, step, n, draw(st.sampled_from([0.1, 1e-3]))
+
+
+@case("lamb")
+def _lamb(draw, op, dtype):
+    attrs = dict(_MOMENTS, epsilon=1e-6, weight_decay=draw(st.sampled_from([0.0, 0.01, 0.3])))
+    attrs |= draw(st.sampled_from([{}, {"rate": 0.25}, {"rate": 3.0}]))
+    sizes = tuple(draw(st.lists(st.integers(1, 12), min_size=1, max_size=4)))
+    params, sums, (mean, square), step, n, lr = _of_tensors(draw, sizes, 2, dtype)
+    if draw(st.booleans()):
+        params[: sizes[0]] = 0
+    square = abs(square)
+    block = np.array([step, 0, 0, lr, 1 / n, 1 - attrs["beta1"] ** step, 1 - attrs["beta2"] ** step, 0])
+    ends = np.cumsum(sizes)[:-1]
+    tensors = zip(*(np.split(a, ends) for a in (params, sums.astype("float64") / n, mean, square)), strict=True)
+    done = [formulas.lamb(p, g, slots, attrs, lr, step) for p, g, *slots in tensors]
+    expected = [np.concatenate(parts) for parts in zip(*done, strict=True)]
+    return Case([params, sums, block, mean, square], [0, 3, 4], expected, attrs | {"sizes": sizes}, scale=100)
+
+
+@case("muon")
+def _muon(draw, op, dtype):
+    attrs = {
+        "momentum": draw(st.sampled_from([0.0, 0.6, 0.95])), "nesterov": draw(st.booleans()),
+        "coefficients": draw(st.sampled_from([(3.4445, -4.775, 2.0315), (2.0, -1.5, 0.5)])),
+        "steps": draw(st.integers(1, 5)), "epsilon": 1e-7, "weight_decay": draw(st.sampled_from([0.0, 0.1])),
+    }  # fmt: skip
+    attrs |= draw(st.sampled_from([{}, {"rate": 0.25}, {"rate": 3.0}]))
+    matrices = tuple(draw(st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=3)))
+    factors = tuple(draw(st.sampled_from([1.0, 1.5])) for _ in matrices)
+    params, sums, (mean,), step, n, lr = _of_tensors(draw, [h * w for h, w in matrices], 1, dtype)
+    if draw(st.booleans()):  # nothing to do: no length to divide by
+        sums[: matrices[0][0] * matrices[0][1]] = mean[: matrices[0][0] * matrices[0][1]] = 0
+    ends = np.cumsum([h * w for h, w in matrices])[:-1]
+    each = zip(matrices, factors, *(np.split(a.astype("float64"), ends) for a in (params, sums, mean)), strict=True)
+    done = [
+        formulas.muon(p.reshape(shape), g.reshape(shape) / n, m.reshape(shape), attrs, factor, lr)
+        for shape, factor, p, g, m in each
+    ]
+    expected = [np.concatenate([part.reshape(-1) for part in parts]) for parts in zip(*done, strict=True)]
+    attrs |= {"matrices": matrices, "factors": factors}
+    return Case([params, sums, np.array([step, 0, 0, lr, 1 / n, 0, 0, 0]), mean], [0, 3], expected, attrs, scale=100)

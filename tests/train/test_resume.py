@@ -103,7 +103,9 @@ def test_stopped_anywhere_and_resumed_it_is_the_same_run(monkeypatch, steps):
 @pytest.mark.parametrize(
     "words", [["trainer.ema={decay: 0.9}"], ["trainer.swa={start: 0.3}", "model=small_mnist"],
               ["trainer.accumulate=2", "optimizer.clip={norm: 0.5}"],
-              ["trainer.ema={decay: 0.9}", "trainer.accumulate=3", "model=lenet", "model.input=[32,32,1]"]],
+              ["trainer.ema={decay: 0.9}", "trainer.accumulate=3", "model=lenet", "model.input=[32,32,1]"],
+              ["optimizer=lamb", "trainer.ema={decay: 0.9}", "optimizer.clip={norm: 0.5}"],
+              ["optimizer=muon", "trainer.ema={decay: 0.9}", "trainer.accumulate=2", "optimizer.clip={norm: 0.5}"]],
 )  # fmt: skip
 def test_averages_and_gathered_gradients_are_resumed_too(monkeypatch, words):
     whole, _ = go("run.name=whole", *words)

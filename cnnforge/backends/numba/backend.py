@@ -28,6 +28,7 @@ from cnnforge.backends.numba import (
     sample_norm,
     targets,
     team,
+    tensorwise,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.distort import bind_distort
@@ -64,6 +65,7 @@ NATIVE: dict[str, Native] = {
     **pool.NATIVE,
     **prelu.NATIVE,
     **sample_norm.NATIVE,
+    **tensorwise.NATIVE,
 }
 
 

@@ -13,6 +13,7 @@ The tree::
     ├── CheckpointError    3   a checkpoint or saved model is missing, foreign or damaged
     ├── DivergedError      4   the loss is not finite any more
     └── InterruptedRun   130   Ctrl-C; 143 for SIGTERM; a checkpoint was written
+        └── PrunedRun    130   a sweep gave it up; never seen outside of one
 
 The number is the process exit code. ``ShapeError`` must never subclass ``ValueError``: pydantic would swallow it
 and lose ``where``, ``why`` and ``fix``.
@@ -146,6 +147,10 @@ class InterruptedRun(CnnforgeError):
     """The run was stopped from outside after its checkpoint was written."""
 
     exit_code = 130
+
+
+class PrunedRun(InterruptedRun):
+    """The sweep that the run belongs to has better ones at this epoch."""
 
 
 class TerminatedRun(InterruptedRun):

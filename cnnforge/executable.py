@@ -103,10 +103,11 @@ class Executable:
 
     def _slot_views(self) -> Iterable[tuple[str, Array]]:
         """Each optimizer slot cut into the parameters it belongs to: ``conv1.w/mean``."""
-        for slot, base in self.plan.slots.items():
+        for slot, offsets in self.plan.slots.items():
             for name, dv in self.plan.grads.items():
-                offset = base + self.plan.places[dv].offset
-                yield f"{name}/{slot}", self.backend.view(self._buffers["slots"], offset, dv.shape, dv.dtype)
+                if name in offsets:
+                    view = self.backend.view(self._buffers["slots"], offsets[name], dv.shape, dv.dtype)
+                    yield f"{name}/{slot}", view
 
     def _view(self, v: Value, batch: int | None = None, turn: int | None = None) -> Array:
         place = self.plan.places[v]
@@ -150,11 +151,19 @@ class Executable:
         return Bound(self.backend, calls, inputs, outputs)
 
     def set_step(
-        self, *, step: int, draw: int, first: int, lr: float, inv_n: float, scalars: tuple[float, float]
+        self,
+        *,
+        step: int,
+        draw: int,
+        first: int,
+        lr: float,
+        inv_n: float,
+        scalars: tuple[float, float],
+        keep: float = 0.0,
     ) -> None:
         """Write what changes from step to step (see ``STEP_FIELDS``)."""
         if self._step_block is not None:
-            self.backend.put((step, draw, first, lr, inv_n, *scalars), self._step_block)
+            self.backend.put((step, draw, first, lr, inv_n, *scalars, keep), self._step_block)
 
     @property
     def nbytes(self) -> int:

@@ -1,233 +1,358 @@
-"""Running what has been checked: one trial after another in this process, each through the door of ``cnnforge train``.
+"""Running what has been checked: trials side by side, each in a worker process, until the budget is spent.
 
-``runs/SWEEP/sweep.json`` says at any time which trial is where; the trials' own folders are ``runs/SWEEP/trials/N``.
+The study (``study.py``) says which trial is next and has, at any time, what came of each; run folders
+``runs/SWEEP/trials/N`` have the trainings; ``sweep.json`` is a copy for people and programs. A driver may be killed at
+any moment: the next one takes over what it was at, from the last checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
-from statistics import fmean, stdev
 from time import monotonic
-from typing import Any, Literal
+from typing import Any, Protocol
 
-from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, InterruptedRun
-from cnnforge.spec import RunSpec
-from cnnforge.spec.samplers import Random
-from cnnforge.spec.sweep import PLANNED, Objective
+from cnnforge.errors import ConfigError, InterruptedRun
+from cnnforge.spec.samplers import Grid
 from cnnforge.sweep.check import CheckedSpace
 from cnnforge.sweep.points import Point, replicas
-from cnnforge.sweep.table import point_json, text
-from cnnforge.train.folder import new_folder, point_latest, write_json
-from cnnforge.train.run import run as train
-from cnnforge.train.work import Console, Result
+from cnnforge.sweep.study import JOURNAL, Known, Study
+from cnnforge.sweep.trials import Outcome, State, Trial, mean_result, score
+from cnnforge.sweep.workers import Worker, Workers
+from cnnforge.tracking.state import LockHeldError, acquire
+from cnnforge.train.folder import new_folder, point_latest, write_text
+from cnnforge.train.signals import StopRequest
 
-State = Literal["waiting", "running", "finished", "failed", "interrupted", "dropped"]
-
-#: The file that says that a folder is of a sweep.
-MARK = "sweep.json"
-#: Draws in a row that bring nothing new, after which a random sweep is over.
-MOST_IN_VAIN = 1000
+#: Points in a row that bring nothing new, after which a sampler has nothing more to say.
+MOST_IN_VAIN = 100
+#: Seconds to wait for a run that the process of a former driver is still ending.
+ENDING = 60.0
 
 
-@dataclass
-class Trial:
-    """A point on its way.
+class View(Protocol):
+    """Where a person watches a sweep."""
 
-    result: means over the replicas of every number that all of them have, with ``NAME_deviation`` where there are some
-    error: why it failed: what, where, why, fix
-    failure: the same as it was raised
+    def note(self, text: str) -> None:
+        """A line worth knowing."""
+
+    def begin(self, outcome: Outcome, workers: int) -> None:
+        """Trials are about to run; ``outcome`` changes as they do."""
+
+    def trial(self, trial: Trial) -> None:
+        """A trial has another state."""
+
+    def progress(self, trial: Trial) -> None:
+        """A trial is further on."""
+
+    def end(self) -> None:
+        """The sweep is over, one way or another."""
+
+
+def run(checked: CheckedSpace, view: View, folder: Path | None = None, *, retry: bool = False) -> Outcome:
+    """Train every point, until all are done or the budget is spent. Returns what came of it.
+
+    folder: of a sweep that was begun before;  retry: try trials that failed once more
+    Raises ConfigError where the storage does not answer or has another sweep; InterruptedRun where a person stops it.
     """
-
-    point: Point
-    state: State = "waiting"
-    result: Result = field(default_factory=dict)
-    error: dict[str, str] | None = None
-    failure: Exception | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """As it stands in ``sweep.json``."""
-        about = {**point_json(self.point), "state": self.state}
-        return about | ({"result": self.result} if self.result else {}) | ({"error": self.error} if self.error else {})
-
-
-@dataclass
-class Outcome:
-    """A sweep that ran. ``trials``: in order, those included that were dropped; ``folder``: where it is."""
-
-    folder: Path
-    trials: list[Trial]
-    objective: Sequence[Objective]
-    seconds: float = 0.0
-
-    @property
-    def best(self) -> list[Trial]:
-        """The finished trials that no other beats in every objective; with one objective the best one."""
-        done = [trial for trial in self.trials if trial.state == "finished" and self.scores(trial) is not None]
-        return [a for a in done if not any(self._beats(b, a) for b in done)][: None if len(self.objective) > 1 else 1]
-
-    def scores(self, trial: Trial) -> list[float] | None:
-        """What a trial has reached, by objective; None where a number is missing."""
-        values = [score(trial, objective) for objective in self.objective]
-        return None if None in values else [value for value in values if value is not None]
-
-    def _beats(self, a: Trial, b: Trial) -> bool:
-        pairs = zip(self.scores(a) or (), self.scores(b) or (), self.objective, strict=True)
-        gains = [(x - y) if objective.maximizes else (y - x) for x, y, objective in pairs]
-        return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)
-
-    def to_json(self, checked: CheckedSpace) -> dict[str, Any]:
-        """What ``sweep.json`` holds."""
-        return {
-            "sweep": checked.spec.name,
-            "sampler": checked.spec.chooses.type,
-            "objective": [
-                {"metric": goal.metric, "direction": "maximize" if goal.maximizes else "minimize"}
-                for goal in self.objective
-            ],
-            "seconds": round(self.seconds, 3),
-            "best": [trial.point.number for trial in self.best],
-            "duplicates": {str(number): original for number, original in checked.duplicates.items()},
-            "trials": [trial.to_json() for trial in self.trials],
-        }
-
-
-def score(trial: Trial, objective: Objective) -> float | None:
-    """A trial's number for an objective."""
-    if objective.metric in PLANNED:
-        return None if trial.point.cost is None else float(getattr(trial.point.cost, objective.metric))
-    value = trial.result.get(objective.metric)
-    return float(value) if isinstance(value, int | float) else None
-
-
-def run(checked: CheckedSpace, console: Console) -> Outcome:
-    """Train every point, in order, until the budget is spent. Returns what came of it.
-
-    Raises ConfigError for samplers that choose by results, InterruptedRun where a person stops a trial.
-    """
-    spec = checked.spec
-    if spec.chooses.type not in ("grid", "random"):
-        raise ConfigError(
-            f"sampler {spec.chooses.type} cannot run yet",
-            where=checked.sweep.where("sampler"),
-            why="points are tried in an order that is known before: grid or random",
-            fix="sweep.sampler=random, or --check to stop here",
-        )
     first = checked.feasible[0].spec
     assert first is not None, "a feasible point has a run"
-    folder = new_folder(Path(first.run.dir), first.run.name or spec.name)
+    if folder is None:
+        folder = new_folder(Path(first.run.dir), first.run.name or checked.spec.name)
     point_latest(folder)
-    dropped = [Trial(point, "dropped") for point in checked.dropped if checked.points]  # of draws, else of probes
-    outcome = Outcome(folder, dropped, spec.objective)
-    began = monotonic()
-    waiting = [Trial(point) for point in checked.points]
-    outcome.trials += waiting
-    failures = 0
-    for trial in waiting or _drawn(checked, outcome):
-        if spec.budget.seconds is not None and monotonic() - began >= spec.budget.seconds:
-            console.note("the time is up")
-            break
-        if spec.max_failures is not None and failures > spec.max_failures:
-            console.note(f"{failures} trials failed: no more are begun (max_failures: {spec.max_failures})")
-            break
-        values = " ".join(f"{key}={text(value)}" for key, value in trial.point.values.items())
-        console.note(f"trial {trial.point.number}: {values}")
-        trial.state = "interrupted"  # if nothing else becomes of it
-        done = False
+    with _lock(folder) as owner, StopRequest() as stop, Workers(checked.spec.parallel, folder / "workers.log") as pool:
+        meant = sha256("\n".join(point.identity for point in checked.feasible).encode()).hexdigest()
+        where = checked.spec.storage or str(folder / JOURNAL)
+        study = Study(where, folder.name, checked.spec, checked.space, meant, first.trainer.epochs)
+        if study.made or not (study.ready or checked.spec.storage):
+            study.enqueue([(p.number, p.values) for p in checked.points], _blank(checked))
+        study.wait_until_ready()
+        return _Driver(checked, view, folder, study, pool, stop, owner, retry).drive()
+
+
+def _blank(checked: CheckedSpace) -> int:
+    """Trials whose points are chosen while the sweep runs."""
+    return 0 if checked.points else checked.spec.budget.trials or 0
+
+
+class _Driver:
+    """One life of a sweep."""
+
+    def __init__(
+        self, checked: CheckedSpace, view: View, folder: Path, study: Study, pool: Workers, stop: StopRequest,
+        owner: str, retry: bool,
+    ) -> None:  # fmt: skip
+        self.checked, self.view, self.folder, self.study = checked, view, folder, study
+        self.pool, self.stop, self.owner, self.retry = pool, stop, owner, retry
+        self.outcome = Outcome(folder, checked)
+        self.known: dict[int, Known] = {}
+        self.points = {point.number: point for point in (*checked.points, *checked.dropped) if checked.points}
+        self.orphans: list[Known] = []
+        self.tries: dict[int, int] = {}
+        self.began = monotonic()
+        self.failures = self.in_vain = 0
+
+    def drive(self) -> Outcome:
+        """Until nothing is left to do."""
+        self._remember()
+        self.view.begin(self.outcome, self.pool.count)
         try:
-            for tries in range(1 + spec.retry):
-                if tries:
-                    console.note(f"trial {trial.point.number} failed and is tried again: {trial.failure}")
-                _write(outcome, checked, running=trial)
-                if done := _attempt(trial, checked, folder, console):
+            while True:
+                self._assign()
+                if not self.pool.busy:
                     break
+                if (heard := self.pool.next(0.2)) is not None:
+                    self._hear(*heard)
+                if self.stop.reason is not None:
+                    self._stop()
         finally:
-            outcome.seconds = monotonic() - began
-            _write(outcome, checked)
-        if not done:
-            failures += 1
-            console.note(f"trial {trial.point.number} failed: {trial.failure}")
-    return outcome
+            for worker in self.pool.busy:  # only where something went wrong here
+                assert worker.trial is not None
+                worker.trial.state = "waiting"
+            self._write()
+            self.view.end()
+        if self.stop.reason is not None:
+            self.stop.reason.where = str(self.folder)
+            self.stop.reason.fix = f"cnnforge sweep resume={self.folder.name} goes on where it stopped"
+            raise self.stop.reason
+        return self.outcome
+
+    # What was before.
+
+    def _remember(self) -> None:
+        """What the storage knows of; trials whose drivers are dead, and with ``retry`` failed ones, are ours."""
+        for trial in [Trial(point, "dropped") for point in self.checked.dropped if self.checked.points]:
+            self.outcome.trials[trial.number] = trial
+        for point in self.checked.points:
+            self.outcome.trials[point.number] = Trial(point)
+        known = self.study.trials()
+        later = {one.number for one in known if not one.over}
+        for one in known:
+            if one.over and self.retry and one.about.get("state") == "failed" and one.number not in later:
+                self.study.again(one)
+                later.add(one.number)
+            elif one.owner and not one.over and self._is_dead(one.owner):
+                self.study.take_over(one, self.owner)
+                self.orphans.append(one)
+            elif one.over:
+                self._take(one)
+        if self.orphans or any(trial.over for trial in self.outcome.trials.values()):
+            done, cut = self.outcome.count("finished", "pruned"), len(self.orphans)
+            self.view.note(f"{done} trials were done before{f', {cut} half done' if cut else ''}")
+
+    def _take(self, one: Known) -> None:
+        """A trial that is over, perhaps by another driver's work."""
+        trial = self._trial(one)
+        about = one.about
+        trial.state, trial.result = about["state"], dict(about.get("result", {}))
+        trial.error, trial.code = about.get("error"), about.get("code", 1)
+
+    def _trial(self, one: Known) -> Trial:
+        trial = self.outcome.trials.get(one.number)
+        if trial is None:
+            trial = Trial(self._point(one))
+            self.outcome.trials[one.number] = trial
+        return trial
+
+    def _point(self, one: Known) -> Point:
+        return self.points.get(one.number) or self.checked.resolve(one.values, one.number)
+
+    def _is_dead(self, owner: str) -> bool:
+        """Has the driver of that name let go of its lock? One without a lock here works elsewhere."""
+        lock = self.folder / owner
+        if not lock.is_file():
+            return False
+        try:
+            acquire(lock, timeout=0.0).close()
+        except LockHeldError:
+            return False
+        return True
+
+    # What is next.
+
+    def _assign(self) -> None:
+        """Give trials to idle workers while there are any, and the budget is not spent."""
+        while self._may_go_on() and (worker := self.pool.idle()) is not None:
+            one = self.orphans.pop(0) if self.orphans else self._claimed()
+            if one is None:
+                return
+            self._begin(worker, one)
+
+    def _may_go_on(self) -> bool:
+        spec = self.checked.spec
+        if self.stop.reason is not None:
+            return False
+        if spec.max_failures is not None and self.failures > spec.max_failures:
+            return False
+        return spec.budget.seconds is None or monotonic() - self.began < spec.budget.seconds
+
+    def _claimed(self) -> Known | None:
+        """The next trial that can be trained and is new; others are told at once."""
+        identities = {
+            trial.point.identity: trial for trial in self.outcome.trials.values()
+            if trial.point.feasible and trial.state != "same"
+        } if not self.checked.points else {}  # fmt: skip
+        while True:
+            if not self.study.waiting() and self._endless():
+                self.study.enqueue_blank()
+            one = self.study.claim(self.owner)
+            if one is None:
+                return None
+            trial = self._trial(one)
+            same = identities.get(trial.point.identity) if trial.point.feasible else None
+            if trial.point.feasible and (same is None or same.number == one.number):
+                self.in_vain = 0
+                return one
+            self._in_vain(one, trial, same)
+
+    def _endless(self) -> bool:
+        """Does the sampler go on until the time is up?"""
+        return not self.checked.points and self.checked.spec.budget.trials is None and self.in_vain < MOST_IN_VAIN
+
+    def _in_vain(self, one: Known, trial: Trial, same: Trial | None) -> None:
+        """A point that cannot be trained or was there before: another is drawn for it."""
+        trial.state = "dropped" if same is None else "same"
+        about: dict[str, Any] = {"state": trial.state}
+        if same is not None:
+            about["result"] = trial.result = {**same.result, "same_as": same.number}
+        self.study.tell(one, about, None)
+        self.in_vain += 1
+        if self.in_vain == MOST_IN_VAIN:
+            self.view.note(f"{MOST_IN_VAIN} points in a row brought nothing new: the sampler is done")
+        elif self.in_vain < MOST_IN_VAIN and self.checked.spec.budget.trials is not None:
+            self.study.enqueue_blank()
+
+    def _begin(self, worker: Worker, one: Known) -> None:
+        trial = self._trial(one)
+        spec = trial.point.spec
+        assert spec is not None, "only points that can be trained are tried"
+        self.known[one.number] = one
+        runs = replicas(spec, self.checked.spec.replicate)
+        folders = []
+        for name, own in runs.items():
+            folder = self.folder / "trials" / (f"{one.number}-{name}" if name else str(one.number))
+            if not (folder / "config.yaml").is_file():
+                folder.mkdir(parents=True, exist_ok=True)
+                write_text(folder / "config.yaml", self._config(own))
+            folders.append(folder)
+        trial.state, trial.runs, trial.epochs = "running", (0, len(runs)), spec.trainer.epochs
+        worker.order(trial, folders)
+        self.view.trial(trial)
+
+    def _config(self, spec: Any) -> str:
+        """What the run's ``config.yaml`` says: with its share of the threads, and a folder beside the others."""
+        from cnnforge.config import run_text
+
+        trainer = spec.trainer
+        if trainer.threads is None and self.checked.spec.parallel > 1:
+            share = max(1, (os.cpu_count() or 1) // self.checked.spec.parallel)
+            trainer = trainer.model_copy(update={"threads": share})
+        own = spec.run.model_copy(update={"dir": str(self.folder / "trials"), "name": None})
+        return run_text(spec.model_copy(update={"run": own, "trainer": trainer}))
+
+    # What workers say.
+
+    def _hear(self, worker: Worker, said: Mapping[str, Any]) -> None:
+        trial = worker.trial
+        if trial is None:
+            return
+        match said["kind"]:
+            case "note":
+                self.view.note(f"trial {trial.number}: {said['text']}")
+            case "begin":
+                trial.runs, trial.epochs = (said["run"], trial.runs[1]), said["epochs"]
+            case "step":
+                self.view.progress(trial)
+            case "epoch":
+                worker.tell({"prune": self._epoch(trial, said)})
+            case "done":
+                trial.result = mean_result(said["results"])
+                self._over(worker, "finished")
+            case "pruned":
+                trial.result = dict(said["results"][0])
+                self._over(worker, "pruned")
+            case "failed":
+                self._failed(worker, "failed", said["error"], said["code"])
+            case "interrupted":
+                self._interrupted(worker)
+            case "died" if worker.stopping:
+                self._interrupted(worker)
+            case "died":
+                number = said["signal"]
+                why = f"signal {number}" + (": not enough memory?" if number == 9 else "") if number > 0 else "see workers.log"
+                self._failed(worker, "killed", {"what": "its process died", "why": why}, 1)
+
+    def _epoch(self, trial: Trial, said: Mapping[str, Any]) -> bool:
+        """Note where it is; is it to be given up?"""
+        trial.epoch = said["epoch"]
+        goal = self.checked.spec.objective[0]
+        value = said["metrics"].get(goal.metric)
+        trial.score = value if isinstance(value, int | float) else trial.score
+        self.view.progress(trial)
+        if said["run"] or value is None or len(self.checked.spec.objective) > 1:
+            return False  # the first run of several stands for all
+        return self.study.report(self.known[trial.number], trial.epoch, value)
+
+    def _over(self, worker: Worker, state: State) -> None:
+        trial = worker.trial
+        assert trial is not None
+        worker.trial, trial.state = None, state
+        trial.error = None
+        about = {"state": state, "result": trial.result}
+        scores = self.outcome.scores(trial) if state == "finished" else None
+        self.study.tell(self.known[trial.number], about, scores)
+        goal = self.checked.spec.objective[0]
+        trial.score = score(trial, goal) if state == "finished" else trial.score
+        self._write()
+        self.view.trial(trial)
+
+    def _failed(self, worker: Worker, state: State, error: dict[str, str], code: int) -> None:
+        """Tried again while the config allows it; then told. What was killed stays open, for a later life."""
+        trial = worker.trial
+        assert trial is not None
+        tries = self.tries[trial.number] = self.tries.get(trial.number, 0) + 1
+        worker.trial, trial.error, trial.code = None, error, code
+        if tries <= self.checked.spec.retry:
+            self.view.note(f"trial {trial.number} failed and is tried again: {error['what']}")
+            trial.state = "waiting"
+            self.orphans.append(self.known[trial.number])
+            return
+        trial.state = state
+        self.failures += 1
+        if state == "failed":
+            about = {"state": state, "error": error, "code": code}
+            self.study.tell(self.known[trial.number], about, None)
+        self._write()
+        self.view.trial(trial)
+        most = self.checked.spec.max_failures
+        if most is not None and self.failures == most + 1:
+            self.view.note(f"{self.failures} trials failed: no more are begun (max_failures: {most})")
+
+    def _interrupted(self, worker: Worker) -> None:
+        assert worker.trial is not None
+        worker.trial.state = "waiting"
+        self.view.trial(worker.trial)
+        worker.trial = None
+
+    def _stop(self) -> None:
+        for worker in self.pool.busy:
+            if not worker.stopping:
+                worker.stop()
+
+    def _write(self) -> None:
+        self.outcome.seconds = monotonic() - self.began
+        self.outcome.write()
 
 
-def _drawn(checked: CheckedSpace, outcome: Outcome) -> Iterator[Trial]:
-    """Random points, each run once, until many draws in a row bring nothing new."""
-    sampler = checked.spec.chooses
-    assert isinstance(sampler, Random), "a grid has points"
-    known: set[str] = set()
-    number = in_vain = 0
-    while in_vain < MOST_IN_VAIN:
-        trial = Trial(checked.resolve(checked.space.sample(sampler.seed, number), number + 1))
-        number, in_vain = number + 1, in_vain + 1
-        if not trial.point.feasible:
-            trial.state = "dropped"
-            outcome.trials.append(trial)
-        elif trial.point.identity not in known:
-            in_vain = 0
-            known.add(trial.point.identity)
-            outcome.trials.append(trial)
-            yield trial
-
-
-def _attempt(trial: Trial, checked: CheckedSpace, folder: Path, console: Console) -> bool:
-    """Train all replicas of a trial, and write down their mean or why there is none. Did it finish?"""
-    assert trial.point.spec is not None, "only points that can be trained are tried"
-    results: list[Result] = []
-    try:
-        for name, spec in replicas(trial.point.spec, checked.spec.replicate).items():
-            results.append(train(_in(folder, spec), console, folder=_own_folder(folder, trial.point.number, name))[1])
-    except (InterruptedRun, KeyboardInterrupt):
-        raise
-    except Exception as error:  # a bug in one trial is no reason to lose the others
-        what = f"{type(error).__name__}: {error}"
-        trial.state, trial.failure = "failed", error
-        trial.error = error.to_dict() if isinstance(error, CnnforgeError) else {"what": what}
-        return False
-    trial.state, trial.result = "finished", mean_result(results)
-    trial.error = trial.failure = None
-    return True
-
-
-def _in(folder: Path, spec: RunSpec) -> RunSpec:
-    own = spec.run.model_copy(update={"dir": str(folder / "trials"), "name": None})
-    return spec.model_copy(update={"run": own})
-
-
-def _own_folder(folder: Path, number: int, replica: str) -> Path:
-    """``trials/N``, or ``trials/N-seed-1-fold-2``; a further try has a suffix."""
-    return new_folder(folder / "trials", f"{number}-{replica}" if replica else str(number))
-
-
-def mean_result(results: Sequence[Result]) -> Result:
-    """The result of one run; of several the mean and the deviation (n - 1) of every number that all of them have."""
-    if len(results) == 1:
-        return dict(results[0])
-    about: Result = {"status": "finished", "runs": len(results)}
-    for name, value in results[0].items():
-        values = [result.get(name) for result in results]
-        numbers = [float(one) for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
-        if isinstance(value, float) and len(numbers) == len(results):
-            about |= {name: fmean(numbers), f"{name}_deviation": stdev(numbers)}
-    return about | {"wall_seconds": sum(float(result["wall_seconds"]) for result in results)}
-
-
-def _write(outcome: Outcome, checked: CheckedSpace, running: Trial | None = None) -> None:
-    outcome.trials.sort(key=lambda trial: trial.point.number)
-    about = outcome.to_json(checked)
-    for trial, shown in zip(outcome.trials, about["trials"], strict=True):
-        if trial is running:
-            shown["state"] = "running"
-    write_json(outcome.folder / MARK, about)
-
-
-def first_failure(outcome: Outcome) -> CnnforgeError:
-    """What ends the command where no trial has finished."""
-    failures = [trial.failure for trial in outcome.trials if trial.failure is not None]
-    known = [error for error in failures if isinstance(error, CnnforgeError)]
-    if known:
-        return known[0]
-    why = str(failures[0]) if failures else "the budget was spent before one ended"
-    return ConfigErrors(
-        [ConfigError("no trial has finished", where=str(outcome.folder), why=why, fix="see sweep.json")]
-    )
+@contextmanager
+def _lock(folder: Path) -> Iterator[str]:
+    """A lock of this driver's own, by whose name others see whether it lives."""
+    name = f".driver-{socket.gethostname()}-{os.getpid()}"
+    with acquire(folder / name, timeout=1.0):
+        try:
+            yield name
+        finally:
+            (folder / name).unlink(missing_ok=True)

@@ -21,6 +21,8 @@ TIMINGS = ("samples_per_second", "data_wait")
 CHANGED, NOTHING = "changed", "nothing"
 #: A run that ended like this has nothing left to do.
 OVER = ("finished", "early_stopped")
+#: A sweep's run that ended like this is not taken up again by the sweep.
+ENDED = (*OVER, "pruned")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from cnnforge.data import Batches, Dataset, Split
 from cnnforge.data.labels import class_counts
 from cnnforge.executable import Executable, Weights
 from cnnforge.losses import Loss
-from cnnforge.lower import eval_graph, train_graph
+from cnnforge.lower import eval_graph, step_graph
 from cnnforge.plan import make_plan
 from cnnforge.spec import AugmentSpec, RunSpec
 from cnnforge.train.averages import Averages
@@ -60,16 +60,7 @@ def set_up(
         notes.append(f"{loss.type}: {loss.about()}")
     choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, record=record)
     graphs = (
-        train_graph(
-            spec.model,
-            batch,
-            trainer.precision,
-            spec.seed,
-            spec.optimizer,
-            loss,
-            gather=trainer.accumulate > 1,
-            average=trainer.ema.decay if trainer.ema else None,
-        ),
+        step_graph(spec, batch, loss),
         eval_graph(spec.model, batch, trainer.precision, loss),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
@@ -85,18 +76,13 @@ def set_up(
         notes.append(f"{done}, once for this machine")
     for text in notes:
         note(text)
-    labels = plan.inputs["labels"]
+    labels = eval_plan.inputs["labels"]
     data.check_labels(labels.shape[1:], labels.dtype)
 
     weights = Weights(plan, backend)
     weights.initialise(plan, spec.seed)
     arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
     train = Executable(plan, backend, weights, arena)
-    averages = Averages(train) if trainer.ema else None
-    if averages is not None:
-        averages.begin()
-    evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
-    backend.prepare(chain(train.bound(batch).steps(), evaluation.bound(batch).steps()), compiling)
 
     def batches(split: Split, shuffle: bool = False, augment: AugmentSpec | None = None) -> Batches | None:
         if not len(split):
@@ -106,8 +92,16 @@ def set_up(
         )
 
     as_they_are = bool(trainer.overfit_batches)
-    samples = batches(data.train, not as_they_are, None if as_they_are else spec.augment)
+    augment = None if as_they_are else spec.augment
+    samples = batches(data.train, not as_they_are, augment)
     assert samples is not None, "a data set without training samples is an error when it is loaded"
+    averages = None
+    if trainer.averaging is not None:
+        measured = trainer.swa is not None and bool(plan.state)
+        averages = Averages(train, batches(data.train, not as_they_are, augment) if measured else None)
+        averages.begin()
+    evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
+    backend.prepare(chain(train.bound(batch).steps(), evaluation.bound(batch).steps()), compiling)
     return Setup(
         train, evaluation, loss, samples, batches(data.validation), batches(data.test),
         choice.chosen, averages,

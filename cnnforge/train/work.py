@@ -143,7 +143,7 @@ def work(run: Life) -> None:
         spec.optimizer, spec.schedule, made.loss, trainer.epochs, log_every=trainer.log_every,
         max_steps=most_steps(trainer), stats_every=trainer.stats_every,
         layers={row.path: row.name for row in spec.model.table}, early_stop=trainer.early_stop,
-        accumulate=trainer.accumulate,
+        accumulate=trainer.accumulate, averaging=trainer.averaging,
     )  # fmt: skip
     run.checkpoints.mend()
     if not run.checkpoints.has("last"):

@@ -90,6 +90,39 @@ def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
     return step
 
 
+def mixed_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, weights: tuple[float, ...]) -> Step:
+    """As ``class_targets``, of two labels that share a sample; a label's weight counts by its share.
+
+    labels (N, 3): two class numbers and the share of the first -> q (N, C), the label of the larger share (N,) int64.
+    """
+    (labels,), (q, best), (one, other, right, total) = ins, outs, scratch
+    numbers, whole = np.arange(q.shape[-1]), total.reshape(())
+    w = np.ones(q.shape[-1], q.dtype) if not weights else np.array(weights, q.dtype)
+    rest, least = w * (smoothing / len(w)), np.finfo(q.dtype).tiny ** 0.5
+    (a, b), share = (labels[:, k, None] for k in (0, 1)), labels[:, 2, None]
+
+    def step() -> None:
+        np.equal(a, numbers, out=right)
+        np.multiply(right, share, out=one)
+        np.equal(b, numbers, out=right)
+        np.multiply(right, share, out=other)
+        np.subtract(right, other, out=other)
+        np.add(one, other, out=q)
+        np.multiply(q, w, out=q)
+        np.copyto(best, labels[:, 1], casting="unsafe")
+        np.copyto(best, labels[:, 0], casting="unsafe", where=labels[:, 2] >= 0.5)
+        if weights:
+            np.sum(q, out=whole)
+        np.multiply(q, 1 - smoothing, out=q)
+        np.add(q, rest, out=q)
+        if weights:
+            np.maximum(total, least, out=total)
+            np.divide(len(labels), total, out=total)
+            np.multiply(q, total, out=q)
+
+    return step
+
+
 def soft_cross_entropy(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     """sum of q (log(sum e^z) - z), with the largest z subtracted first. z, q (N, …, C); labels (N, …) for the hits."""
     (z, q, labels), (loss, hits), (shifted, per_row, picked, best) = ins, outs, scratch
@@ -260,7 +293,7 @@ def mse_dz(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
 KERNELS: dict[str, Kernel] = {
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_dz": softmax_cross_entropy_dz,
     "sigmoid_cross_entropy": sigmoid_cross_entropy, "sigmoid_cross_entropy_dz": sigmoid_cross_entropy_dz,
-    "class_targets": class_targets,
+    "class_targets": class_targets, "mixed_targets": mixed_targets,
     "soft_cross_entropy": soft_cross_entropy, "soft_cross_entropy_dz": soft_cross_entropy_dz,
     "weighted_sigmoid_cross_entropy": weighted_sigmoid_cross_entropy,
     "weighted_sigmoid_cross_entropy_dz": weighted_sigmoid_cross_entropy_dz,

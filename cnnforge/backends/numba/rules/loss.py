@@ -30,4 +30,5 @@ RULES = {
     **{op + end: Rule(_numbers if op.startswith("softmax") else _alike) for op in LOSSES for end in ("", "_dz")},
     "soft_cross_entropy": Rule(_numbers),
     "class_targets": Rule(_numbers, scratch=_factor),
+    "mixed_targets": Rule(scratch=_factor),
 }

@@ -1,0 +1,159 @@
+"""A sweep's trials: each a point on its way, and what has come of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any, Literal
+
+from cnnforge.errors import CnnforgeError, ConfigError, DataError, DivergedError
+from cnnforge.spec.sweep import PLANNED, Objective
+from cnnforge.sweep.check import CheckedSpace
+from cnnforge.sweep.points import Point
+from cnnforge.sweep.table import point_json
+from cnnforge.train.folder import write_json
+from cnnforge.train.work import Result
+
+#: waiting, running:  not over yet, and where the sweep has ended, not begun or cut off
+#: finished, pruned:  it ended by itself, or because others were better at that epoch
+#: failed:            its training ended in an error;  killed: its process died
+#: dropped, same:     it cannot be trained, or is the same run as an earlier one
+State = Literal["waiting", "running", "finished", "pruned", "failed", "killed", "dropped", "same"]
+
+#: States of trials that nothing more becomes of.
+OVER: frozenset[State] = frozenset({"finished", "pruned", "failed", "dropped", "same"})
+
+#: The file that says that a folder is of a sweep.
+MARK = "sweep.json"
+
+
+@dataclass
+class Trial:
+    """A point on its way.
+
+    result: means over the replicas of every number that all of them have, with ``NAME_deviation`` where there are some
+    error: why it failed: what, where, why, fix;  code: the exit code that ``train`` would have ended with
+    epoch, epochs: how far its run is;  score: the objective at that epoch;  runs: replicas done, of how many
+    """
+
+    point: Point
+    state: State = "waiting"
+    result: Result = field(default_factory=dict)
+    error: dict[str, str] | None = None
+    code: int = 1
+    epoch: int = 0
+    epochs: int = 0
+    score: float | None = None
+    runs: tuple[int, int] = (0, 1)
+
+    @property
+    def number(self) -> int:
+        """The point's."""
+        return self.point.number
+
+    @property
+    def over(self) -> bool:
+        """Will nothing more become of it?"""
+        return self.state in OVER
+
+    def to_json(self) -> dict[str, Any]:
+        """As it stands in ``sweep.json``."""
+        about = {**point_json(self.point), "state": self.state}
+        return about | ({"result": self.result} if self.result else {}) | ({"error": self.error} if self.error else {})
+
+
+@dataclass
+class Outcome:
+    """What has come of a sweep so far.
+
+    folder: where it is;  trials: by number
+    seconds: for how long it has been worked on, all its lives together
+    """
+
+    folder: Path
+    checked: CheckedSpace
+    trials: dict[int, Trial] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def objective(self) -> Sequence[Objective]:
+        """What the best is best in."""
+        return self.checked.spec.objective
+
+    @property
+    def finished(self) -> list[Trial]:
+        """The trials that have reached a number for every objective, by number."""
+        return [t for _, t in sorted(self.trials.items()) if t.state == "finished" and self.scores(t) is not None]
+
+    @property
+    def best(self) -> list[Trial]:
+        """The finished trials that no other beats in every objective; with one objective the best one."""
+        done = self.finished
+        return [a for a in done if not any(self._beats(b, a) for b in done)][: None if len(self.objective) > 1 else 1]
+
+    def scores(self, trial: Trial) -> list[float] | None:
+        """What a trial has reached, by objective; None where a number is missing."""
+        values = [score(trial, objective) for objective in self.objective]
+        return None if None in values else [value for value in values if value is not None]
+
+    def count(self, *states: State) -> int:
+        """Trials in one of these states."""
+        return sum(trial.state in states for trial in self.trials.values())
+
+    def _beats(self, a: Trial, b: Trial) -> bool:
+        pairs = zip(self.scores(a) or (), self.scores(b) or (), self.objective, strict=True)
+        gains = [(x - y) if objective.maximizes else (y - x) for x, y, objective in pairs]
+        return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``sweep.json`` holds."""
+        spec = self.checked.spec
+        return {
+            "sweep": spec.name,
+            "sampler": spec.chooses.type,
+            "objective": [
+                {"metric": goal.metric, "direction": "maximize" if goal.maximizes else "minimize"}
+                for goal in self.objective
+            ],
+            "seconds": round(self.seconds, 3),
+            "best": [trial.number for trial in self.best],
+            "duplicates": {str(number): original for number, original in self.checked.duplicates.items()},
+            "trials": [trial.to_json() for _, trial in sorted(self.trials.items())],
+        }
+
+    def write(self) -> None:
+        """Write ``sweep.json``, and ``best.yaml`` where there is a best trial: a config that ``train`` takes."""
+        write_json(self.folder / MARK, self.to_json())
+
+
+def score(trial: Trial, objective: Objective) -> float | None:
+    """A trial's number for an objective."""
+    if objective.metric in PLANNED:
+        return None if trial.point.cost is None else float(getattr(trial.point.cost, objective.metric))
+    value = trial.result.get(objective.metric)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def mean_result(results: Sequence[Result]) -> Result:
+    """The result of one run; of several the mean and the deviation (n - 1) of every number that all of them have."""
+    if len(results) == 1:
+        return dict(results[0])
+    about: Result = {"status": "finished", "runs": len(results)}
+    for name, value in results[0].items():
+        values = [result.get(name) for result in results]
+        numbers = [float(one) for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
+        if isinstance(value, float) and len(numbers) == len(results):
+            about |= {name: fmean(numbers), f"{name}_deviation": stdev(numbers)}
+    return about | {"wall_seconds": sum(float(result["wall_seconds"]) for result in results)}
+
+
+def failure_of(outcome: Outcome) -> CnnforgeError:
+    """What ends the command where no trial has finished: the first trial's error, with its exit code."""
+    for trial in outcome.trials.values():
+        if trial.error is not None and trial.state in ("failed", "killed"):
+            kinds = {2: ConfigError, 3: DataError, 4: DivergedError}
+            return kinds.get(trial.code, CnnforgeError)(**{"what": "", **trial.error})
+    why = "every trial was ended early" if outcome.count("pruned") else "the budget was spent before one ended"
+    return ConfigError("no trial has finished", where=str(outcome.folder), why=why, fix=f"see {MARK}")

@@ -1,0 +1,167 @@
+"""A worker of a sweep: ``python -m cnnforge.sweep.worker``, a process that trains one trial after another.
+
+Its orders come on standard input, a line of JSON each; it answers on standard output in the same way. Whatever else
+would be printed there goes to standard error. It ends when its input does: a run that is under way then writes its
+checkpoint, as it does for SIGTERM.
+
+An order: ``{"runs": [FOLDER, …], "metric": NAME or null}``: the runs of a trial, each folder with its ``config.yaml``.
+Answers: ``{"kind": "ready"}``; while it trains ``note``, ``begin``, ``step``, ``epoch``, of which the last waits for
+``{"prune": true or false}``; at the end ``done``, ``pruned``, ``failed`` or ``interrupted``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from queue import SimpleQueue
+from time import monotonic
+from typing import Any
+
+#: Seconds between two ``step`` lines.
+STEP_EVERY = 0.5
+
+
+class Line:
+    """The other end: the driver. Orders and replies come in; answers go out."""
+
+    def __init__(self) -> None:
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)  # whatever prints does not spoil the answers
+        self._in: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self.busy = False
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def say(self, kind: str, **about: Any) -> None:
+        """One answer. A driver that is gone hears nothing."""
+        try:
+            self._out.write(json.dumps({"kind": kind, **about}) + "\n")
+            self._out.flush()
+        except BrokenPipeError:
+            return
+
+    def hear(self) -> dict[str, Any] | None:
+        """The next line; None where there will be no more."""
+        heard = self._in.get()
+        if heard is None:
+            self._in.put(None)
+        return heard
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            self._in.put(json.loads(line))
+        self._in.put(None)
+        if self.busy:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Reporter:
+    """Where a person would watch a run, a sweep's driver does."""
+
+    def __init__(self, line: Line, run: int, metric: str | None) -> None:
+        self._line, self._run, self._metric = line, run, metric
+        self._spoke = 0.0
+        self._total = 0
+
+    def note(self, text: str) -> None:
+        self._line.say("note", text=text)
+
+    def compiling(self, done: int, total: int) -> None:
+        if done == 0:
+            self.note(f"compiling {total} kernels for this machine, which happens once")
+
+    def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
+        self._total = total_steps
+        self._line.say("begin", run=self._run, epochs=epochs)
+
+    def step(self, progress: Any, metrics: Mapping[str, float]) -> None:
+        if monotonic() - self._spoke > STEP_EVERY:
+            self._spoke = monotonic()
+            self._line.say("step", run=self._run, step=progress.step, steps=self._total)
+
+    def epoch(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
+        best = {f"best_{name}": value for name, value in progress.best_metrics.items()}
+        self._line.say("epoch", run=self._run, epoch=progress.epoch, metrics=finite({**metrics, **best}))
+
+    def prune(self) -> bool:
+        """Wait for what the driver thinks of the last epoch."""
+        reply = self._line.hear()
+        return bool(reply and reply.get("prune"))
+
+    def end(self) -> None:
+        """Nothing to clear away."""
+
+
+def main() -> int:
+    """Train what is ordered until there are no more orders."""
+    line = Line()
+    from cnnforge.errors import CnnforgeError, InterruptedRun, PrunedRun
+    from cnnforge.train import run as _  # noqa: F401 - what takes long to import, before the first order
+
+    line.say("ready")
+    while (order := line.hear()) is not None:
+        line.busy = True
+        try:
+            results = [
+                train(Path(folder), Reporter(line, number, order["metric"]))
+                for number, folder in enumerate(order["runs"])
+            ]
+            line.say("done", results=[finite(result) for result in results])
+        except PrunedRun:
+            line.say("pruned", results=[read_result(Path(order["runs"][0]))])
+        except InterruptedRun:
+            line.say("interrupted")
+        except CnnforgeError as error:
+            line.say("failed", error=error.to_dict(), code=error.exit_code)
+        except MemoryError:
+            line.say("failed", error={"what": "there is not enough memory for this trial"}, code=1)
+        except Exception as error:  # a bug in one trial is no reason to lose the others
+            import traceback
+
+            traceback.print_exc()
+            line.say("failed", error={"what": f"{type(error).__name__}: {error}"}, code=1)
+        line.busy = False
+    return 0
+
+
+def train(folder: Path, console: Reporter) -> dict[str, Any]:
+    """Begin the run in ``folder``, go on with it, or leave it where it is over. Returns its result."""
+    from cnnforge.config import read_run, validate
+    from cnnforge.tracking import journal_path
+    from cnnforge.train.record import ENDED, read_record
+    from cnnforge.train.run import Guest, resume, run
+
+    guest = Guest(prune=console.prune)
+    if journal_path(folder).is_file():
+        record = read_record(folder)
+        if record.status in ENDED and (folder / "result.json").is_file():
+            return read_result(folder)
+        if record.described:
+            return resume(folder, (), console, guest=guest)[1]
+    spec = validate(read_run(folder / "config.yaml"))
+    for left in folder.iterdir():
+        if left.name != "config.yaml":
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+    return run(spec, console, folder=folder, guest=guest)[1]
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What the run's ``result.json`` holds."""
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
+    return result
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers that JSON has; others become null."""
+    return {
+        name: None if isinstance(value, float) and value - value != 0 else value for name, value in values.items()
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

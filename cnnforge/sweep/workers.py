@@ -1,0 +1,127 @@
+"""The processes that train a sweep's trials: started once, given one trial after another."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import IO, Any
+
+from cnnforge.sweep.trials import Trial
+
+#: Seconds that a run has to write its checkpoint once it is asked to stop.
+STOPPING = 60.0
+
+
+class Worker:
+    """One process. ``trial``: what it works on."""
+
+    def __init__(self, events: SimpleQueue[tuple[Worker, Mapping[str, Any]]], log: IO[bytes]) -> None:
+        self.trial: Trial | None = None
+        self.stopping = False
+        self._events = events
+        environment = {
+            **os.environ,
+            # The child sees the modules that this process sees, not whatever lies in the working directory.
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            "PYTHONSAFEPATH": "1",
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cnnforge.sweep.worker"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
+            start_new_session=True,  # Ctrl-C in the terminal is for the driver, which passes it on
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def order(self, trial: Trial, folders: Sequence[Path], metric: str | None) -> None:
+        """Train the runs of a trial."""
+        self.trial = trial
+        self.tell({"runs": [str(folder.resolve()) for folder in folders], "metric": metric})
+
+    def tell(self, about: Mapping[str, Any]) -> None:
+        """A line to the process; one that is dead says so by itself."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self.process.stdin.write(json.dumps(about) + "\n")
+            self.process.stdin.flush()
+
+    def stop(self) -> None:
+        """Let its run write a checkpoint and end."""
+        self.stopping = True
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """No more orders: an idle process ends at once. One that does not is killed."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        try:
+            self.process.wait(STOPPING if self.trial is not None else 5.0)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(5.0)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with contextlib.suppress(ValueError):
+                self._events.put((self, json.loads(line)))
+        self._events.put((self, {"kind": "died", "signal": -self.process.wait()}))
+
+
+class Workers:
+    """As many processes as trials at a time. Entered, they are there; left, they are gone."""
+
+    def __init__(self, count: int, log: Path) -> None:
+        self._count, self._path = count, log
+        self._events: SimpleQueue[tuple[Worker, Mapping[str, Any]]] = SimpleQueue()
+        self.all: list[Worker] = []
+
+    def __enter__(self) -> Workers:
+        self._log = self._path.open("ab")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.all:
+            if worker.trial is not None:
+                worker.stop()
+        for worker in self.all:
+            worker.end()
+        self._log.close()
+
+    @property
+    def busy(self) -> list[Worker]:
+        """Those that work on a trial."""
+        return [worker for worker in self.all if worker.trial is not None]
+
+    def idle(self) -> Worker | None:
+        """One that has nothing to do, started where there may be more; None where all are busy."""
+        for worker in self.all:
+            if worker.trial is None:
+                return worker
+        if len(self.all) < self._count:
+            self.all.append(Worker(self._events, self._log))
+            return self.all[-1]
+        return None
+
+    def next(self, timeout: float) -> tuple[Worker, Mapping[str, Any]] | None:
+        """What a process says next; None where none says anything for ``timeout`` seconds."""
+        try:
+            worker, said = self._events.get(timeout=timeout)
+        except Empty:
+            return None
+        if said["kind"] == "died":
+            self.all.remove(worker)
+        return worker, said

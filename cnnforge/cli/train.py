@@ -8,13 +8,19 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cnnforge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cnnforge.config.composed import Composed
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of this command."""
+    parser.description = (
+        "Train one run: of configs by name and overrides, or of a whole config, FILE.yaml, and what changes in it."
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
     parser.add_argument(
         "-m", "--multirun", action="store_true", help="a run for each of several values, as cnnforge sweep does"
@@ -27,9 +33,9 @@ def run(args: argparse.Namespace) -> int:
         from cnnforge.cli.sweep import sweep
 
         return sweep(args.overrides, args.config_dir, args.json)
-    from cnnforge.config import compose, validate, warnings
+    from cnnforge.config import validate, warnings
 
-    composed = compose(args.overrides, config_dir=args.config_dir)
+    composed = _composed(args.overrides, args.config_dir)
     spec = validate(composed)
     if spec.sweep is not None:
         raise ConfigError(
@@ -56,6 +62,23 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(summary(folder, result, spec.run.dir))
     return 0
+
+
+def _composed(words: list[str], config_dir: Path | None) -> Composed:
+    """The config that the words make: of the groups' files, or of a run's whole one and what changes in it."""
+    from cnnforge.config import compose, read_run
+
+    files = [word for word in words if word.endswith(".yaml") and "=" not in word]
+    if not files:
+        return compose(words, config_dir=config_dir)
+    others = [word for word in words if word not in files]
+    if len(files) > 1 or not Path(files[0]).is_file():
+        raise ConfigError(
+            f"{files[-1]}: no such file" if len(files) == 1 else f"{len(files)} configs for one run",
+            where="cnnforge train FILE.yaml", why="a run is trained from one whole config, such as RUN/config.yaml",
+            fix="the path of one file",
+        )  # fmt: skip
+    return read_run(Path(files[0]), others)
 
 
 def summary(folder: Path, result: dict[str, Any], runs: str) -> str:

@@ -88,6 +88,9 @@ class SweepSpec(Spec):
     infeasible: points that cannot be trained: ``drop`` names them and goes on, ``error`` ends before the first trial
     max_failures: end the sweep once more trials than this have failed
     retry: so many further tries for a trial that failed
+    storage: where the trials are written down: ``postgresql+psycopg://USER@HOST/DATABASE`` or another database,
+             ``grpc://HOST:PORT`` (Optuna's proxy), or a file on a disk that several machines share; every driver that
+             names the same storage and ``run.name`` works on the same sweep. Else a file in the sweep's folder
     replicate: several runs of each point, of which the mean counts
     """
 
@@ -104,6 +107,7 @@ class SweepSpec(Spec):
     infeasible: Literal["drop", "error"] = "drop"
     max_failures: NonNegativeInt | None = None
     retry: NonNegativeInt = 0
+    storage: str | None = None
     replicate: Replicate = Replicate()
 
     @property

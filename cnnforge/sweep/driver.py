@@ -16,12 +16,11 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
-from cnnforge.errors import ConfigError, InterruptedRun
-from cnnforge.spec.samplers import Grid
+from cnnforge.config import run_text
 from cnnforge.sweep.check import CheckedSpace
 from cnnforge.sweep.points import Point, replicas
 from cnnforge.sweep.study import JOURNAL, Known, Study
-from cnnforge.sweep.trials import Outcome, State, Trial, mean_result, score
+from cnnforge.sweep.trials import Outcome, State, Trial, as_trial, mean_result, score
 from cnnforge.sweep.workers import Worker, Workers
 from cnnforge.tracking.state import LockHeldError, acquire
 from cnnforge.train.folder import new_folder, point_latest, write_text
@@ -52,25 +51,36 @@ class View(Protocol):
         """The sweep is over, one way or another."""
 
 
-def run(checked: CheckedSpace, view: View, folder: Path | None = None, *, retry: bool = False) -> Outcome:
+def begin(checked: CheckedSpace) -> Path:
+    """Make the folder of a new sweep."""
+    first = checked.feasible[0].spec
+    assert first is not None, "a feasible point has a run"
+    return new_folder(Path(first.run.dir), first.run.name or checked.spec.name)
+
+
+def run(checked: CheckedSpace, view: View, folder: Path, *, retry: bool = False) -> Outcome:
     """Train every point, until all are done or the budget is spent. Returns what came of it.
 
-    folder: of a sweep that was begun before;  retry: try trials that failed once more
+    folder: of the sweep, new or begun before;  retry: try trials that failed once more
     Raises ConfigError where the storage does not answer or has another sweep; InterruptedRun where a person stops it.
     """
     first = checked.feasible[0].spec
     assert first is not None, "a feasible point has a run"
-    if folder is None:
-        folder = new_folder(Path(first.run.dir), first.run.name or checked.spec.name)
     point_latest(folder)
     with _lock(folder) as owner, StopRequest() as stop, Workers(checked.spec.parallel, folder / "workers.log") as pool:
-        meant = sha256("\n".join(point.identity for point in checked.feasible).encode()).hexdigest()
         where = checked.spec.storage or str(folder / JOURNAL)
-        study = Study(where, folder.name, checked.spec, checked.space, meant, first.trainer.epochs)
-        if study.made or not (study.ready or checked.spec.storage):
-            study.enqueue([(p.number, p.values) for p in checked.points], _blank(checked))
+        study = Study(where, folder.name, checked.spec, checked.space, _meant(checked), first.trainer.epochs)
+        if study.made or checked.spec.storage is None:
+            study.enqueue([(point.number, point.values) for point in checked.points], _blank(checked))
         study.wait_until_ready()
         return _Driver(checked, view, folder, study, pool, stop, owner, retry).drive()
+
+
+def _meant(checked: CheckedSpace) -> str:
+    """Differs for sweeps that must not be mixed: of another space, with other objectives, of other runs."""
+    spec = checked.spec
+    about = spec.model_dump_json(include={"space", "objective", "sampler", "replicate"})
+    return sha256(f"{about}\n{checked.feasible[0].identity}".encode()).hexdigest()
 
 
 def _blank(checked: CheckedSpace) -> int:
@@ -92,6 +102,7 @@ class _Driver:
         self.points = {point.number: point for point in (*checked.points, *checked.dropped) if checked.points}
         self.orphans: list[Known] = []
         self.tries: dict[int, int] = {}
+        self.said: set[str] = set()
         self.began = monotonic()
         self.failures = self.in_vain = 0
 
@@ -236,22 +247,11 @@ class _Driver:
             folder = self.folder / "trials" / (f"{one.number}-{name}" if name else str(one.number))
             if not (folder / "config.yaml").is_file():
                 folder.mkdir(parents=True, exist_ok=True)
-                write_text(folder / "config.yaml", self._config(own))
+                write_text(folder / "config.yaml", run_text(as_trial(own, self.checked, self.folder / "trials")))
             folders.append(folder)
         trial.state, trial.runs, trial.epochs = "running", (0, len(runs)), spec.trainer.epochs
         worker.order(trial, folders)
         self.view.trial(trial)
-
-    def _config(self, spec: Any) -> str:
-        """What the run's ``config.yaml`` says: with its share of the threads, and a folder beside the others."""
-        from cnnforge.config import run_text
-
-        trainer = spec.trainer
-        if trainer.threads is None and self.checked.spec.parallel > 1:
-            share = max(1, (os.cpu_count() or 1) // self.checked.spec.parallel)
-            trainer = trainer.model_copy(update={"threads": share})
-        own = spec.run.model_copy(update={"dir": str(self.folder / "trials"), "name": None})
-        return run_text(spec.model_copy(update={"run": own, "trainer": trainer}))
 
     # What workers say.
 
@@ -261,7 +261,9 @@ class _Driver:
             return
         match said["kind"]:
             case "note":
-                self.view.note(f"trial {trial.number}: {said['text']}")
+                if said["text"] not in self.said:  # what all trials have to say is worth hearing once
+                    self.said.add(said["text"])
+                    self.view.note(said["text"])
             case "begin":
                 trial.runs, trial.epochs = (said["run"], trial.runs[1]), said["epochs"]
             case "step":
@@ -282,7 +284,8 @@ class _Driver:
                 self._interrupted(worker)
             case "died":
                 number = said["signal"]
-                why = f"signal {number}" + (": not enough memory?" if number == 9 else "") if number > 0 else "see workers.log"
+                why = "it ended by itself, see workers.log" if number <= 0 else f"signal {number}"
+                why += ": not enough memory, or kill -9" if number == 9 else ""
                 self._failed(worker, "killed", {"what": "its process died", "why": why}, 1)
 
     def _epoch(self, trial: Trial, said: Mapping[str, Any]) -> bool:

@@ -85,13 +85,22 @@ class Study:
                 ) from None
 
     def enqueue(self, points: Sequence[tuple[int, Values]], blank: int) -> None:
-        """Whoever made the study says what is to be tried: ``points``, and as many that the sampler chooses."""
+        """Whoever made the study says what is to be tried: ``points``, and as many that the sampler chooses.
+
+        What is there already, of a driver that was killed over it or had a smaller budget, is not enqueued twice.
+        """
+        there = self._study.get_trials(deepcopy=False)
+        numbers = {trial.user_attrs.get(POINT) for trial in there}
         for number, values in points:
-            params = {key: _encoded(self._space.axes[key], value) for key, value in values.items()}
-            self._study.enqueue_trial(params, user_attrs={POINT: number})
-        for _ in range(blank):
+            if number not in numbers:
+                params = {key: _encoded(self._space.axes[key], value) for key, value in values.items()}
+                self._study.enqueue_trial(params, user_attrs={POINT: number})
+        vain = ("dropped", "same")
+        chosen = [t for t in there if t.user_attrs.get(POINT) == 0]
+        for _ in range(blank - sum(t.user_attrs.get(ABOUT, {}).get("state") not in vain for t in chosen)):
             self.enqueue_blank()
-        self._study.set_user_attr(_READY, True)
+        if not self.ready:
+            self._study.set_user_attr(_READY, True)
 
     def enqueue_blank(self) -> None:
         """One more trial that the sampler chooses."""

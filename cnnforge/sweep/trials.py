@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from cnnforge.config import run_text
 from cnnforge.errors import CnnforgeError, ConfigError, DataError, DivergedError
+from cnnforge.spec import RunSpec
 from cnnforge.spec.sweep import PLANNED, Objective
 from cnnforge.sweep.check import CheckedSpace
 from cnnforge.sweep.points import Point
 from cnnforge.sweep.table import point_json
-from cnnforge.train.folder import write_json
+from cnnforge.train.folder import write_json, write_text
 from cnnforge.train.work import Result
 
 #: waiting, running:  not over yet, and where the sweep has ended, not begun or cut off
@@ -25,8 +28,8 @@ State = Literal["waiting", "running", "finished", "pruned", "failed", "killed", 
 #: States of trials that nothing more becomes of.
 OVER: frozenset[State] = frozenset({"finished", "pruned", "failed", "dropped", "same"})
 
-#: The file that says that a folder is of a sweep.
-MARK = "sweep.json"
+#: The file that says that a folder is of a sweep, and the one that has the config of the best trial.
+MARK, BEST = "sweep.json", "best.yaml"
 
 
 @dataclass
@@ -126,6 +129,20 @@ class Outcome:
     def write(self) -> None:
         """Write ``sweep.json``, and ``best.yaml`` where there is a best trial: a config that ``train`` takes."""
         write_json(self.folder / MARK, self.to_json())
+        for trial in self.best[:1]:
+            spec = trial.point.spec
+            assert spec is not None, "it has been trained"
+            write_text(self.folder / BEST, run_text(as_trial(spec, self.checked)))
+
+
+def as_trial(spec: RunSpec, checked: CheckedSpace, folder: Path | None = None) -> RunSpec:
+    """A point's run as it is trained: with its share of the threads, and in ``folder`` where that is given."""
+    trainer = spec.trainer
+    if trainer.threads is None and checked.spec.parallel > 1:
+        share = max(1, (os.cpu_count() or 1) // checked.spec.parallel)
+        trainer = trainer.model_copy(update={"threads": share})
+    where = spec.run if folder is None else spec.run.model_copy(update={"dir": str(folder), "name": None})
+    return spec.model_copy(update={"run": where, "trainer": trainer})
 
 
 def score(trial: Trial, objective: Objective) -> float | None:
@@ -154,6 +171,7 @@ def failure_of(outcome: Outcome) -> CnnforgeError:
     for trial in outcome.trials.values():
         if trial.error is not None and trial.state in ("failed", "killed"):
             kinds = {2: ConfigError, 3: DataError, 4: DivergedError}
-            return kinds.get(trial.code, CnnforgeError)(**{"what": "", **trial.error})
+            error, kind = trial.error, kinds.get(trial.code, CnnforgeError)
+            return kind(error["what"], where=error.get("where", ""), why=error.get("why", ""), fix=error.get("fix", ""))
     why = "every trial was ended early" if outcome.count("pruned") else "the budget was spent before one ended"
     return ConfigError("no trial has finished", where=str(outcome.folder), why=why, fix=f"see {MARK}")

@@ -4,7 +4,7 @@ Its orders come on standard input, a line of JSON each; it answers on standard o
 would be printed there goes to standard error. It ends when its input does: a run that is under way then writes its
 checkpoint, as it does for SIGTERM.
 
-An order: ``{"runs": [FOLDER, …], "metric": NAME or null}``: the runs of a trial, each folder with its ``config.yaml``.
+An order: ``{"runs": [FOLDER, …]}``: the runs of a trial, each folder with its ``config.yaml``.
 Answers: ``{"kind": "ready"}``; while it trains ``note``, ``begin``, ``step``, ``epoch``, of which the last waits for
 ``{"prune": true or false}``; at the end ``done``, ``pruned``, ``failed`` or ``interrupted``.
 """
@@ -63,8 +63,8 @@ class Line:
 class Reporter:
     """Where a person would watch a run, a sweep's driver does."""
 
-    def __init__(self, line: Line, run: int, metric: str | None) -> None:
-        self._line, self._run, self._metric = line, run, metric
+    def __init__(self, line: Line, run: int) -> None:
+        self._line, self._run = line, run
         self._spoke = 0.0
         self._total = 0
 
@@ -107,10 +107,7 @@ def main() -> int:
     while (order := line.hear()) is not None:
         line.busy = True
         try:
-            results = [
-                train(Path(folder), Reporter(line, number, order["metric"]))
-                for number, folder in enumerate(order["runs"])
-            ]
+            results = [train(Path(folder), Reporter(line, number)) for number, folder in enumerate(order["runs"])]
             line.say("done", results=[finite(result) for result in results])
         except PrunedRun:
             line.say("pruned", results=[read_result(Path(order["runs"][0]))])
@@ -134,7 +131,8 @@ def train(folder: Path, console: Reporter) -> dict[str, Any]:
     from cnnforge.config import read_run, validate
     from cnnforge.tracking import journal_path
     from cnnforge.train.record import ENDED, read_record
-    from cnnforge.train.run import Guest, resume, run
+    from cnnforge.train.run import resume, run
+    from cnnforge.train.work import Guest
 
     guest = Guest(prune=console.prune)
     if journal_path(folder).is_file():
@@ -158,9 +156,7 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers that JSON has; others become null."""
-    return {
-        name: None if isinstance(value, float) and value - value != 0 else value for name, value in values.items()
-    }
+    return {name: None if isinstance(value, float) and value - value != 0 else value for name, value in values.items()}
 
 
 if __name__ == "__main__":

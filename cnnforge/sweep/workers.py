@@ -41,10 +41,10 @@ class Worker:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def order(self, trial: Trial, folders: Sequence[Path], metric: str | None) -> None:
+    def order(self, trial: Trial, folders: Sequence[Path]) -> None:
         """Train the runs of a trial."""
         self.trial = trial
-        self.tell({"runs": [str(folder.resolve()) for folder in folders], "metric": metric})
+        self.tell({"runs": [str(folder.resolve()) for folder in folders]})
 
     def tell(self, about: Mapping[str, Any]) -> None:
         """A line to the process; one that is dead says so by itself."""
@@ -85,7 +85,7 @@ class Workers:
     """As many processes as trials at a time. Entered, they are there; left, they are gone."""
 
     def __init__(self, count: int, log: Path) -> None:
-        self._count, self._path = count, log
+        self.count, self._path = count, log
         self._events: SimpleQueue[tuple[Worker, Mapping[str, Any]]] = SimpleQueue()
         self.all: list[Worker] = []
 
@@ -111,7 +111,7 @@ class Workers:
         for worker in self.all:
             if worker.trial is None:
                 return worker
-        if len(self.all) < self._count:
+        if len(self.all) < self.count:
             self.all.append(Worker(self._events, self._log))
             return self.all[-1]
         return None

@@ -26,7 +26,7 @@ from cnnforge.tracking.state import LockHeldError, acquire, shown
 #: One line of the journal, as read back.
 Record = dict[str, Any]
 
-Status = Literal["finished", "failed", "diverged", "interrupted", "early_stopped"]
+Status = Literal["finished", "failed", "diverged", "interrupted", "early_stopped", "pruned"]
 
 #: What a record of each kind must hold; one that does not is damaged, and nobody after the reader need ask again.
 _FIELDS: dict[str, dict[str, type]] = {

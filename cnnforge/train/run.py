@@ -19,7 +19,7 @@ from time import perf_counter
 from cnnforge.backends import create
 from cnnforge.backends.base import Backend
 from cnnforge.config import run_text
-from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun
+from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun, PrunedRun
 from cnnforge.plan import require_precision
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal, Outcome, Sender, start
@@ -28,16 +28,21 @@ from cnnforge.train.folder import new_folder, point_latest, write_json, write_te
 from cnnforge.train.record import CHANGED, OVER, RunRecord, read_record
 from cnnforge.train.signals import StopRequest
 from cnnforge.train.transfer import settle
-from cnnforge.train.work import Console, Life, Result, work
+from cnnforge.train.work import Console, Guest, Life, Result, work
 
 
 def run(
-    spec: RunSpec, console: Console, ways: Mapping[str, str] | None = None, folder: Path | None = None
+    spec: RunSpec,
+    console: Console,
+    ways: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+    guest: Guest | None = None,
 ) -> tuple[Path, Result]:
     """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
     ways: by what kernel calls are to be computed, of another run's record
     folder: an empty one that is there, instead of a new one
+    guest: of whom it is a part, where it is one
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
     spec = settle(spec)
@@ -45,10 +50,12 @@ def run(
     folder = folder or new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     _write_config(folder, spec)
     record = RunRecord(folder, spec, ways=ways) if ways else None
-    return _live(spec, folder, backend, console, record)
+    return _live(spec, folder, backend, console, record, guest)
 
 
-def resume(folder: Path, overrides: Sequence[str], console: Console, *, changed: bool = False) -> tuple[Path, Result]:
+def resume(
+    folder: Path, overrides: Sequence[str], console: Console, *, changed: bool = False, guest: Guest | None = None
+) -> tuple[Path, Result]:
     """Go on with the run in ``folder`` from its last checkpoint, or from its beginning where it has none.
 
     overrides: changes of its config;  changed: go on although its config or its data are not what they were
@@ -62,7 +69,7 @@ def resume(folder: Path, overrides: Sequence[str], console: Console, *, changed:
         _write_config(folder, record.spec)
         for key, then, now in record.changes:
             console.note(f"changed: {key} was {then}, is {now}")
-    return _live(record.spec, folder, backend, console, replace(record, digest=None) if changed else record)
+    return _live(record.spec, folder, backend, console, replace(record, digest=None) if changed else record, guest)
 
 
 def _may_go_on(record: RunRecord, changed: bool) -> None:
@@ -99,20 +106,21 @@ def _write_config(folder: Path, spec: RunSpec) -> None:
 
 
 def _live(
-    spec: RunSpec, folder: Path, backend: Backend, console: Console, record: RunRecord | None
+    spec: RunSpec, folder: Path, backend: Backend, console: Console, record: RunRecord | None, guest: Guest | None
 ) -> tuple[Path, Result]:
     """A run's life, its first or, with the record of those before, a later one."""
     began = perf_counter()
-    point_latest(folder)
+    if guest is None:
+        point_latest(folder)
     with Journal(folder) as journal, StopRequest() as stop:
         tracking = spec.tracking
         sender = (
             start(folder, uri=tracking.uri, experiment=tracking.experiment or "", run_name=folder.name)
-            if tracking.enabled and not spec.trainer.fast_dev_run
+            if tracking.enabled and not spec.trainer.fast_dev_run and guest is None
             else None
         )
         checkpoints = Checkpoints(folder / "checkpoints", spec.trainer.keep)
-        state = Life(spec, folder, journal, console, stop, checkpoints, backend, record)
+        state = Life(spec, folder, journal, console, stop, checkpoints, backend, record, guest=guest)
         status, failure = "failed", None
         try:
             _describe(state)
@@ -164,7 +172,7 @@ def _describe(run: Life) -> None:
 
 def _status_of(failure: CnnforgeError) -> str:
     if isinstance(failure, InterruptedRun):
-        return "interrupted"
+        return "pruned" if isinstance(failure, PrunedRun) else "interrupted"
     return "diverged" if isinstance(failure, DivergedError) else "failed"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import time
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from cnnforge.backends.base import Backend
 from cnnforge.data import Dataset, load
-from cnnforge.errors import DataError, InterruptedRun
+from cnnforge.errors import DataError, InterruptedRun, PrunedRun
 from cnnforge.executable import Executable
 from cnnforge.plan import Plan, named
 from cnnforge.plan.forecast import memory
@@ -52,6 +52,16 @@ class Console(Protocol):
         """Training is over, one way or another."""
 
 
+@dataclass(frozen=True)
+class Guest:
+    """What a run is told that is a part of something larger, which watches it and sends its numbers to the tracker.
+
+    prune: asked after every epoch whether to give the run up
+    """
+
+    prune: Callable[[], bool]
+
+
 @dataclass
 class Life:
     """A run while a process works on it: what the parts of the work share."""
@@ -71,6 +81,7 @@ class Life:
     stopped_early: bool = False
     averages: Averages | None = None
     differing: set[str] = field(default_factory=set)
+    guest: Guest | None = None
 
     def save(self, progress: Progress, best: bool) -> None:
         """Write a checkpoint of the present state."""
@@ -100,6 +111,8 @@ class Life:
         self.log(metrics, progress.epoch)
         self.save(progress, best=improved)
         self.console.epoch(progress, metrics, improved)
+        if self.guest is not None and self.guest.prune() and self.stop.reason is None:
+            self.stop.reason = PrunedRun("pruned", why=f"other trials are better after {progress.epoch} epochs")
 
     def log(self, metrics: Metrics, step: int) -> None:
         """Write metrics down once: what an earlier life of the run has recorded stays, and is compared."""
@@ -124,7 +137,8 @@ class Life:
 
     def interrupted(self, progress: Progress) -> None:
         self.result |= {"steps": progress.step, "epochs": progress.epoch}
-        self.save(progress, best=False)
+        if not isinstance(self.stop.reason, PrunedRun):  # that is after an epoch, which has a checkpoint
+            self.save(progress, best=False)
 
 
 def work(run: Life) -> None:

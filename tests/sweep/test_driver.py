@@ -15,6 +15,7 @@ from cnnforge.sweep import driver
 from cnnforge.sweep.check import checked
 from cnnforge.sweep.driver import Outcome, Trial
 from cnnforge.sweep.points import Cost, Point
+from cnnforge.train.reproduce import reproduce
 
 QUICK = [
     "model=lenet5", "data=synthetic", "data.samples=64", "data.test_samples=16", "tracking=none",
@@ -55,6 +56,12 @@ def test_every_point_has_a_folder_that_train_would_have_made():
     assert "trial 3: optimizer.lr=0.01 seed=1\n" in said
     assert kept["trials"][1]["reasons"][0]["what"] == "seed cannot be -1"
     assert kept["best"] == [min(outcome.best, key=lambda t: t.result["val_loss"]).point.number]
+
+
+def test_a_trial_can_be_done_again():
+    outcome, *_ = go("seed=1,2")
+    compared = reproduce(outcome.folder / "trials" / "2", PlainConsole(io.StringIO()))
+    assert (compared.equal, compared.again.name) == (True, "2-again")
 
 
 def test_a_second_sweep_has_a_folder_of_its_own():

@@ -147,7 +147,7 @@ def test_random_points_until_there_are_no_more(monkeypatch):
 
 def test_replicas_are_one_trial_with_mean_and_deviation():
     outcome, kept, _ = go("optimizer.lr=0.1,0.01", "sweep.replicate={seeds: [3, 5], folds: 2}")
-    folders = sorted(folder.name for folder in (outcome.folder / "trials").iterdir() if folder.name != "latest")
+    folders = sorted(folder.name for folder in (outcome.folder / "trials").iterdir())
     assert folders == [f"{n}-seed-{s}-fold-{f}" for n in (1, 2) for s in (3, 5) for f in (1, 2)]
     results = [json.loads((outcome.folder / "trials" / name / "result.json").read_text()) for name in folders[:4]]
     losses = [result["val_loss"] for result in results]

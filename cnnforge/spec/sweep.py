@@ -182,6 +182,10 @@ class SweepSpec(Spec):
         metrics = [objective.metric for objective in self.objective]
         if twice := [metric for i, metric in enumerate(metrics) if metric in metrics[:i]]:
             raise mistake(f"{twice[0]} is an objective twice", "each is looked at once", "remove one", "objective")
+        seeds = self.replicate.seeds
+        if twice_run := [seed for i, seed in enumerate(seeds) if seed in seeds[:i]]:
+            raise mistake(f"seed {twice_run[0]} is replicated twice", "its runs would be the same", "another seed",
+                          "replicate", "seeds")  # fmt: skip
         varied = {key.lstrip("+") for key in self.space}
         if self.replicate.seeds and "seed" in varied:
             raise mistake("seeds are replicated and vary too", "'seed' is an axis of the space",

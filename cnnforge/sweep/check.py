@@ -106,6 +106,9 @@ def checked(sweep: ComposedSweep, measure: bool = False) -> CheckedSpace:
     if not kept or (dropped and sweep.spec.infeasible == "error"):
         raise ConfigErrors(_refusals(dropped, len(found), not kept))
     totals = _totals(sweep.spec, kept, planned)
+    unknown = sum(point.cost is not None and point.cost.seconds is None for point in kept)
+    if sweep.spec.constraints.time is not None and unknown:
+        notes.append(f"constraints.time: not known of {unknown:,} points before their data is read; they are kept")
     notes += list(resolver.notes)
     points, probes = (tuple(kept), ()) if planned else ((), tuple(kept))
     return CheckedSpace(

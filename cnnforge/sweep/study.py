@@ -23,6 +23,7 @@ from cnnforge.spec.axis import Axis
 from cnnforge.spec.samplers import CmaEs, Grid, Hyperband, Median, NoPruner, Nsga2, Random, SuccessiveHalving, Tpe
 from cnnforge.sweep.space import Space, Values
 from cnnforge.sweep.table import text
+from cnnforge.tracking.state import acquire, locked
 
 #: The file of a sweep that has no other storage.
 JOURNAL = "optuna.journal"
@@ -215,9 +216,7 @@ def _storage(optuna: Any, where: str) -> Any:
     scheme, mark, rest = where.partition("://")
     with _quiet():
         if not mark:
-            path = Path(where)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+            return optuna.storages.JournalStorage(_journal(optuna, Path(where)))
         try:
             if scheme == "grpc":
                 host, _, port = rest.rstrip("/").rpartition(":")
@@ -230,6 +229,30 @@ def _storage(optuna: Any, where: str) -> Any:
                 why=(str(error).strip().splitlines() or [type(error).__name__])[0],
                 fix="postgresql+psycopg://USER@HOST/DATABASE, grpc://HOST:PORT or the path of a file; is it running?",
             ) from None
+
+
+def _journal(optuna: Any, path: Path) -> Any:
+    """A journal file whose lock is the operating system's.
+
+    Optuna's own locks are files, which a driver that is killed leaves behind, for all others to wait for; and half a
+    line, if it was killed while writing, would make the file unreadable.
+    """
+
+    class Lock(optuna.storages.journal._file.BaseJournalFileLock):  # type: ignore[misc]
+        def acquire(self) -> bool:
+            self._held = acquire(path.with_name(f"{path.name}.lock"), timeout=None)
+            return True
+
+        def release(self) -> None:
+            self._held.close()
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f"{path.name}.lock")):
+        path.touch()
+        with path.open("rb+") as file:
+            whole = file.read()
+            file.truncate(whole.rfind(b"\n") + 1)
+    return optuna.storages.journal.JournalFileBackend(str(path), lock_obj=Lock())
 
 
 def _distribution(optuna: Any, axis: Axis) -> Any:

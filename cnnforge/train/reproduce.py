@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnforge.errors import ConfigError
+from cnnforge.train.folder import new_folder, point_latest
 from cnnforge.train.record import OVER, RunRecord, is_timing, read_record
 from cnnforge.train.run import run
 from cnnforge.train.work import Console
@@ -44,17 +45,10 @@ def reproduce(folder: Path, console: Console) -> Comparison:
     record = read_record(folder)
     _refuse(record)
     spec = record.spec
-    beside = {"name": f"{folder.name}-again", "dir": str(folder.parent)}
-    again, _ = run(
-        spec.model_copy(
-            update={
-                "run": spec.run.model_copy(update=beside),
-                "tracking": spec.tracking.model_copy(update={"enabled": False}),
-            }
-        ),
-        console,
-        record.ways,
-    )
+    untracked = spec.model_copy(update={"tracking": spec.tracking.model_copy(update={"enabled": False})})
+    beside = new_folder(folder.parent, f"{folder.name}-again")
+    point_latest(beside)
+    again, _ = run(untracked, console, record.ways, beside)
     then, now = record.metrics, read_record(again).metrics
     keys = [key for key in dict.fromkeys((*then, *now)) if not is_timing(key[0])]
     weights = [(f / "model" / "model.safetensors").read_bytes() for f in (folder, again)]

@@ -41,13 +41,15 @@ def run(
     """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
     ways: by what kernel calls are to be computed, of another run's record
-    folder: an empty one that is there, instead of a new one
+    folder: an empty one that is there, instead of a new one, which ``latest`` then points at
     guest: of whom it is a part, where it is one
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
     spec = settle(spec)
     backend = _backend(spec)
-    folder = folder or new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
+    if folder is None:
+        folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
+        point_latest(folder)
     _write_config(folder, spec)
     record = RunRecord(folder, spec, ways=ways) if ways else None
     return _live(spec, folder, backend, console, record, guest)
@@ -65,6 +67,7 @@ def resume(
     record = read_record(folder, overrides)
     _may_go_on(record, changed)
     backend = _backend(record.spec)
+    point_latest(folder)
     if record.changes:
         _write_config(folder, record.spec)
         for key, then, now in record.changes:
@@ -110,8 +113,6 @@ def _live(
 ) -> tuple[Path, Result]:
     """A run's life, its first or, with the record of those before, a later one."""
     began = perf_counter()
-    if guest is None:
-        point_latest(folder)
     with Journal(folder) as journal, StopRequest() as stop:
         tracking = spec.tracking
         sender = (

@@ -37,7 +37,7 @@ def test_two_by_two(command, capsys, tmp_path):
     kept = json.loads((tmp_path / "runs/latest/sweep.json").read_text())
     assert [trial["state"] for trial in kept["trials"]] == ["finished"] * 4
     assert [trial["result"]["steps"] for trial in kept["trials"]] == [2] * 4
-    assert sorted(p.name for p in (tmp_path / "runs/sweep/trials").iterdir() if p.name != "latest") == list("1234")
+    assert sorted(p.name for p in (tmp_path / "runs/sweep/trials").iterdir()) == list("1234")
     losses = {trial["number"]: trial["result"]["val_loss"] for trial in kept["trials"]}
     table = out.split("\n\n")[-2].splitlines()
     assert [int(line.split()[0]) for line in table[1:]] == sorted(losses, key=losses.get)

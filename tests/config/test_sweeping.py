@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cnnforge.config import beyond, compose_sweep
@@ -205,6 +205,11 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
+@example("a\\'b")
+@example("\\\\")
+@example("\\\\'")
+@example("'a', \"b\"")
+@example(["1e-3", "null", "12", "-", "a: b", ""])
 def test_a_value_is_read_back_as_it_was_written(value):
     (override,), errors = parse([written("run.name", value)])
     assert errors == []

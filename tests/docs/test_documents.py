@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from cnnforge.cli.main import main
-from cnnforge.config import compose, validate
+from cnnforge.config import compose, compose_sweep, validate
 from cnnforge.report.rules import rules_table
+from cnnforge.sweep.space import Space
 from tests.docs.shown import DOCUMENTS, ROOT, written_anew
 
 
@@ -39,6 +40,16 @@ def test_the_yaml_of_the_readme_is_the_shipped_file(tmp_path):
     from cnnforge.config import read_model, validate_model
 
     assert validate_model(read_model(tmp_path / "shown.yaml")) == validate(compose(["model=lenet"])).model
+
+
+def test_the_sweep_of_its_page_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (text,) = fences(ROOT / "docs" / "sweeps.md", "yaml")
+    (tmp_path / "configs" / "sweep").mkdir(parents=True)
+    (tmp_path / "configs" / "sweep" / "mine.yaml").write_text(text)
+    sweep = compose_sweep(["sweep=mine"])
+    assert set(sweep.spec.model_fields_set) >= {"space", "sampler", "objective", "budget", "constraints", "replicate"}
+    assert sweep.run(Space.of(sweep.spec).sample(0, 0)).model.name in ("lenet", "lenet5")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)

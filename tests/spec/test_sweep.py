@@ -205,6 +205,11 @@ ENDLESS = "space: {optimizer.lr: {low: 0.1, high: 0.2}}\n"
             "  why:   'seed' is an axis of the space\n  fix:   drop one of the two",
         ),
         (
+            SPACE.replace("seed", "data.limit") + "replicate: {seeds: [1, 2, 1]}",
+            "sweep: seed 1 is replicated twice\n  where: <text>:4:15 (sweep.replicate.seeds)\n"
+            "  why:   its runs would be the same\n  fix:   another seed",
+        ),
+        (
             "space: {data.fold: [1, 2]}\nreplicate: {folds: 2}",
             "sweep: folds are replicated and vary too\n  where: <text>:4:15 (sweep.replicate.folds)\n"
             "  why:   'data.fold' is an axis of the space\n  fix:   drop one of the two",

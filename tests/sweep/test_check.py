@@ -8,6 +8,7 @@ from cnnforge.config import compose, compose_sweep, read_run, validate
 from cnnforge.errors import ConfigErrors
 from cnnforge.report.check import check
 from cnnforge.sweep import check as check_room
+from cnnforge.sweep import points
 from cnnforge.sweep.check import by_reason, checked
 from tests.cores import two_cores
 
@@ -65,6 +66,15 @@ def test_a_point_is_what_check_and_train_make_of_its_words():
             report.params, report.macs, report.memory["total"],
         )  # fmt: skip
     assert validate(read_run(point.config)) == point.spec
+
+
+def test_points_are_planned_once_where_they_compute_the_same(monkeypatch):
+    planned = []
+    real = points.plan_of
+    monkeypatch.setattr(points, "plan_of", lambda spec: planned.append(spec) or real(spec))
+    found = look("optimizer=sgd,adam", "trainer.batch_size=8,16", "optimizer.lr=0.1,0.2", "seed=1,2", "data=synthetic")
+    assert (len(found.points), len(planned)) == (16, 4)
+    assert len({point.cost.memory for point in found.points}) == 4
 
 
 def test_the_same_reason_is_said_once():
@@ -191,6 +201,12 @@ def test_a_limit_on_the_time_measures_this_machine():
     assert (short.spec.trainer.max_steps, long.spec.trainer.max_steps) == (2, 200_000)
     assert long.cost.seconds == pytest.approx(100_000 * short.cost.seconds)
     assert found.totals.seconds == short.cost.seconds
+
+
+def test_a_time_that_only_the_data_would_tell():
+    words = ["model=lenet1", "data=npz", "data.path=x.npz", "data.classes=10", "trainer.backend=numpy", "seed=1,2"]
+    found = look(*words, "trainer.batch_size=8", "sweep.constraints.time='< 1 s'")
+    assert found.notes == ("constraints.time: not known of 2 points before their data is read; they are kept",)
 
 
 def test_a_sampled_space_is_looked_at_by_draws_and_corners():

@@ -15,6 +15,7 @@ from cnnforge.sweep import driver
 from cnnforge.sweep.check import checked
 from cnnforge.sweep.driver import Outcome, Trial
 from cnnforge.sweep.points import Cost, Point
+from cnnforge.train.reproduce import reproduce
 
 QUICK = [
     "model=lenet5", "data=synthetic", "data.samples=64", "data.test_samples=16", "tracking=none",
@@ -55,6 +56,12 @@ def test_every_point_has_a_folder_that_train_would_have_made():
     assert "trial 3: optimizer.lr=0.01 seed=1\n" in said
     assert kept["trials"][1]["reasons"][0]["what"] == "seed cannot be -1"
     assert kept["best"] == [min(outcome.best, key=lambda t: t.result["val_loss"]).point.number]
+
+
+def test_a_trial_can_be_done_again():
+    outcome, *_ = go("seed=1,2")
+    compared = reproduce(outcome.folder / "trials" / "2", PlainConsole(io.StringIO()))
+    assert (compared.equal, compared.again.name) == (True, "2-again")
 
 
 def test_a_second_sweep_has_a_folder_of_its_own():
@@ -140,7 +147,7 @@ def test_random_points_until_there_are_no_more(monkeypatch):
 
 def test_replicas_are_one_trial_with_mean_and_deviation():
     outcome, kept, _ = go("optimizer.lr=0.1,0.01", "sweep.replicate={seeds: [3, 5], folds: 2}")
-    folders = sorted(folder.name for folder in (outcome.folder / "trials").iterdir() if folder.name != "latest")
+    folders = sorted(folder.name for folder in (outcome.folder / "trials").iterdir())
     assert folders == [f"{n}-seed-{s}-fold-{f}" for n in (1, 2) for s in (3, 5) for f in (1, 2)]
     results = [json.loads((outcome.folder / "trials" / name / "result.json").read_text()) for name in folders[:4]]
     losses = [result["val_loss"] for result in results]

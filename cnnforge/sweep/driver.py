@@ -28,8 +28,6 @@ from cnnforge.train.signals import StopRequest
 
 #: Points in a row that bring nothing new, after which a sampler has nothing more to say.
 MOST_IN_VAIN = 100
-#: Seconds to wait for a run that the process of a former driver is still ending.
-ENDING = 60.0
 
 
 class View(Protocol):
@@ -123,6 +121,9 @@ class _Driver:
             for worker in self.pool.busy:  # only where something went wrong here
                 assert worker.trial is not None
                 worker.trial.state = "waiting"
+            for number, one in self.known.items():
+                if not self.outcome.trials[number].over:
+                    self.study.take_over(one, "")
             self._write()
             self.view.end()
         if self.stop.reason is not None:
@@ -145,7 +146,7 @@ class _Driver:
             if one.over and self.retry and one.about.get("state") == "failed" and one.number not in later:
                 self.study.again(one)
                 later.add(one.number)
-            elif one.owner and not one.over and self._is_dead(one.owner):
+            elif one.claimed and (not one.owner or self._is_dead(one.owner)):
                 self.study.take_over(one, self.owner)
                 self.orphans.append(one)
             elif one.over:

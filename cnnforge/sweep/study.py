@@ -39,7 +39,7 @@ class Known:
     """A trial as the storage has it.
 
     id: Optuna's;  number: the point's;  values: by key of the space, empty until it is claimed
-    owner: the driver that claimed it;  about: what came of it, empty until it is over
+    owner: the driver that claimed it, empty where it has let go of it;  about: what came of it, empty until it is over
     scores: the objective after each epoch, by epoch
     """
 
@@ -49,6 +49,7 @@ class Known:
     owner: str
     about: Mapping[str, Any]
     scores: Mapping[int, float]
+    claimed: bool
     over: bool
 
 
@@ -153,7 +154,7 @@ class Study:
         return self._known(self._storage.get_trial(trial._trial_id))
 
     def take_over(self, trial: Known, owner: str) -> None:
-        """A trial whose driver is dead is this one's now."""
+        """A trial that nobody works on is this driver's now; nobody's where ``owner`` is empty."""
         self._storage.set_trial_user_attr(trial.id, OWNER, owner)
 
     def report(self, trial: Known, epoch: int, score: float) -> bool:
@@ -184,7 +185,8 @@ class Study:
         attrs = trial.user_attrs
         return Known(
             trial._trial_id, attrs[POINT] or trial.number + 1, attrs.get("values", {}), attrs.get(OWNER, ""),
-            attrs.get(ABOUT, {}), dict(trial.intermediate_values), trial.state.is_finished(),
+            attrs.get(ABOUT, {}), dict(trial.intermediate_values),
+            trial.state == self._optuna.trial.TrialState.RUNNING, trial.state.is_finished(),
         )  # fmt: skip
 
     def _suggested(self, trial: Any, key: str) -> Any:

@@ -11,6 +11,7 @@ Answers: ``{"kind": "ready"}``; while it trains ``note``, ``begin``, ``step``, `
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -25,6 +26,8 @@ from typing import Any
 
 #: Seconds between two ``step`` lines.
 STEP_EVERY = 0.5
+#: Seconds that another worker has to end the same run.
+ENDING = 60.0
 
 
 class Line:
@@ -130,11 +133,15 @@ def train(folder: Path, console: Reporter) -> dict[str, Any]:
     """Begin the run in ``folder``, go on with it, or leave it where it is over. Returns its result."""
     from cnnforge.config import read_run, validate
     from cnnforge.tracking import journal_path
+    from cnnforge.tracking.journal import lock_path
+    from cnnforge.tracking.state import LockHeldError, acquire
     from cnnforge.train.record import ENDED, read_record
     from cnnforge.train.run import resume, run
     from cnnforge.train.work import Guest
 
     guest = Guest(prune=console.prune)
+    with contextlib.suppress(LockHeldError):  # a worker of a driver that was killed may still be writing a checkpoint
+        acquire(lock_path(folder), timeout=ENDING).close()
     if journal_path(folder).is_file():
         record = read_record(folder)
         if record.status in ENDED and (folder / "result.json").is_file():

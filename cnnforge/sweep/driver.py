@@ -78,7 +78,10 @@ def _meant(checked: CheckedSpace) -> str:
     """Differs for sweeps that must not be mixed: of another space, with other objectives, of other runs."""
     spec = checked.spec
     about = spec.model_dump_json(include={"space", "objective", "sampler", "replicate"})
-    return sha256(f"{about}\n{checked.feasible[0].identity}".encode()).hexdigest()
+    first = checked.feasible[0].spec
+    assert first is not None, "a feasible point has a run"
+    anywhere = first.model_dump_json(include={"model", "data", "augment", "trainer"})
+    return sha256(f"{about}\n{anywhere}".encode()).hexdigest()
 
 
 def _blank(checked: CheckedSpace) -> int:

@@ -69,9 +69,15 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.close()
+
+    def close(self) -> None:
+        """What is left of a process that has ended."""
         self._reader.join(5.0)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -124,4 +130,5 @@ class Workers:
             return None
         if said["kind"] == "died":
             self.all.remove(worker)
+            worker.close()
         return worker, said

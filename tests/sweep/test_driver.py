@@ -1,7 +1,13 @@
-"""Running a checked sweep: folders, states, failures, replicas, what is best."""
+"""Running a checked sweep: real worker processes, states, failures, kills, replicas, pruning, what is best."""
 
 import io
 import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -9,18 +15,25 @@ import pytest
 
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose_sweep, read_run, validate
-from cnnforge.errors import ConfigError, DataError, DivergedError, InterruptedRun
-from cnnforge.spec.sweep import Objective
+from cnnforge.spec.sweep import Objective, SweepSpec
 from cnnforge.sweep import driver
 from cnnforge.sweep.check import checked
-from cnnforge.sweep.driver import Outcome, Trial
 from cnnforge.sweep.points import Cost, Point
+from cnnforge.sweep.trials import Outcome, Trial, failure_of
+from cnnforge.sweep.view import PlainView
 from cnnforge.train.reproduce import reproduce
 
 QUICK = [
     "model=lenet5", "data=synthetic", "data.samples=64", "data.test_samples=16", "tracking=none",
     "trainer.max_steps=2", "trainer.batch_size=16", "trainer.backend=numpy", "trainer.threads=1",
 ]  # fmt: skip
+LONGER = [
+    "model=lenet5", "data=synthetic", "data.samples=64", "data.test_samples=16", "tracking=none", "trainer.epochs=3",
+    "trainer.batch_size=16", "trainer.backend=numpy", "trainer.threads=1",
+]  # fmt: skip
+#: A learning rate with which nothing stays finite.
+WILD = "1.0e+30"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -32,9 +45,10 @@ def space(*words):
     return checked(compose_sweep([*QUICK, *words]))
 
 
-def go(*words):
+def go(*words, folder=None, retry=False):
     said = io.StringIO()
-    outcome = driver.run(space(*words), PlainConsole(said))
+    made = space(*words)
+    outcome = driver.run(made, PlainView(said), folder or driver.begin(made), retry=retry)
     return outcome, json.loads((outcome.folder / "sweep.json").read_text()), said.getvalue()
 
 
@@ -53,100 +67,92 @@ def test_every_point_has_a_folder_that_train_would_have_made():
         assert kept["trials"][number - 1]["result"] == result
         own = validate(read_run(folder / "config.yaml"))
         assert (own.optimizer.lr, own.seed, own.run.dir, own.run.name) == (lr, 1, "runs/mine/trials", None)
-    assert "trial 3: optimizer.lr=0.01 seed=1\n" in said
+    assert not (outcome.folder / "trials" / "latest").exists()
+    assert "trial 3 finished  optimizer.lr=0.01 seed=1  val_loss" in said
     assert kept["trials"][1]["reasons"][0]["what"] == "seed cannot be -1"
-    assert kept["best"] == [min(outcome.best, key=lambda t: t.result["val_loss"]).point.number]
+    assert kept["best"] == [min(outcome.finished, key=lambda t: t.result["val_loss"]).number]
 
 
-def test_a_trial_can_be_done_again():
-    outcome, *_ = go("seed=1,2")
+def test_a_trial_can_be_done_again_and_the_best_trained_anew(capsys):
+    from cnnforge.cli.main import main
+
+    outcome, kept, _ = go("seed=1,2", "sweep.parallel=2")
     compared = reproduce(outcome.folder / "trials" / "2", PlainConsole(io.StringIO()))
     assert (compared.equal, compared.again.name) == (True, "2-again")
+    assert main(["train", str(outcome.folder / "best.yaml"), "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    best = kept["trials"][kept["best"][0] - 1]["result"]
+    assert (again["val_loss"], again["test_loss"]) == (best["val_loss"], best["test_loss"])
+    assert main(["train", "nowhere.yaml"]) == 2
+    assert "nowhere.yaml: no such file" in capsys.readouterr().err
 
 
 def test_a_second_sweep_has_a_folder_of_its_own():
     assert [go("seed=1,2", "sweep.budget.trials=1")[0].folder.name for _ in range(2)] == ["sweep", "sweep-2"]
 
 
-def failing(monkeypatch, **by_seed):
-    """Let runs of these seeds fail: a list of errors, one for each try; None succeeds."""
-    real, tries = driver.train, {}
-
-    def train(spec, console, folder):
-        errors = by_seed.get(f"s{spec.seed}", [])
-        nth = tries[spec.seed] = tries.get(spec.seed, -1) + 1
-        if nth < len(errors) and errors[nth] is not None:
-            raise errors[nth]
-        return real(spec, console, folder=folder)
-
-    monkeypatch.setattr(driver, "train", train)
-    return tries
-
-
-def test_a_failure_is_written_down_and_the_sweep_goes_on(monkeypatch):
-    failing(monkeypatch, s1=[DivergedError("the loss is nan", why="lr")], s2=[ZeroDivisionError("by us")])
-    _, kept, said = go("seed=1,2,3")
-    assert states(kept) == {1: "failed", 2: "failed", 3: "finished"}
-    assert kept["trials"][0]["error"] == {"what": "the loss is nan", "where": "", "why": "lr", "fix": ""}
-    assert kept["trials"][1]["error"] == {"what": "ZeroDivisionError: by us"}
-    assert kept["best"] == [3]
-    assert "trial 1 failed: the loss is nan" in said
+def test_a_failure_is_written_down_and_the_sweep_goes_on():
+    words = [f"optimizer.lr={WILD},0.01", "optimizer=sgd", "trainer.max_steps=6"]
+    outcome, kept, said = go(*words)
+    assert states(kept) == {1: "failed", 2: "finished"}
+    assert kept["trials"][0]["error"]["what"].startswith("training diverged: the loss is ")
+    assert kept["best"] == [2]
+    assert "trial 1 failed  optimizer.lr=1e+30  training diverged" in said
+    # It is not tried again, unless that is asked for.
+    assert states(go(*words, folder=outcome.folder)[1]) == states(kept)
+    _, kept, said = go(*words, folder=outcome.folder, retry=True)
+    assert states(kept) == {1: "failed", 2: "finished"}
+    assert "trial 1 failed" in said
+    assert "trial 2 finished" not in said
 
 
-def test_tried_again(monkeypatch):
-    tries = failing(monkeypatch, s1=[DataError("gone"), DataError("gone"), None], s2=[DataError("gone")] * 9)
-    outcome, kept, said = go("seed=1,2", "sweep.retry=2")
-    assert states(kept) == {1: "finished", 2: "failed"}
-    assert tries == {1: 2, 2: 2}
-    assert "error" not in kept["trials"][0]
-    assert said.count("trial 1 failed and is tried again: gone") == 2
-    assert sorted(folder.name for folder in (outcome.folder / "trials").iterdir() if folder.name[0] == "1") == [
-        "1", "1-2", "1-3",
-    ]  # fmt: skip
-
-
-def test_too_many_failures_end_it(monkeypatch):
-    failing(monkeypatch, **{f"s{seed}": [DataError("gone")] for seed in range(5)})
-    outcome, kept, said = go("seed=range(0,5)", "sweep.max_failures=1")
+def test_tried_again_at_once_and_then_too_many_failures_end_it():
+    outcome, kept, said = go("seed=range(0,5)", "optimizer=sgd", f"optimizer.lr={WILD}", "sweep.max_failures=1", "trainer.max_steps=6",
+                             "sweep.retry=1")  # fmt: skip
     assert list(states(kept).values()) == ["failed", "failed", "waiting", "waiting", "waiting"]
+    assert said.count("failed and is tried again: training diverged") == 2
     assert "2 trials failed: no more are begun (max_failures: 1)" in said
-    assert driver.first_failure(outcome).what == "gone"
-    assert driver.first_failure(outcome).exit_code == 3
-
-
-def test_a_person_stops_it(monkeypatch):
-    failing(monkeypatch, s2=[InterruptedRun("interrupted")])
-    with pytest.raises(InterruptedRun):
-        go("seed=1,2,3")
-    kept = json.loads(Path("runs/sweep/sweep.json").read_text())
-    assert states(kept) == {1: "finished", 2: "interrupted", 3: "waiting"}
+    error = failure_of(outcome)
+    assert error.what.startswith("training diverged")
+    assert error.exit_code == 4
 
 
 def test_the_time_is_up():
-    _, kept, said = go("seed=1,2", "sweep.budget.time='1 ms'", "sweep.sampler=grid")
+    _, kept, _ = go("seed=1,2", "sweep.budget.time='1 ms'", "sweep.sampler=grid")
     assert "waiting" in states(kept).values()
-    assert "the time is up" in said
-
-
-def test_random_points_until_the_time_is_up(monkeypatch):
-    clock = iter(range(1000))
-    monkeypatch.setattr(driver, "monotonic", lambda: next(clock))
-    _, kept, _ = go("optimizer.lr=interval(1e-3,1e-1)", "seed=1,-1", "sweep.budget.time=6")
-    found = list(states(kept).values())
-    assert found.count("finished") == 3
-    assert {trial["values"]["seed"] for trial in kept["trials"] if trial["state"] == "finished"} == {1}
-    rates = [trial["values"]["optimizer.lr"] for trial in kept["trials"]]
-    assert len(set(rates)) == len(rates)
 
 
 def test_random_points_until_there_are_no_more(monkeypatch):
     monkeypatch.setattr(driver, "MOST_IN_VAIN", 20)
-    _, kept, _ = go("seed=1,2,3", "sweep.sampler=random", "sweep.budget.time=1h")
-    assert sorted(trial["values"]["seed"] for trial in kept["trials"]) == [1, 2, 3]
+    _, kept, said = go("seed=1,2,-3", "sweep.sampler=random", "sweep.budget.time=1h")
+    finished = [trial["values"]["seed"] for trial in kept["trials"] if trial["state"] == "finished"]
+    assert sorted(finished) == [1, 2]
+    assert "20 points in a row brought nothing new" in said
+
+
+@pytest.mark.parametrize(
+    "sampler", ["tpe", "random", "{type: cma_es, n_startup_trials: 2}", "{type: nsga2, population_size: 3}"]
+)
+def test_every_sampler_tries_as_many_points_as_the_budget_has_and_goes_on_with_more(sampler):
+    words = ["optimizer.lr=interval(1e-3,1e-1)", "optimizer.weight_decay=interval(0.0,0.1)", f"sweep.sampler={sampler}"]
+    if "nsga2" in sampler:
+        words.append("sweep.objective=[{metric: val_loss}, {metric: macs}]")
+    outcome, kept, _ = go(*words, "sweep.budget.trials=5")
+    assert list(states(kept).values()) == ["finished"] * 5
+    rates = {trial["values"]["optimizer.lr"] for trial in kept["trials"]}
+    assert len(rates) == 5
+    assert all(0.001 <= rate <= 0.1 for rate in rates)
+    if sampler != "random":  # whose points are known before, so that it is another sweep with more
+        _, more, said = go(*words, "sweep.budget.trials=7", folder=outcome.folder)
+        assert list(states(more).values()) == ["finished"] * 7
+        assert more["trials"][:5] == kept["trials"]
+        assert "5 trials were done before" in said
+        whole = go(*words, "sweep.budget.trials=7", "run.name=whole")[1]
+        assert [t["values"] for t in more["trials"]] == [t["values"] for t in whole["trials"]]
 
 
 def test_replicas_are_one_trial_with_mean_and_deviation():
-    outcome, kept, _ = go("optimizer.lr=0.1,0.01", "sweep.replicate={seeds: [3, 5], folds: 2}")
+    outcome, kept, _ = go("optimizer.lr=0.1,0.01", "sweep.replicate={seeds: [3, 5], folds: 2}", "sweep.parallel=2")
     folders = sorted(folder.name for folder in (outcome.folder / "trials").iterdir())
     assert folders == [f"{n}-seed-{s}-fold-{f}" for n in (1, 2) for s in (3, 5) for f in (1, 2)]
     results = [json.loads((outcome.folder / "trials" / name / "result.json").read_text()) for name in folders[:4]]
@@ -157,28 +163,139 @@ def test_replicas_are_one_trial_with_mean_and_deviation():
     assert whole["val_loss_deviation"] == pytest.approx(stdev(losses))
 
 
-def test_samplers_that_need_results_are_named():
-    with pytest.raises(ConfigError) as caught:
-        go("optimizer.lr=interval(1e-3,1e-1)", "sweep.budget.trials=2", "sweep.sampler=tpe")
-    assert str(caught.value) == (
-        "sampler tpe cannot run yet\n  where: <override 'sweep.sampler=tpe'> (sweep.sampler)\n"
-        "  why:   points are tried in an order that is known before: grid or random\n"
-        "  fix:   sweep.sampler=random, or --check to stop here"
+def test_what_is_worse_than_others_were_is_given_up():
+    """The rate that learns nothing, once two others have run to their ends."""
+    words = ["trainer.epochs=4", "trainer.max_steps=null", "optimizer=sgd", "optimizer.lr=0.05,0.04,1e-9,0.06"]
+    _, kept, said = go(*words, "sweep.pruner={type: median, n_startup_trials: 2}")
+    assert states(kept)[3] == "pruned"
+    gone = kept["trials"][2]["result"]
+    assert (gone["status"], gone["epochs"]) == ("pruned", 1)
+    assert "test_loss" not in gone
+    assert "trial 3 pruned  optimizer.lr=1e-09  after 1 of 4 epochs, val_loss" in said
+    assert 3 not in kept["best"]
+
+
+def test_the_study_is_mended_where_a_kill_left_half_a_line():
+    outcome, kept, _ = go("seed=1,2", "sweep.budget.trials=2")
+    journal = outcome.folder / "optuna.journal"
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 6, "wor')
+    assert states(go("seed=1,2", "sweep.budget.trials=2", folder=outcome.folder)[1]) == states(kept)
+
+
+# Whole commands, and what kills them.
+
+
+def command(*words):
+    return [sys.executable, "-m", "cnnforge.cli.main", *words]
+
+
+def begin(*words):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command(*words), env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    assert not Path("runs").exists()
+
+
+def numbers(name):
+    """What must be equal however often a sweep was killed."""
+    kept = json.loads(Path(f"runs/{name}/sweep.json").read_text())
+    timings = {"wall_seconds", "peak_memory_bytes", "samples_per_second", "first_step_seconds", "data_wait"}
+    return {
+        trial["number"]: (trial["state"], {k: v for k, v in trial.get("result", {}).items() if k not in timings})
+        for trial in kept["trials"]
+    }
+
+
+SWEEP = [*LONGER, "optimizer.lr=0.01,0.02", "seed=1,2,3", "sweep.parallel=2", "trainer.checkpoint_every=3"]
+
+
+def workers_of(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in children.read_text().split()] if children.exists() else []
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds worker processes in /proc")
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_at_random_and_resumed_every_trial_is_done_once(rounds):
+    """``kill -9`` of the driver and of workers: nothing lost, nothing doubled, every number as if it had never been."""
+    whole = begin("sweep", *SWEEP, "run.name=whole")
+    assert whole.wait(120) == 0, whole.communicate()
+    chance = random.Random(rounds)
+    for number in range(rounds):
+        name = f"killed{number}"
+        process = begin("sweep", *SWEEP, f"run.name={name}")
+        for _ in range(4):
+            time.sleep(chance.uniform(1.0, 2.5))
+            if process.poll() is not None:
+                break
+            workers = workers_of(process.pid)
+            if workers and chance.random() < 0.5:
+                os.kill(chance.choice(workers), signal.SIGKILL)
+                continue
+            process.kill()
+            process.communicate()
+            known = Path(f"runs/{name}/begun.json").exists()
+            process = begin("sweep", f"resume={name}") if known else begin("sweep", *SWEEP, f"run.name={name}")
+        process.communicate(timeout=120)
+        while any(state != "finished" for state, _ in numbers(name).values()):
+            process = begin("sweep", f"resume={name}")
+            assert process.wait(120) == 0, process.communicate()
+            process.communicate()
+        assert numbers(name) == numbers("whole")
+
+
+def test_ctrl_c_ends_trials_with_checkpoints_and_resume_goes_on():
+    process = begin("sweep", *SWEEP, "trainer.epochs=60", "run.name=stopped")
+    while not list(Path("runs").glob("stopped/trials/*/checkpoints/last")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "fix:   cnnforge sweep resume=stopped goes on where it stopped" in out
+    assert "running" not in {state for state, _ in numbers("stopped").values()}
+    ended = [json.loads(p.read_text())["status"] for p in Path("runs/stopped/trials").glob("*/result.json")]
+    assert "interrupted" in ended
+    process = begin("sweep", "resume=stopped", "sweep.parallel=1")
+    out, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, out
+    assert {state for state, _ in numbers("stopped").values()} == {"finished"}
+    assert {result["epochs"] for _, result in numbers("stopped").values()} == {60}
+
+
+def test_several_drivers_on_one_storage_share_the_trials():
+    words = [*QUICK, "seed=range(0,8)", "sweep.storage=study.journal", "run.name=shared"]
+    processes = [begin("sweep", *words, f"run.dir=host{i}") for i in range(3)]
+    for process in processes:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, out
+    done = sorted(int(p.parent.name) for p in Path().glob("host*/shared/trials/*/result.json"))
+    assert done == list(range(1, 9))
+
+
+def test_a_sweep_that_is_not_there():
+    process = begin("sweep", "resume=nothing")
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "nothing: no such sweep" in out
 
 
 def outcome(objectives, *scores):
-    trials = [
-        Trial(Point(n, {}, (), cost=Cost(1, macs, 1)), "finished", {"val_accuracy": accuracy})
+    trials = {
+        n: Trial(Point(n, {}, (), cost=Cost(1, macs, 1)), "finished", {"val_accuracy": accuracy})
         for n, (accuracy, macs) in enumerate(scores, 1)
-    ]
-    return Outcome(Path(), trials, [Objective(metric=name) for name in objectives])
+    }
+
+    class Checked:
+        spec = SweepSpec(objective=[Objective(metric=name) for name in objectives])
+
+    return Outcome(Path(), Checked(), trials)
 
 
 def test_the_best():
     scores = [(0.9, 100), (0.95, 300), (0.9, 200), (0.8, 50), (0.95, 400)]
-    assert [t.point.number for t in outcome(["val_accuracy"], *scores).best] == [2]
-    assert [t.point.number for t in outcome(["macs"], *scores).best] == [4]
-    assert [t.point.number for t in outcome(["val_accuracy", "macs"], *scores).best] == [1, 2, 4]
+    assert [t.number for t in outcome(["val_accuracy"], *scores).best] == [2]
+    assert [t.number for t in outcome(["macs"], *scores).best] == [4]
+    assert [t.number for t in outcome(["val_accuracy", "macs"], *scores).best] == [1, 2, 4]
     assert outcome(["val_loss"], *scores).best == []

@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Literal
 
 from cnnforge.errors import ConfigErrors
-from cnnforge.ir.graph import FlatRange, Graph, Node, Value, is_vector
+from cnnforge.ir.graph import GATHERED, FlatRange, Graph, Node, Value, is_vector
+from cnnforge.ir.ranks import over_ranks
 from cnnforge.ir.rewrite import fold_norms, pool_first
 from cnnforge.ir.verify import verify
 from cnnforge.ir.vjp import backward
@@ -29,12 +30,15 @@ def train_graph(
     loss: Loss | None = None,
     gather: bool = False,
     average: float | None = None,
+    ranks: int = 1,
+    sync_norms: bool = False,
 ) -> Graph:
     """Forward in training mode, loss, backward and, with an optimizer, update.
 
     batch: the most samples of a step;  dtype: ``float32`` or ``float64``;  loss: instead of the model's own
     gather: add up gradients over several batches, in a phase of its own, before an update
     average: the share that a running average of the weights keeps at every update, where there is to be one
+    ranks: processes that share the batch;  sync_norms: whether batch_norm looks at all of it (see ``cnnforge.ir.ranks``)
     """
     g = Graph(batch, dtype, training=True, seed=seed)
     node = _model_and_loss(g, model, loss or model.effective_loss)
@@ -42,6 +46,8 @@ def train_graph(
     if optimizer is not None:
         _freeze(g, optimizer)
     backward(g, node)
+    if ranks > 1:
+        over_ranks(g, ranks, sync_norms)
     if optimizer is not None and g.grads:
         _update(g, optimizer, gather, average)
     verify(g)
@@ -117,8 +123,8 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: float | None)
         everything = g.value("grads", size, "flat")
         g.flat[everything] = FlatRange("grads", learning[0])
         if gather:
-            gathered = g.value("slots.gathered", size, "flat")
-            g.flat[gathered] = FlatRange("slots", learning[0], "gathered")
+            gathered = g.value(f"slots.{GATHERED}", size, "flat")
+            g.flat[gathered] = FlatRange("slots", learning[0], GATHERED)
             g.phase = "gather"
             g.node("gather", (everything, gathered), (gathered,))
             g.phase = "update"

@@ -16,50 +16,57 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-from cnnforge.backends import create
 from cnnforge.backends.base import Backend
 from cnnforge.config import to_yaml
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun
-from cnnforge.plan import require_precision
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal, Outcome, Sender, start
 from cnnforge.train.checkpoint import Checkpoints
 from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
+from cnnforge.train.follow import Orders
+from cnnforge.train.ranks import ALONE, Ranks
 from cnnforge.train.record import CHANGED, OVER, RunRecord, read_record
+from cnnforge.train.setup import backend_of
 from cnnforge.train.signals import StopRequest
 from cnnforge.train.transfer import settle
 from cnnforge.train.work import Console, Life, Result, work
 
 
-def run(spec: RunSpec, console: Console, ways: Mapping[str, str] | None = None) -> tuple[Path, Result]:
+def run(
+    spec: RunSpec, console: Console, ways: Mapping[str, str] | None = None, ranks: Ranks = ALONE
+) -> tuple[Path, Result]:
     """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
     ways: by what kernel calls are to be computed, of another run's record
+    ranks: the processes that train it together; this is the first of them, the others ``follow``
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
     spec = settle(spec)
-    backend = _backend(spec)
+    backend = backend_of(spec, ranks)
     folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     _write_config(folder, spec)
     record = RunRecord(folder, spec, ways=ways) if ways else None
-    return _live(spec, folder, backend, console, record)
+    return _live(spec, folder, backend, console, record, ranks)
 
 
-def resume(folder: Path, overrides: Sequence[str], console: Console, *, changed: bool = False) -> tuple[Path, Result]:
+def resume(
+    folder: Path, overrides: Sequence[str], console: Console, *, changed: bool = False, ranks: Ranks = ALONE
+) -> tuple[Path, Result]:
     """Go on with the run in ``folder`` from its last checkpoint, or from its beginning where it has none.
 
     overrides: changes of its config;  changed: go on although its config or its data are not what they were
+    ranks: as in ``run``; they need not be as many as before
     Raises ConfigErrors where there is nothing to go on with, and for every change that was not asked for; else as
     ``run``.
     """
     record = read_record(folder, overrides)
     _may_go_on(record, changed)
-    backend = _backend(record.spec)
+    backend = backend_of(record.spec, ranks)
     if record.changes:
         _write_config(folder, record.spec)
         for key, then, now in record.changes:
             console.note(f"changed: {key} was {then}, is {now}")
-    return _live(record.spec, folder, backend, console, replace(record, digest=None) if changed else record)
+    return _live(record.spec, folder, backend, console, replace(record, digest=None) if changed else record, ranks)
 
 
 def _may_go_on(record: RunRecord, changed: bool) -> None:
@@ -85,21 +92,16 @@ def _may_go_on(record: RunRecord, changed: bool) -> None:
         )
 
 
-def _backend(spec: RunSpec) -> Backend:
-    backend = create(spec.trainer.backend, spec.trainer.threads)
-    require_precision(backend.capabilities, spec.trainer.precision)
-    return backend
-
-
 def _write_config(folder: Path, spec: RunSpec) -> None:
     write_text(folder / "config.yaml", to_yaml(spec.model_dump(mode="json", exclude_none=True)))
 
 
 def _live(
-    spec: RunSpec, folder: Path, backend: Backend, console: Console, record: RunRecord | None
+    spec: RunSpec, folder: Path, backend: Backend, console: Console, record: RunRecord | None, ranks: Ranks
 ) -> tuple[Path, Result]:
     """A run's life, its first or, with the record of those before, a later one."""
     began = perf_counter()
+    ranks.first(Orders(spec, record.ways if record else {}))
     point_latest(folder)
     with Journal(folder) as journal, StopRequest() as stop:
         tracking = spec.tracking
@@ -109,7 +111,7 @@ def _live(
             else None
         )
         checkpoints = Checkpoints(folder / "checkpoints", spec.trainer.keep)
-        state = Life(spec, folder, journal, console, stop, checkpoints, backend, record)
+        state = Life(spec, folder, journal, console, stop, checkpoints, backend, record, ranks)
         status, failure = "failed", None
         try:
             _describe(state)
@@ -153,6 +155,8 @@ def _describe(run: Life) -> None:
         "model": run.spec.model.name,
         "params": str(sum(row.param_count for row in run.spec.model.table)),
     }
+    if run.ranks.size > 1:
+        tags["ranks"] = str(run.ranks.size)
     if commit := git_commit():
         tags["git.commit"] = commit
     run.journal.tags(tags)

@@ -68,8 +68,10 @@ def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
 
     labels (N, …) int64 -> q (N, …, C). With weights, q is divided by the mean weight of the batch's labels, so that the
     mean over samples of what follows is the weighted one. A label that is no class counts nothing.
+    A second input, of several processes: (ranks, 2), the samples of each and the sum of their labels' weights.
     """
-    (labels,), (q,), (right, known, total) = ins, outs, scratch
+    (labels, *gathered), (q,), (right, known, total) = ins, outs, scratch
+    per_sample = labels.size // len(labels)
     numbers, whole = np.arange(q.shape[-1]), total.reshape(())
     w = np.ones(q.shape[-1], q.dtype) if not weights else np.array(weights, q.dtype)
     rest, least = w * (smoothing / len(w)), np.finfo(q.dtype).tiny ** 0.5
@@ -78,9 +80,10 @@ def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
         np.equal(labels[..., None], numbers, out=right)
         np.multiply(right, w, out=q)
         if weights:
-            np.sum(q, out=whole)
+            count = labels.size if not gathered else float(gathered[0][:, 0].sum()) * per_sample
+            np.sum(gathered[0][:, 1] if gathered else q, out=whole)
             np.maximum(total, least, out=total)
-            np.divide(labels.size, total, out=total)
+            np.divide(count, total, out=total)
         np.multiply(q, 1 - smoothing, out=q)
         np.any(right, axis=-1, keepdims=True, out=known)
         np.add(q, rest, out=q, where=known)

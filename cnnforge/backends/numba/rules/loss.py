@@ -20,6 +20,11 @@ def _alike(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
     return str(ins[1].dtype) == "float32"
 
 
+def _of_one_process(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
+    """Labels are class numbers, and nothing is known of another process's."""
+    return len(ins) == 1 and _numbers(ins, outs, attrs)
+
+
 def _factor(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
     """By what weighted labels are multiplied."""
     return (Scratch((1,), "float64", False),) if attrs["weights"] else ()
@@ -29,5 +34,5 @@ RULES = {
     **dict.fromkeys(("softmax", "softmax_dx"), Rule()),
     **{op + end: Rule(_numbers if op.startswith("softmax") else _alike) for op in LOSSES for end in ("", "_dz")},
     "soft_cross_entropy": Rule(_numbers),
-    "class_targets": Rule(_numbers, scratch=_factor),
+    "class_targets": Rule(_of_one_process, scratch=_factor),
 }

@@ -54,12 +54,14 @@ def train_graph(
     return g
 
 
-def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None) -> Graph:
+def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None, ranks: int = 1) -> Graph:
     """Forward in inference mode, norms folded into the weights before them, prediction and loss."""
     g = Graph(batch, dtype, training=False)
     _model_and_loss(g, model, loss or model.effective_loss)
     fold_norms(g)
     pool_first(g)
+    if ranks > 1:
+        over_ranks(g, ranks, norms=False)
     verify(g)
     return g
 

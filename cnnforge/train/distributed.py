@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cnnforge.errors import BackendError, CnnforgeError, ConfigError, InterruptedRun, TerminatedRun
 from cnnforge.train.launcher import Launch, launched
 from cnnforge.train.metrics import Sums
-from cnnforge.train.ranks import ALONE, Alone, Error
+from cnnforge.train.ranks import ALONE, Alone, Error, shard
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -126,10 +126,7 @@ class Job:
         return wanted or self._threads
 
     def shard(self, n: int) -> range:
-        """The first ranks have one sample more where they do not divide."""
-        each, more = divmod(n, self.size)
-        begin = self.rank * each + min(self.rank, more)
-        return range(begin, begin + each + (self.rank < more))
+        return shard(n, self.rank, self.size)
 
     def take(self, shard: range) -> int:
         self._idle = not shard
@@ -205,12 +202,10 @@ class Job:
         return error
 
     def _share_of_cores(self) -> int:
-        """A core that several ranks of this host may use is one of its parts; at least 1."""
         here = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
-        mine, every = _cores(), here.allgather(_cores())
+        every = here.allgather(_cores())
         here.Free()
-        parts = sum(1 / sum(core in cores for cores in every) for core in mine)
-        return max(1, int(parts + 1e-6))
+        return share_of_cores(_cores(), every)
 
     def _all_leave(self) -> bool:
         """Do all others fail too?"""
@@ -258,6 +253,15 @@ class _Watch(Thread):
             why="one of them is gone, stuck, or far behind",
             fix=f"cnnforge resume goes on from the last checkpoint; {PATIENCE_VARIABLE}=SECONDS waits longer",
         )
+
+
+def share_of_cores(mine: Collection[int], every: Sequence[Collection[int]]) -> int:
+    """Threads for a rank that may use the cores ``mine``, of which ``every`` rank on its host may use some: at least 1.
+
+    Launchers either give all cores to all ranks, or to each its own: a core counts for its users in equal parts.
+    """
+    parts = sum(1 / sum(core in cores for cores in every) for core in mine)
+    return max(1, int(parts + 1e-6))
 
 
 def _cores() -> set[int]:

@@ -222,10 +222,11 @@ def evaluate(
     sums = Sums()
     epoch = samples.epoch(0)
     for step in range(samples.steps_per_epoch):
-        if shard := samples.shard(step):
-            bound = evaluation.bound(len(shard))
-            samples.fill(epoch, step, bound.x, bound.labels)
-            bound.run("forward", "loss")
+        shard = samples.shard(step)
+        bound = evaluation.bound(ranks.take(shard))
+        samples.fill(epoch, step, bound.x, bound.labels)
+        bound.run("forward", "loss")
+        if shard:
             sums.add(bound.outputs["loss"], bound.outputs["hits"])
     return ranks.total(sums).means(prefix, loss.scores_hits())
 

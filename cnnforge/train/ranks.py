@@ -18,6 +18,13 @@ T = TypeVar("T")
 Error = TypeVar("Error", bound=CnnforgeError)
 
 
+def shard(n: int, rank: int, size: int) -> range:
+    """Which of n samples are a rank's: neighbours, one more for the first ranks where they do not divide."""
+    each, more = divmod(n, size)
+    begin = rank * each + min(rank, more)
+    return range(begin, begin + each + (rank < more))
+
+
 class Ranks(Protocol):
     """What a training asks of the processes that do it. All ranks make the same calls in the same order."""
 

@@ -98,7 +98,7 @@ def set_up(
             ranks=ranks.size,
             sync_norms=trainer.sync_batch_norm,
         ),
-        eval_graph(spec.model, largest, trainer.precision, loss),
+        eval_graph(spec.model, largest, trainer.precision, loss, ranks.size),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
     if trainer.autotune and choice.guessed:

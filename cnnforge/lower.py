@@ -38,7 +38,7 @@ def train_graph(
     batch: the most samples of a step;  dtype: ``float32`` or ``float64``;  loss: instead of the model's own
     gather: add up gradients over several batches, in a phase of its own, before an update
     average: the share that a running average of the weights keeps at every update, where there is to be one
-    ranks: processes that share the batch;  sync_norms: whether batch_norm looks at all of it (see ``cnnforge.ir.ranks``)
+    ranks: processes that share a batch;  sync_norms: does batch_norm look at all of it? (See ``cnnforge.ir.ranks``.)
     """
     g = Graph(batch, dtype, training=True, seed=seed)
     node = _model_and_loss(g, model, loss or model.effective_loss)

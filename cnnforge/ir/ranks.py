@@ -50,7 +50,7 @@ def _batch_norm(g: Graph, n: Node, ranks: int) -> list[Node]:
 
 
 def _batch_norm_dx(g: Graph, n: Node, ranks: int) -> list[Node]:
-    """dx takes the sums over the shard divided by its rows. It gets this rank's part, by its rows, of those over all."""
+    """dx reads sums over x, divided by its rows. It gets those over all ranks, times the share that its rows have."""
     x, gamma, mean, var, dgamma, dbeta, dy = n.ins
     gathered, gather = _gather(g, n, ranks, x, dgamma, dbeta)
     parts = tuple(g.like(v, f"{v.name}.part", kind="act") for v in (dgamma, dbeta))

@@ -72,9 +72,7 @@ def _in_weights(train: Executable) -> Finding | None:
     return None
 
 
-def _in_layers(
-    train: Executable, bound: Bound, rows: NDArray[np.int64], names: Mapping[Any, str]
-) -> Finding | None:
+def _in_layers(train: Executable, bound: Bound, rows: NDArray[np.int64], names: Mapping[Any, str]) -> Finding | None:
     get, first = train.backend.get, None
     for place, call in enumerate(bound.each("forward", "loss"), 2):
         if first is not None:

@@ -75,7 +75,9 @@ def _no_mpi(launch: Launch, error: Exception) -> BackendError:
     return BackendError(
         "mpi4py is not installed" if missing else "mpi4py does not work",
         where=f"an MPI launcher started {count} of this command",
-        why="they train one net together through it" if missing else (str(error).strip() or repr(error)).splitlines()[0],
+        why="they train one net together through it"
+        if missing
+        else (str(error).strip() or repr(error)).splitlines()[0],
         fix="pip install 'cnnforge[mpi]', or start the command without mpiexec",
     )
 
@@ -194,7 +196,9 @@ class Job:
         code = int(self._code[0])
         if not code:
             return None
-        kind, what = (TerminatedRun, "terminated") if code == TerminatedRun.exit_code else (InterruptedRun, "interrupted")
+        kind, what = (
+            (TerminatedRun, "terminated") if code == TerminatedRun.exit_code else (InterruptedRun, "interrupted")
+        )
         return self.together(reason or kind(what, why="another process of the job was asked to stop"))
 
     def together(self, error: Error) -> Error:

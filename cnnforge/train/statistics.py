@@ -22,9 +22,7 @@ class LayerStatistics:
     a learning rate that does not suit in the second, dead units in the third.
     """
 
-    def __init__(
-        self, train: Executable, names: Mapping[Any, str], every: int | None, ranks: Ranks = ALONE
-    ) -> None:
+    def __init__(self, train: Executable, names: Mapping[Any, str], every: int | None, ranks: Ranks = ALONE) -> None:
         """names: of layers by their path;  every: None for never"""
         self._train, self._names, self._every, self._ranks = train, names, every, ranks
         self._weights = [name for name, grad in train.grads.items() if len(grad.shape) > 1]

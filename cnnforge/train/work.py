@@ -203,8 +203,9 @@ def _say_how_many(run: Life) -> None:
     normed = any(isinstance(row.block, BatchNorm) for row in run.spec.model.table)
     if normed and not trainer.sync_batch_norm:
         run.console.note(
-            f"batch_norm: each process takes the mean and variance of its own part, about {trainer.batch_size / size:g} "
-            "samples; trainer.sync_batch_norm=true takes the whole batch's, as one process does"
+            "batch_norm: each process takes the mean and variance of its own part, about "
+            f"{trainer.batch_size / size:g} samples; trainer.sync_batch_norm=true takes the whole batch's, as one "
+            "process does"
         )
 
 

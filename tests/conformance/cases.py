@@ -5,6 +5,7 @@ A new op needs a case here: ``test_every_op_has_a_case`` fails without.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
@@ -396,6 +397,54 @@ def _running(draw, op, dtype):
     return Case(new, old, expected, {"momentum": momentum}, scale=20)
 
 
+# What several processes make of each other's parts of a batch.
+
+
+def _batch_of_each(draw) -> list[int]:
+    """The samples of some processes: none of one that has none."""
+    counts = draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))
+    assume(any(counts))
+    return counts
+
+
+@case("gather_ranks")
+def _gather_ranks(draw, op, dtype):
+    x, vectors = reals(draw, draw(shapes), dtype), [reals(draw, (draw(axis),), dtype) for _ in range(draw(axis))]
+    row = np.concatenate([[len(x)], *vectors]).astype(dtype)
+    return Case([x, *vectors], [((1, len(row)), dtype)], [row[None]], exact=True)
+
+
+@case("batch_norm_merge")
+def _batch_norm_merge(draw, op, dtype):
+    counts, c, per_sample = _batch_of_each(draw), draw(axis), draw(axis)
+    x = [reals(draw, (n, per_sample, c), dtype) + np.asarray(draw(st.sampled_from([0, 100])), dtype) for n in counts]
+    gathered = np.zeros((len(counts), 1 + 2 * c), dtype)
+    for row, part in zip(gathered, x, strict=True):
+        if len(part):
+            row[0], (row[1 : 1 + c], row[1 + c :], _) = len(part), formulas.batch_statistics(part)
+    expected = formulas.batch_statistics(np.concatenate(x))
+    scale = max(float(abs(part).max(initial=1)) for part in x)
+    return Case([gathered], [((c,), dtype)] * 3, [*expected], {"per_sample": per_sample}, scale=scale**2)
+
+
+@case("batch_norm_parts")
+def _batch_norm_parts(draw, op, dtype):
+    counts, c = _batch_of_each(draw), draw(axis)
+    x, sums = reals(draw, (max(1, counts[0]), c), dtype), reals(draw, (len(counts), 2 * c), dtype)
+    gathered = np.concatenate([np.array(counts, dtype)[:, None], sums], axis=1)
+    total = [math.fsum(map(float, column)) * len(x) / sum(counts) for column in sums.T]
+    return Case([x, gathered], [((c,), dtype)] * 2, [total[:c], total[c:]], scale=100)
+
+
+@case("label_weights")
+def _label_weights(draw, op, dtype):
+    shape = draw(shapes)
+    labels = _generator(draw).integers(-1, shape[-1], shape[:-1])
+    weights = tuple(float(w) for w in _generator(draw).integers(0, 4, shape[-1]))
+    total = math.fsum(weights[label] for label in labels.reshape(-1) if label >= 0)
+    return Case([labels], [((1,), dtype)], [[total]], {"weights": weights}, exact=True)
+
+
 # Normalisation within a sample.
 
 
@@ -467,6 +516,13 @@ def _class_targets(draw, op, dtype):
     labels = _generator(draw).integers(-1, shape[-1], shape[:-1])  # -1 is no class
     weights = tuple(float(w) for w in _generator(draw).integers(0, 4, shape[-1])) if draw(st.booleans()) else ()
     attrs = {"smoothing": draw(st.sampled_from([0.0, 0.1, 0.75])), "weights": weights}
+    if weights and draw(st.booleans()):  # the labels of another process count too
+        others = _generator(draw).integers(-1, shape[-1], (draw(axis), *shape[1:-1]))
+        everything = np.concatenate([labels, others])
+        sums = [sum(weights[label] for label in part.reshape(-1) if label >= 0) for part in (labels, others)]
+        gathered = np.array([[len(labels), sums[0]], [len(others), sums[1]]], dtype)
+        q = formulas.class_targets(everything, shape[-1], **attrs)[: len(labels)]
+        return Case([labels, gathered], [(shape, dtype)], [q], attrs, scale=10)
     return Case([labels], [(shape, dtype)], [formulas.class_targets(labels, shape[-1], **attrs)], attrs, scale=10)
 
 

@@ -119,7 +119,9 @@ def test_several_are_one(case, size):
 
 @pytest.mark.parametrize("words", [[], ["trainer.sync_batch_norm=true"]])
 def test_compiled_kernels_too(words):
-    made = spec(NORMED if words else NET, "trainer.backend=numba", "trainer.precision=float32", "trainer.threads=1", *words)
+    made = spec(
+        NORMED if words else NET, "trainer.backend=numba", "trainer.precision=float32", "trainer.threads=1", *words
+    )
     alone = trained(made, ALONE)
     for found in together(2, lambda ranks: trained(made, ranks)):
         if isinstance(found, Exception):

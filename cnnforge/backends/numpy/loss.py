@@ -74,7 +74,7 @@ def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
     per_sample = labels.size // len(labels)
     numbers, whole = np.arange(q.shape[-1]), total.reshape(())
     w = np.ones(q.shape[-1], q.dtype) if not weights else np.array(weights, q.dtype)
-    rest, least = w * (smoothing / len(w)), np.finfo(q.dtype).tiny ** 0.5
+    rest = w * (smoothing / len(w))
 
     def step() -> None:
         np.equal(labels[..., None], numbers, out=right)
@@ -82,8 +82,7 @@ def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
         if weights:
             count = labels.size if not gathered else float(gathered[0][:, 0].sum()) * per_sample
             np.sum(gathered[0][:, 1] if gathered else q, out=whole)
-            np.maximum(total, least, out=total)
-            np.divide(count, total, out=total)
+            total[0] = count / float(whole) if whole > 0 else 0.0
         np.multiply(q, 1 - smoothing, out=q)
         np.any(right, axis=-1, keepdims=True, out=known)
         np.add(q, rest, out=q, where=known)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnforge.backends.base import Collect, Step
+from cnnforge.backends.base import Collect, Kernel, Step
 from cnnforge.backends.numpy.types import Array, Arrays
 
 
@@ -87,4 +87,6 @@ def label_weights(ins: Arrays, outs: Arrays, scratch: Arrays, *, weights: tuple[
     return step
 
 
-KERNELS = {"batch_norm_merge": batch_norm_merge, "batch_norm_parts": batch_norm_parts, "label_weights": label_weights}
+KERNELS: dict[str, Kernel] = {
+    "batch_norm_merge": batch_norm_merge, "batch_norm_parts": batch_norm_parts, "label_weights": label_weights,
+}  # fmt: skip

@@ -33,6 +33,8 @@ T = TypeVar("T")
 PATIENCE, PATIENCE_VARIABLE = 600.0, "CNNFORGE_MPI_TIMEOUT"
 #: Seconds in which the others must fail too, or the error is this rank's alone.
 FAREWELL = 5.0
+#: Seconds that launchers get to pass on what was said last: with the end of the job they drop it.
+PASSING_ON = 0.5
 #: Seconds between two looks for somebody who may take long.
 GLANCE = 0.005
 
@@ -221,11 +223,12 @@ class Job:
     def _leave_alone(self, error: BaseException, code: int) -> None:
         """Say what happened here, and end the job: the others wait for this rank."""
         said = str(error) if isinstance(error, CnnforgeError) else "".join(traceback.format_exception(error)).rstrip()
-        print(f"process {self.rank} of {self.size} failed, which ends the others\n{said}", file=sys.stderr, flush=True)
-        self.abort(code)
+        self.abort(f"process {self.rank} of {self.size} failed, which ends the others\n{said}", code)
 
-    def abort(self, code: int) -> None:
-        """End all processes."""
+    def abort(self, said: str, code: int) -> None:
+        """Say something, then end all processes."""
+        print(said, file=sys.stderr, flush=True)
+        sleep(PASSING_ON)
         self._comm.Abort(code)
 
 
@@ -247,8 +250,7 @@ class _Watch(Thread):
         while not self.over.wait(min(1.0, self._patience / 4)):
             since = self._since
             if since and monotonic() - since > self._patience:
-                print(self._error(), file=sys.stderr, flush=True)
-                self._ranks.abort(1)
+                self._ranks.abort(str(self._error()), 1)
 
     def _error(self) -> BackendError:
         return BackendError(

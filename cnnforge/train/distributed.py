@@ -104,7 +104,7 @@ class Job:
         self.rank, self.size = comm.rank, comm.size
         self._idle = False
         self._agreed: BaseException | None = None
-        self._told = False
+        self._told = self._training = False
         self._sums, self._code = zeros(3), zeros(1, "int64")
         self._threads = self._share_of_cores()
         self._watch = _Watch(self, patience)
@@ -150,7 +150,7 @@ class Job:
         self._watch.wait(self._comm.Allgather, own, into)
 
     def first(self, value: T) -> T:
-        """Waits as long as it takes. Raises on all other ranks where rank 0 fails instead."""
+        """Raises on all other ranks where rank 0 fails instead."""
         return self._tell(value, 0)
 
     def _tell(self, value: T, code: int) -> T:
@@ -163,10 +163,17 @@ class Job:
         return value
 
     def _meet(self) -> None:
-        """Wait for all ranks without keeping a core busy: one of them may have a lot to do."""
-        request = self._comm.Ibarrier()
-        while not request.Test():
-            sleep(GLANCE)
+        """Wait for all ranks without keeping a core busy: one of them may have a lot to do, before the first step."""
+
+        def waiting() -> None:
+            request = self._comm.Ibarrier()
+            while not request.Test():
+                sleep(GLANCE)
+
+        if self._training:
+            self._watch.wait(waiting)
+        else:
+            waiting()
 
     def earliest(self, found: T | None, place: int) -> T | None:
         every = [pair for pair in self._comm.allgather((place, found)) if pair[1] is not None]
@@ -193,6 +200,7 @@ class Job:
         return done
 
     def stopping(self, reason: InterruptedRun | None) -> InterruptedRun | None:
+        self._training = True
         self._code[0] = reason.exit_code if reason is not None else 0
         self._watch.wait(self._comm.Allreduce, self._mpi.IN_PLACE, self._code, self._mpi.MAX)
         code = int(self._code[0])
@@ -222,7 +230,8 @@ class Job:
 
     def _leave_alone(self, error: BaseException, code: int) -> None:
         """Say what happened here, and end the job: the others wait for this rank."""
-        said = str(error) if isinstance(error, CnnforgeError) else "".join(traceback.format_exception(error)).rstrip()
+        known = isinstance(error, CnnforgeError | KeyboardInterrupt)
+        said = str(error) or "interrupted" if known else "".join(traceback.format_exception(error)).rstrip()
         self.abort(f"process {self.rank} of {self.size} failed, which ends the others\n{said}", code)
 
     def abort(self, said: str, code: int) -> None:

@@ -44,26 +44,28 @@ def job() -> Job | Alone:
     launch = launched()
     if launch is None:
         return ALONE
-    patience = _patience()
+    patience = _patience(launch)
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:  # the second where there is no MPI library to load
         raise _of_first(launch, _no_mpi(launch, error)) from None
     found = Job(MPI.COMM_WORLD, patience)
-    if found.size == 1 or found.size != (launch.size or found.size):
+    if found.size == 1 and launch.size is None:
+        return ALONE
+    if found.size != (launch.size or found.size):
         raise _of_first(launch, _another_mpi(launch, found.size, MPI.Get_library_version()))
     return found
 
 
-def _patience() -> float:
-    text = os.environ.get(PATIENCE_VARIABLE, "")
-    try:
-        return float(text or PATIENCE)
-    except ValueError:
-        raise ConfigError(
-            f"{PATIENCE_VARIABLE}={text} is no number", where="the environment", why="it is a time in seconds",
-            fix=f"{PATIENCE_VARIABLE}={PATIENCE:.0f}, or leave it out",
-        ) from None  # fmt: skip
+def _patience(launch: Launch) -> float:
+    text = os.environ.get(PATIENCE_VARIABLE) or f"{PATIENCE:.0f}"
+    if text.isdecimal() and int(text):
+        return float(text)
+    error = ConfigError(
+        f"{PATIENCE_VARIABLE}={text} is no time", where="the environment", why="it is a number of seconds above 0",
+        fix=f"{PATIENCE_VARIABLE}={PATIENCE:.0f}, or leave it out",
+    )  # fmt: skip
+    raise _of_first(launch, error)
 
 
 def _of_first(launch: Launch, error: CnnforgeError) -> BaseException:

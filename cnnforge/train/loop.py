@@ -175,7 +175,7 @@ def fit(
                         bound.run("backward", "update")
                     elif shard:
                         bound.run("backward", "gather")
-                    else:
+                    else:  # a sample for company: see ``Ranks.take``
                         bound.run("backward")
                         train.forget()
                 if not at_once:

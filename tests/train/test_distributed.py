@@ -19,12 +19,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from cnnforge.cli.console import PlainConsole
-from cnnforge.cli.main import main
 from cnnforge.config import compose, validate
 from cnnforge.errors import BackendError, ConfigError
 from cnnforge.train import distributed
 from cnnforge.train.distributed import job, share_of_cores
-from cnnforge.train.launcher import Launch, launched
+from cnnforge.train.launcher import Launch
 from cnnforge.train.ranks import ALONE
 from cnnforge.train.run import resume, run
 from tests.train.test_command import environment
@@ -247,6 +246,29 @@ def test_what_happens_to_one_rank_alone_ends_the_job_in_its_words():
     assert "OSError: the disk is gone" in err
 
 
+FULL = """
+import sys
+from cnnforge.errors import CheckpointError
+from cnnforge.train.checkpoint import Checkpoints
+from cnnforge.cli.main import main
+def full(*what):
+    raise CheckpointError("cannot write step-8: No space left on device")
+Checkpoints.save = full
+sys.exit(main(sys.argv[1:]))
+"""
+COMMAND = "import sys; from cnnforge.cli.main import main; sys.exit(main(sys.argv[1:]))"
+
+
+@with_mpi
+def test_what_the_first_rank_alone_cannot_do_ends_the_job():
+    process = started(2, "train", *WORDS, "model=net", "run.name=a", program=("-c", FULL), others=COMMAND)
+    code, _, err = ended(process, 30)
+    assert code == 3, err
+    assert "process 0 of 2 failed" in err
+    assert err.count("cannot write step-8: No space left on device") == 1
+    assert json.loads(Path("runs/a/result.json").read_text())["status"] == "failed"
+
+
 STUCK = """
 import sys, time
 from cnnforge.train import follow
@@ -308,22 +330,6 @@ def test_a_plain_training_loads_nothing_of_mpi():
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("variables", "found"),
-    [
-        ({}, None),
-        ({"PMI_RANK": "1", "PMI_SIZE": "4"}, Launch(1, 4)),
-        ({"PMI_RANK": "0", "PMI_SIZE": "1"}, None),
-        ({"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "3"}, Launch(2, 3)),
-        ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "2"}, Launch(0, 2)),
-        ({"PMIX_RANK": "0"}, Launch(0, None)),
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, None),
-    ],
-)
-def test_launchers_are_known_by_what_they_leave(variables, found):
-    assert launched(variables) == found
-
-
 def under_a_launcher(monkeypatch, rank):
     monkeypatch.setenv("PMI_RANK", str(rank))
     monkeypatch.setenv("PMI_SIZE", "2")
@@ -355,7 +361,7 @@ def test_a_launcher_of_another_mpi_is_named():
 def test_a_time_is_a_number(monkeypatch):
     under_a_launcher(monkeypatch, 0)
     monkeypatch.setenv("CNNFORGE_MPI_TIMEOUT", "soon")
-    with pytest.raises(ConfigError, match="CNNFORGE_MPI_TIMEOUT=soon is no number"):
+    with pytest.raises(ConfigError, match="CNNFORGE_MPI_TIMEOUT=soon is no time"):
         job()
 
 
@@ -364,17 +370,6 @@ def test_without_a_launcher_there_is_no_job(monkeypatch):
         if name.startswith(("PMI", "OMPI", "MV2")):
             monkeypatch.delenv(name)
     assert job() is ALONE
-
-
-def test_other_commands_are_of_one_process(monkeypatch, capsys):
-    under_a_launcher(monkeypatch, 0)
-    assert main(["check", "model=net"]) == 2
-    assert "cnnforge check is the work of one process" in capsys.readouterr().err
-    under_a_launcher(monkeypatch, 1)
-    with pytest.raises(SystemExit) as end:
-        main(["check", "model=net"])
-    assert end.value.code == 2
-    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(

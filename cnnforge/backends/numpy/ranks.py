@@ -5,6 +5,8 @@ gathered: (ranks, 1 + K), of each rank its samples and its K numbers; 0 samples 
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from cnnforge.backends.base import Collect, Kernel, Step
@@ -88,5 +90,6 @@ def label_weights(ins: Arrays, outs: Arrays, scratch: Arrays, *, weights: tuple[
 
 
 KERNELS: dict[str, Kernel] = {
+    "gather_ranks": partial(gather_ranks, collect=alone),
     "batch_norm_merge": batch_norm_merge, "batch_norm_parts": batch_norm_parts, "label_weights": label_weights,
 }  # fmt: skip

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from cnnforge.errors import BackendError, CnnforgeError, ConfigError, InterruptedRun, TerminatedRun
 from cnnforge.train.launcher import Launch, launched
@@ -236,11 +236,12 @@ class Job:
         said = str(error) or "interrupted" if known else "".join(traceback.format_exception(error)).rstrip()
         self.abort(f"process {self.rank} of {self.size} failed, which ends the others\n{said}", code)
 
-    def abort(self, said: str, code: int) -> None:
+    def abort(self, said: str, code: int) -> NoReturn:
         """Say something, then end all processes."""
         print(said, file=sys.stderr, flush=True)
         sleep(PASSING_ON)
         self._comm.Abort(code)
+        os._exit(code)  # MPICH comes back, and there is nothing left to say
 
 
 class _Watch(Thread):

@@ -104,15 +104,16 @@ class Executable:
 
     def _slot_views(self) -> Iterable[tuple[str, Array]]:
         """Each optimizer slot cut into the parameters it belongs to: ``conv1.w/mean``."""
-        for slot, base in self.plan.slots.items():
+        for slot, offsets in self.plan.slots.items():
             for name, dv in self.plan.grads.items():
-                offset = base + self.plan.places[dv].offset
-                yield f"{name}/{slot}", self.backend.view(self._buffers["slots"], offset, dv.shape, dv.dtype)
+                if name in offsets:
+                    view = self.backend.view(self._buffers["slots"], offsets[name], dv.shape, dv.dtype)
+                    yield f"{name}/{slot}", view
 
     def _sums(self) -> Array:
         """(P,): the gradients that the next update reads, those gathered over several batches where there are such."""
         gathered = self.plan.slots.get(GATHERED)
-        buffer, offset = ("grads", 0) if gathered is None else ("slots", gathered)
+        buffer, offset = ("slots", min(gathered.values())) if gathered else ("grads", 0)
         size = self.plan.sizes["grads"] // DTYPE_BYTES[self.plan.dtype]
         return self.backend.view(self._buffers[buffer], offset, (size,), self.plan.dtype)
 
@@ -168,11 +169,19 @@ class Executable:
         return Bound(self.backend, calls, inputs, outputs)
 
     def set_step(
-        self, *, step: int, draw: int, first: int, lr: float, inv_n: float, scalars: tuple[float, float]
+        self,
+        *,
+        step: int,
+        draw: int,
+        first: int,
+        lr: float,
+        inv_n: float,
+        scalars: tuple[float, float],
+        keep: float = 0.0,
     ) -> None:
         """Write what changes from step to step (see ``STEP_FIELDS``)."""
         if self._step_block is not None:
-            self.backend.put((step, draw, first, lr, inv_n, *scalars), self._step_block)
+            self.backend.put((step, draw, first, lr, inv_n, *scalars, keep), self._step_block)
 
     @property
     def nbytes(self) -> int:

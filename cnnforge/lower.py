@@ -15,7 +15,7 @@ from cnnforge.ir.vjp import backward
 from cnnforge.losses import Loss
 from cnnforge.optim import Optimizer
 from cnnforge.shapes import count
-from cnnforge.spec import MODEL_INPUT_ROW, ModelSpec
+from cnnforge.spec import MODEL_INPUT_ROW, ModelSpec, RunSpec
 
 #: The slot that holds the running average of each weight.
 AVERAGE = "average"
@@ -29,7 +29,8 @@ def train_graph(
     optimizer: Optimizer | None = None,
     loss: Loss | None = None,
     gather: bool = False,
-    average: float | None = None,
+    average: bool = False,
+    mixed: bool = False,
     ranks: int = 1,
     sync_norms: bool = False,
 ) -> Graph:
@@ -37,11 +38,12 @@ def train_graph(
 
     batch: the most samples of a step;  dtype: ``float32`` or ``float64``;  loss: instead of the model's own
     gather: add up gradients over several batches, in a phase of its own, before an update
-    average: the share that a running average of the weights keeps at every update, where there is to be one
+    average: keep an average of the weights, which every update changes by what the step block says
+    mixed: do labels come from two samples each?
     ranks: processes that share a batch;  sync_norms: does batch_norm look at all of it? (See ``cnnforge.ir.ranks``.)
     """
     g = Graph(batch, dtype, training=True, seed=seed)
-    node = _model_and_loss(g, model, loss or model.effective_loss)
+    node = _model_and_loss(g, model, loss or model.effective_loss, mixed)
     pool_first(g)
     if optimizer is not None:
         _freeze(g, optimizer)
@@ -52,6 +54,24 @@ def train_graph(
         _update(g, optimizer, gather, average)
     verify(g)
     return g
+
+
+def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None, ranks: int = 1) -> Graph:
+    """``train_graph`` of a run, of its own batch size where no other is given."""
+    trainer = run.trainer
+    return train_graph(
+        run.model,
+        batch or trainer.batch_size,
+        trainer.precision,
+        run.seed,
+        run.optimizer,
+        loss,
+        gather=trainer.accumulate > 1,
+        average=trainer.averaging is not None,
+        mixed=run.augment.mixes and not trainer.overfit_batches,
+        ranks=ranks,
+        sync_norms=trainer.sync_batch_norm,
+    )
 
 
 def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None, ranks: int = 1) -> Graph:
@@ -66,7 +86,7 @@ def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = Non
     return g
 
 
-def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss) -> Node:
+def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss, mixed: bool = False) -> Node:
     x = image = g.input("x", model.input)
     values: list[Value] = []
     for row in model.table:
@@ -75,7 +95,7 @@ def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss) -> Node:
         assert g.sample_shape(x) == row.output, f"{row.name}: lowered {x.shape}, the spec says {row.output}"
         values.append(x)
     g.scope, g.path = "loss", ("model", "loss")
-    shape, dtype = loss.labels(model.output)
+    shape, dtype = (loss.mixed_labels if mixed else loss.labels)(model.output)
     labels = g.input("labels", shape, dtype or g.dtype)
     z, prediction = _split_off_activation(g, x, loss) if model.last_activation == loss.fuses else _predicted(g, x, loss)
     g.phase = "loss"
@@ -109,44 +129,48 @@ def _freeze(g: Graph, optimizer: Optimizer) -> None:
     g.frozen = frozenset(name for name in trainable if optimizer.freezes(name))
 
 
-def _update(g: Graph, optimizer: Optimizer, gather: bool, average: float | None) -> None:
-    """The optimizer as one node for every range of the flat buffers over which its rates are the same.
+def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None:
+    """One node for every range of the flat buffers over which the optimizer, or the one it leaves parameters to, and
+    the rates are the same.
 
     What several batches add up lies beside the optimizer's slots, and goes back to the gradients for the update.
     """
     g.scope, g.path, g.phase = "optimizer", ("optimizer",), "update"
 
-    def rates(name: str) -> tuple[bool, float, float]:
-        return name in g.grads, *optimizer.rates(name, is_vector(g.params[name]))
+    def rule(name: str) -> tuple[bool, Optimizer, float]:
+        """(does it learn, what updates it, factor on the step block's learning rate)"""
+        vector = is_vector(g.params[name])
+        own = optimizer.rule(name, vector)
+        rate, decay = own.rates(name, vector)
+        return name in g.grads, own.model_copy(update={"weight_decay": decay}), rate * (own.lr / optimizer.lr)
 
     learning = [name for name in g.laid_out() if name in g.grads]
     if learning and (gather or optimizer.clip is not None):
         size = (sum(count(g.params[name].value.shape) for name in learning),)
         everything = g.value("grads", size, "flat")
-        g.flat[everything] = FlatRange("grads", learning[0])
+        g.flat[everything] = FlatRange("grads", tuple(learning))
         if gather:
             gathered = g.value(f"slots.{GATHERED}", size, "flat")
-            g.flat[gathered] = FlatRange("slots", learning[0], GATHERED)
+            g.flat[gathered] = FlatRange("slots", tuple(learning), GATHERED)
             g.phase = "gather"
             g.node("gather", (everything, gathered), (gathered,))
             g.phase = "update"
             g.node("take", (gathered,), (everything, gathered))
         if optimizer.clip is not None:
             optimizer.clip.lower(g, everything)
-    for (learns, rate, decay), group in groupby(g.laid_out(), rates):
+    for (learns, own, rate), group in groupby(g.laid_out(), rule):
         if not learns:
             continue
-        names = list(group)
+        names = tuple(group)
         shape = (sum(count(g.params[name].value.shape) for name in names),)
 
         def flat(buffer: Literal["params", "grads", "slots"], slot: str = "") -> Value:
             v = g.value(f"{buffer}.{slot}" if slot else buffer, shape, "flat")  # noqa: B023 - called in this turn
-            g.flat[v] = FlatRange(buffer, names[0], slot)  # noqa: B023
+            g.flat[v] = FlatRange(buffer, names, slot)  # noqa: B023
             return v
 
-        params, slots = flat("params"), tuple(flat("slots", slot) for slot in optimizer.slots())
-        own = optimizer.model_copy(update={"weight_decay": decay})
+        params, slots = flat("params"), tuple(flat("slots", slot) for slot in own.slots())
         own.lower(g, params, flat("grads"), slots, **({} if rate == 1 else {"rate": rate}))
-        if average is not None:
+        if average:
             mean = flat("slots", AVERAGE)
-            g.node("average", (mean, params), (mean,), keep=average)
+            g.node("average", (mean, params, g.step()), (mean,))

@@ -44,7 +44,7 @@ def build(
     capacity: int | None = None,
     seed: int = 0,
     gather: bool = False,
-    average: float | None = None,
+    average: bool = False,
 ) -> Built:
     """Plan for ``capacity`` samples (``batch`` where not given), bind for ``batch``, fill with noise from ``seed``."""
     device = create(backend)

@@ -129,6 +129,21 @@ def class_targets(labels: np.ndarray, classes: int, smoothing: float, weights: t
     return q
 
 
+def mixed_targets(
+    labels: np.ndarray, classes: int, smoothing: float, weights: tuple[float, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What each class counts in two labels that share a sample, and the label of the larger share."""
+    w = weights or (1.0,) * classes
+    q, best = np.zeros((len(labels), classes)), np.zeros(len(labels), np.int64)
+    for i, (a, b, share) in enumerate(labels.tolist()):
+        for label, part in ((int(a), share), (int(b), 1 - share)):
+            for k in range(classes):
+                q[i, k] += part * w[k] * ((1 - smoothing) * (k == label) + smoothing / classes)
+        best[i] = a if share >= 0.5 else b
+    weight = math.fsum(w[int(a)] * s + w[int(b)] * (1 - s) for a, b, s in labels.tolist()) / len(labels)
+    return q / (weight or math.inf if weights else 1), best
+
+
 def soft_cross_entropy(z: np.ndarray, q: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """-sum of q log softmax(z), class by class."""
     loss, dz, rows = np.zeros(len(z)), np.zeros(z.shape), max(1, labels[0].size)
@@ -276,3 +291,43 @@ class Scalar:
         self.slots[1] = a["beta2"] * self.slots[1] + (1 - a["beta2"]) * g * g
         mean, square = self.slots[0] / (1 - a["beta1"] ** step), self.slots[1] / (1 - a["beta2"] ** step)
         self.p -= lr * mean / (math.sqrt(square) + a["epsilon"])
+
+
+def lamb(
+    p: np.ndarray, g: np.ndarray, slots: list[np.ndarray], a: dict[str, Any], lr: float, step: int
+) -> tuple[np.ndarray, ...]:
+    """One tensor's (p, m, v) after a step with mean gradient g: You et al., ICLR 2020, algorithm 2, with phi(z) = z.
+
+    The paper leaves out what happens where a length is 0: its authors' code then takes the quotient as 1.
+    """
+    m, v = ([float(s) for s in slot.reshape(-1)] for slot in slots)
+    weights, r = [float(x) for x in p.reshape(-1)], []
+    for i, gradient in enumerate(float(x) for x in g.reshape(-1)):
+        m[i] = a["beta1"] * m[i] + (1 - a["beta1"]) * gradient
+        v[i] = a["beta2"] * v[i] + (1 - a["beta2"]) * gradient**2
+        ratio = m[i] / (1 - a["beta1"] ** step) / (math.sqrt(v[i] / (1 - a["beta2"] ** step)) + a["epsilon"])
+        r.append(ratio + a["weight_decay"] * weights[i])
+    length, moved = (math.sqrt(math.fsum(x * x for x in values)) for values in (weights, r))
+    trust = length / moved if length and moved else 1.0
+    weights = [x - lr * a.get("rate", 1.0) * trust * y for x, y in zip(weights, r, strict=True)]
+    return tuple(np.array(values).reshape(p.shape) for values in (weights, m, v))
+
+
+def newton_schulz(x: np.ndarray, coefficients: tuple[float, float, float], steps: int, epsilon: float) -> np.ndarray:
+    """What Muon's quintic does to singular values, done to them: their vectors stay."""
+    u, values, vt = np.linalg.svd(x / max(math.sqrt(math.fsum(x.reshape(-1) ** 2)), epsilon), full_matrices=False)
+    a, b, c = coefficients
+    for _ in range(steps):
+        values = a * values + b * values**3 + c * values**5
+    return (u * values) @ vt
+
+
+def muon(
+    p: np.ndarray, g: np.ndarray, mean: np.ndarray, a: dict[str, Any], factor: float, lr: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """One matrix's (p, mean) after a step with mean gradient g, as torch.optim.Muon's documentation writes it."""
+    mean = a["momentum"] * mean + (1 - a["momentum"]) * g
+    u = a["momentum"] * mean + (1 - a["momentum"]) * g if a["nesterov"] else mean
+    lr *= a.get("rate", 1.0)
+    step = newton_schulz(u, a["coefficients"], a["steps"], a["epsilon"])
+    return p * (1 - lr * a["weight_decay"]) - lr * factor * step, mean

@@ -33,8 +33,8 @@ class ThreadRank(Alone):
         self._table.barrier.wait()
         return found
 
-    def shard(self, n):
-        return shard(n, self.rank, self.size)
+    def shard(self, n, unit=1):
+        return shard(n, self.rank, self.size, unit)
 
     def take(self, shard):
         self._idle = not shard

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cnnforge.backends import create
 from cnnforge.backends.null import NullBackend
 from cnnforge.executable import Executable, Weights
-from cnnforge.ir.graph import STEP_FIELDS
+from cnnforge.ir.graph import STEP_FIELDS, is_vector
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import OPTIMIZERS
 from cnnforge.optim.adam import Adam
@@ -54,7 +54,10 @@ def test_frozen_weights_never_change_and_have_no_gradient(spec, which, kind):
             np.testing.assert_array_equal(built.exe.weights.params[name], before[name])
         else:
             assert (built.exe.weights.params[name] != before[name]).any()
-    assert len(built.exe.slots) == sum(p.trainable for p in built.plan.params.values()) * len(optimizer.slots())
+    learning = {name: p for name, p in built.plan.params.items() if p.trainable}
+    assert set(built.exe.slots) == {
+        f"{name}/{slot}" for name, p in learning.items() for slot in optimizer.rule(name, is_vector(p)).slots()
+    }
 
 
 def test_freezing_one_layer_changes_no_other_gradient():
@@ -175,10 +178,10 @@ def test_a_slot_belongs_to_the_parameter_it_is_named_after():
 
 def test_the_step_block_holds_what_it_is_given():
     built = build(SPEC, optimizer=ADAM)
-    built.exe.set_step(step=1, draw=2, first=3, lr=4, inv_n=5, scalars=(6, 7))
+    built.exe.set_step(step=1, draw=2, first=3, lr=4, inv_n=5, scalars=(6, 7), keep=8)
     (v,) = [v for v in built.plan.places if v.kind == "step"]
-    np.testing.assert_array_equal(built.exe._view(v), range(1, 8))
-    assert STEP_FIELDS == ("step", "draw", "first", "lr", "inv_n", "c1", "c2")
+    np.testing.assert_array_equal(built.exe._view(v), range(1, 9))
+    assert STEP_FIELDS == ("step", "draw", "first", "lr", "inv_n", "c1", "c2", "keep")
 
 
 def test_a_model_without_anything_that_changes_takes_no_step_block():

@@ -5,16 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from cnnforge import plugins
+from cnnforge import optim, plugins
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.backends.numpy.capabilities import CAPABILITIES
 from cnnforge.errors import BackendError, ConfigError
+from cnnforge.executable import Executable, Weights
 from cnnforge.fields import Spec
 from cnnforge.ir.graph import Graph
 from cnnforge.ir.op import Op, added_ops
 from cnnforge.ir.vjp import backward
+from cnnforge.lower import train_graph
+from cnnforge.optim.base import Optimizer
 from cnnforge.plan import Scratch
 from cnnforge.plan.plan import make_plan
+from cnnforge.spec import ModelSpec
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +141,60 @@ def test_a_kernel_that_is_not_there(offer):
         "  why:   AttributeError: module 'zoo_of_test' has no attribute 'nothing'\n"
         "  fix:   another version of the package that adds the op"
     )
+
+
+UPDATES = (
+    "from cnnforge.ir.op import Op\nfrom cnnforge.optim.base import Optimizer\nfrom typing import Literal\n"
+    "class Strange(Optimizer):\n    type: Literal['strange']\n    def attrs(self):\n        return {{}}\n"
+    "STRANGE = Op('zoo_of_test:update')\n"
+    "def update(ins, outs, scratch{more}):\n    return lambda: ins[0].fill(7)\n"
+)
+POINTS = "[cnnforge.optimizers]\nstrange = zoo_of_test:Strange\n" + OPS
+
+
+@pytest.fixture
+def strange_optimizer(offer, monkeypatch):
+    """Bind an update of an optimizer whose kernel takes ``more``, with these groups; the trained weights."""
+    device = NumpyBackend()
+
+    def bound(more: str, **fields):
+        offer("zoo-1.0.dist-info", POINTS, UPDATES.format(more=more))
+        found = {cls.__name__.lower(): cls for cls in plugins.classes(plugins.OPTIMIZERS, Optimizer, ())}
+        monkeypatch.setattr(optim, "OPTIMIZERS", found, raising=False)
+        monkeypatch.setattr(device, "capabilities", CAPABILITIES.extended(added_ops(CAPABILITIES.ops)), raising=False)
+        rule = found["strange"](type="strange", **fields)
+        spec = ModelSpec.model_validate({"name": "t", "input": [1, 1, 3], "layers": {"a": {"type": "fc", "units": 2}}})
+        plan = make_plan(train_graph(spec, 2, "float32", 0, rule), device.capabilities)
+        exe = Executable(plan, device, Weights(plan, device))
+        exe.bound(2).run("update")
+        return exe.weights.params
+
+    return bound
+
+
+def test_a_kernel_without_a_rate_and_a_group_that_sets_one(strange_optimizer):
+    with pytest.raises(BackendError) as error:
+        strange_optimizer("", groups=[{"match": "a.w", "lr": 0.5}])
+    assert str(error.value) == (
+        "optimizer strange has one learning rate for all parameters\n"
+        "  where: optimizer.groups\n"
+        "  why:   a group sets lr, and the optimizer's kernel, zoo_of_test:update, takes no 'rate'\n"
+        "  fix:   no lr in optimizer.groups, or a package whose kernel of strange takes rate: float = 1.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "groups"),
+    [
+        ("", []),
+        ("", [{"match": "a.w", "weight_decay": 0.5}]),
+        (", *, rate=1.0", [{"match": "a.w", "lr": 0.5}]),
+        (", **attrs", [{"match": "a.w", "lr": 0.5}]),
+    ],
+)
+def test_kernels_that_can_do_what_the_groups_ask(strange_optimizer, more, groups):
+    params = strange_optimizer(more, groups=groups)
+    assert all((p == 7).all() for p in params.values())
 
 
 def test_an_op_that_nobody_offers():

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from cnnforge.config.composed import Composed
 from cnnforge.errors import CnnforgeError, Path
-from cnnforge.spec import Expansion, ModelSpec, RunSpec, data_mismatch, expand, mistakes
+from cnnforge.spec import Expansion, ModelSpec, RunSpec, data_mismatch, expand, mistakes, mixing_mistakes
 
 
 def validate(composed: Composed, match_data: bool) -> RunSpec:
@@ -25,6 +25,7 @@ def validate(composed: Composed, match_data: bool) -> RunSpec:
     if spec is not None and not errors:  # only then is there a table
         names = {f"{row.name}.{short}": row.block.frozen for row in spec.model.table for short in row.params}
         errors += spec.optimizer.mistakes(names, [name for name, frozen in names.items() if not frozen])
+        errors += mixing_mistakes(spec.model, spec.augment)
     if spec is not None and not errors and match_data:
         errors = list(data_mismatch(spec.model, spec.data))
     if spec is None or errors:

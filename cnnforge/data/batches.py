@@ -15,6 +15,7 @@ from cnnforge.backends.base import Backend
 from cnnforge.data.augment import Moves
 from cnnforge.data.dataset import Split
 from cnnforge.data.distort import Distortions
+from cnnforge.data.mix import Mixing, partners
 from cnnforge.data.preprocess import Preprocessing
 from cnnforge.spec import AugmentSpec
 
@@ -27,12 +28,14 @@ class Epoch:
     picks: (n, 2) int32: how each is moved, as ``Moves`` says; None where nothing is
     drawn: (n, DRAWN) float32: how each is distorted, as ``Distortions`` says; None where nothing is
     number: the epoch's
+    mixed: (n, DRAWN) float32: how each is mixed with another, as ``Mixing`` says; None where nothing is
     """
 
     rows: NDArray[np.int64]
     picks: NDArray[np.int32] | None
     drawn: NDArray[np.float32] | None = None
     number: int = 0
+    mixed: NDArray[np.float32] | None = None
 
 
 class Batches:
@@ -73,6 +76,8 @@ class Batches:
             augment or AugmentSpec(), preprocessing.kept[:2], seed, preprocessing.constants, as_bytes
         )
         self._distortions = None if distortions.nothing else distortions
+        mixing = Mixing(augment or AugmentSpec(), preprocessing.input[:2], seed)
+        self._mixing = None if mixing.nothing else mixing
         self._compiled, self._distorted = None, None
         if backend is not None:
             constants = preprocessing.constants
@@ -117,7 +122,8 @@ class Batches:
         rows = self._order(number)
         picks = None if self._moves is None else self._moves.picks(self._n, number)[rows]
         drawn = None if self._distortions is None else self._distortions.draws(self._n, number)[rows]
-        return Epoch(rows, picks, drawn, number)
+        mixed = None if self._mixing is None else self._mixing.draws(self._n, number)[rows]
+        return Epoch(rows, picks, drawn, number, mixed)
 
     def rows(self, number: int, step_in_epoch: int) -> NDArray[np.int64]:
         """The samples that ``fill`` writes of one batch of epoch ``number``, counted in the split: (n,)."""
@@ -128,14 +134,15 @@ class Batches:
             return np.arange(self._n, dtype=np.int64)
         return rng.permutation(self._seed, "shuffle", self._n, number).astype(np.int64, copy=False)
 
-    def fill(self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any]) -> int:
+    def fill(self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any] | None) -> int:
         """Write a batch's shard into the first rows of the given arrays; returns how many rows, n.
 
         Of an empty shard it is the first sample of the batch.
 
         epoch:         of ``epoch``
         x_out:         (at least n, *preprocessing.input) of a float type
-        labels_out:    (at least n, …) class numbers or floats; a last axis of 1 may be there or not
+        labels_out:    (at least n, …) class numbers or floats; a last axis of 1 may be there or not. Of classes that
+                       are mixed (at least n, 3) floats: two class numbers, and the share of the first. None for none
         """
         part = self._filled(step_in_epoch)
         rows = epoch.rows[part]
@@ -150,7 +157,11 @@ class Batches:
             self._write_pictures(rows, picks, x_out[:n])
         else:
             self._write_distorted(rows, picks, epoch.drawn[part], epoch.number, x_out[:n])
-        self._write_labels(rows, labels_out[:n])
+        shares = None
+        if self._mixing is not None and epoch.mixed is not None:
+            shares = self._mixing.apply(x_out[:n], epoch.mixed[part])
+        if labels_out is not None:
+            self._write_labels(rows, labels_out[:n], shares)
         return n
 
     def _write_pictures(self, rows: NDArray[np.int64], picks: NDArray[np.int32] | None, out: NDArray[Any]) -> None:
@@ -203,9 +214,16 @@ class Batches:
     def _index(self) -> NDArray[np.int64]:
         return np.empty(self._raw.shape[:3], np.int64)
 
-    def _write_labels(self, rows: NDArray[np.int64], wanted: NDArray[Any]) -> None:
-        labels = self._labels[: len(rows)]
+    def _write_labels(self, rows: NDArray[np.int64], wanted: NDArray[Any], shares: NDArray[np.float32] | None) -> None:
+        labels: NDArray[Any] = self._labels[: len(rows)]
         _take(self._y, rows, labels)
+        if shares is not None:
+            others = labels[partners(len(rows))]
+            if wanted.shape == (len(rows), 3) and labels.ndim == 1:
+                wanted[:, 0], wanted[:, 1], wanted[:, 2] = labels, others, shares
+                return
+            own = shares.reshape(-1, *(1,) * (labels.ndim - 1))
+            labels = labels * own + others * (1 - own)
         if wanted.ndim > labels.ndim:
             wanted = np.squeeze(wanted, -1)
         elif wanted.ndim < labels.ndim:

@@ -26,9 +26,9 @@ Kind = Literal["input", "param", "state", "act", "grad", "flat", "step"]
 Phase = Literal["forward", "output", "loss", "backward", "gather", "update"]
 
 #: What changes from step to step, as one float64 vector that kernels read: optimizer step counter (from 1), draw step
-#: (dropout's counter, from 0), first global sample index of this batch, learning rate, 1 / samples, and two scalars
-#: that the optimizer defines (Adam: the bias corrections).
-STEP_FIELDS = ("step", "draw", "first", "lr", "inv_n", "c1", "c2")
+#: (dropout's counter, from 0), first global sample index of this batch, learning rate, 1 / samples, two scalars that
+#: the optimizer defines (Adam: the bias corrections), and the share of itself that an average of the weights keeps.
+STEP_FIELDS = ("step", "draw", "first", "lr", "inv_n", "c1", "c2", "keep")
 
 #: The slot in which gradients are added up over several batches.
 GATHERED = "gathered"
@@ -92,10 +92,10 @@ def is_vector(p: Parameter) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FlatRange:
-    """Where a ``flat`` value lies: in ``buffer`` from parameter ``first`` on; ``slot``: whose slots these are."""
+    """Where a ``flat`` value lies: in ``buffer``, over ``names`` side by side; ``slot``: whose slots these are."""
 
     buffer: Literal["params", "grads", "slots"]
-    first: str
+    names: tuple[str, ...]
     slot: str = ""
 
 

@@ -25,8 +25,8 @@ def over_ranks(g: Graph, ranks: int, norms: bool) -> None:
             nodes += _batch_norm(g, n, ranks)
         elif n.op == "batch_norm_dx" and norms:
             nodes += _batch_norm_dx(g, n, ranks)
-        elif n.op == "class_targets" and n.attrs["weights"]:
-            nodes += _class_targets(g, n, ranks)
+        elif n.op in ("class_targets", "mixed_targets") and n.attrs["weights"]:
+            nodes += _targets(g, n, ranks)
         else:
             nodes.append(n)
     g.nodes = nodes
@@ -61,7 +61,7 @@ def _batch_norm_dx(g: Graph, n: Node, ranks: int) -> list[Node]:
     ]
 
 
-def _class_targets(g: Graph, n: Node, ranks: int) -> list[Node]:
+def _targets(g: Graph, n: Node, ranks: int) -> list[Node]:
     (labels,) = n.ins
     weight = g.value("label_weights", (1,), "act", n.out.dtype)
     gathered, gather = _gather(g, n, ranks, labels, weight)

@@ -29,6 +29,25 @@ class Loss(Spec):
         """
         raise NotImplementedError
 
+    def mixed_labels(self, y: Shape) -> tuple[Shape, str]:
+        """As ``labels``, where those of two samples are mixed: numbers are, class numbers are not.
+
+        Raises ShapeError where there is more than one label to a picture, whose parts do not move with it.
+        """
+        shape, dtype = self.labels(y)
+        if len(y) > 1:
+            raise ShapeError(
+                f"labels of shape {shape} do not follow pictures that are mixed",
+                why=f"the output has shape {y}: mixup and cutmix share out one label to a picture",
+                fix="augment.mixup: null, augment.cutmix: null",
+            )
+        if dtype:
+            raise ShapeError(
+                f"the labels of {self.type} cannot be mixed", why=f"they are {dtype}, and two of them are not a number",
+                fix="augment.mixup: null, augment.cutmix: null",
+            )  # fmt: skip
+        return shape, dtype
+
     def scores_hits(self) -> bool:
         """Does the loss node's second output (share of right answers per sample) mean anything?"""
         return True

@@ -18,7 +18,8 @@ BALANCED = "balanced"
 class SoftmaxCrossEntropy(Loss):
     """-log of the probability that softmax gives the right class.
 
-    z: (N, …, classes), labels: class numbers (N, …) int64 -> (N,), the mean over the axes in between.
+    z: (N, …, classes), labels: class numbers (N, …) int64 -> (N,), the mean over the axes in between. Labels of samples
+    that are mixed: (N, 3), two class numbers and the share of the first; the one of the larger share is the right one.
 
     Both options are PyTorch's, and hold in training, validation and test alike. Smoothing (Szegedy et al., CVPR 2016)
     puts 1 - label_smoothing on the right class and shares the rest out over all classes, the right one included. With
@@ -42,6 +43,11 @@ class SoftmaxCrossEntropy(Loss):
             _one_per_class(self.class_weights, y)
         return y[:-1], "int64"
 
+    def mixed_labels(self, y: Shape) -> tuple[Shape, str]:
+        """Two class numbers and the share of the first."""
+        self.labels(y)
+        return ((3,), "") if len(y) == 1 else super().mixed_labels(y)
+
     def classes_to_count(self, y: Shape) -> int:
         return y[-1] if self.class_weights == BALANCED else 0
 
@@ -54,13 +60,18 @@ class SoftmaxCrossEntropy(Loss):
         return f"class weights {', '.join(f'{w:.3g}' for w in self.class_weights or ())}"
 
     def lower(self, g: Graph, z: Value, labels: Value) -> Node:
-        weights = self.class_weights
-        if not self.label_smoothing and weights is None:
+        weights, mixed = self.class_weights, labels.dtype != "int64"
+        if not self.label_smoothing and weights is None and not mixed:
             return super().lower(g, z, labels)
         if weights is None or isinstance(weights, str):  # not measured yet: any will do to plan with
             weights = (1.0,) * z.shape[-1] if weights else ()
         attrs: dict[str, Any] = {"smoothing": self.label_smoothing, "weights": weights}
-        targets = g.emit("class_targets", labels, out=g.sample_shape(z), **attrs)
+        if mixed:
+            targets, best = g.act("targets", g.sample_shape(z)), g.act("label", (), "int64")
+            g.node("mixed_targets", (labels,), (targets, best), **attrs)
+            labels = best
+        else:
+            targets = g.emit("class_targets", labels, out=g.sample_shape(z), **attrs)
         return g.node(
             "soft_cross_entropy", (z, targets, labels), (g.act(self.type, ()), g.act(f"{self.type}.hits", ()))
         )

@@ -8,12 +8,14 @@ from cnnforge import plugins
 from cnnforge.fields import one_of, tag
 from cnnforge.optim.adam import Adam, Adamw
 from cnnforge.optim.base import Optimizer
+from cnnforge.optim.lamb import Lamb
+from cnnforge.optim.muon import Muon
 from cnnforge.optim.rmsprop import Rmsprop
 from cnnforge.optim.sgd import Sgd
 
 __all__ = ["OPTIMIZERS", "Adam", "AnyOptimizer", "Optimizer"]
 
-_CLASSES: tuple[type[Optimizer], ...] = (Sgd, Rmsprop, Adam, Adamw)
+_CLASSES: tuple[type[Optimizer], ...] = (Sgd, Rmsprop, Adam, Adamw, Lamb, Muon)
 
 if TYPE_CHECKING:
     AnyOptimizer = Optimizer

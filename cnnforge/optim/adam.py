@@ -8,8 +8,8 @@ from cnnforge.fields import Fraction, NonNegativeFloat, PositiveFloat
 from cnnforge.optim.base import Optimizer
 
 
-class _Moments(Optimizer):
-    """What Adam and AdamW have in common: two running moments and their bias corrections.
+class Moments(Optimizer):
+    """What Adam and its kin have in common: two running moments and their bias corrections.
 
     betas: the shares of the running mean and of the running mean square that are kept
     epsilon: keeps the divisor above 0
@@ -31,7 +31,7 @@ class _Moments(Optimizer):
         }  # fmt: skip
 
 
-class Adam(_Moments):
+class Adam(Moments):
     """m = b1 m + (1 - b1) g;  s = b2 s + (1 - b2) g^2;  p -= lr * m/(1 - b1^t) / (sqrt(s/(1 - b2^t)) + epsilon).
 
     Kingma and Ba, ICLR 2015. Weight decay is coupled (added to the gradient, an L2 penalty), as in PyTorch's Adam.
@@ -40,7 +40,7 @@ class Adam(_Moments):
     type: Literal["adam"]
 
 
-class Adamw(_Moments):
+class Adamw(Moments):
     """Adam with decoupled weight decay: p -= lr * weight_decay * p first (Loshchilov and Hutter, ICLR 2019)."""
 
     type: Literal["adamw"]

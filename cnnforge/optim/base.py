@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 from pydantic import StringConstraints, model_validator
 
-from cnnforge.errors import ConfigError, closest
+from cnnforge.errors import ConfigError, Path, closest
 from cnnforge.fields import Bool, NonNegativeFloat, PositiveFloat, Spec
 from cnnforge.ir.graph import Graph, Value
+from cnnforge.shapes import Shape
+
+#: Names of parameters, with ``*``, ``?`` and ``[...]`` as in a shell.
+Pattern = Annotated[str, StringConstraints(min_length=1)]
 
 
 class ParameterGroup(Spec):
@@ -23,7 +27,7 @@ class ParameterGroup(Spec):
             statistics go on following the batches, as in PyTorch
     """
 
-    match: Annotated[str, StringConstraints(min_length=1)]
+    match: Pattern
     lr: PositiveFloat = 1.0
     weight_decay: NonNegativeFloat | None = None
     frozen: Bool = False
@@ -91,17 +95,29 @@ class Optimizer(Spec):
             return 1.0, decay
         return group.lr, decay if group.weight_decay is None else group.weight_decay
 
-    def mistakes(self, names: Collection[str], trainable: Collection[str]) -> list[ConfigError]:
-        """Groups that fit none of a model's parameters, and those that leave nothing to train."""
-        wrong = []
+    def rule(self, name: str, vector: bool) -> Optimizer:
+        """What updates a parameter: this optimizer, or another that it leaves it to, with the same ``groups``.
+
+        The schedule multiplies the other's ``lr`` too; ``scalars`` have to be right for both.
+        """
+        return self
+
+    def patterns(self) -> Iterator[tuple[str, Path]]:
+        """Each name pattern among the fields, and its place in the config."""
         for i, group in enumerate(self.groups):
-            if not any(fnmatchcase(name, group.match) for name in names):
-                near = closest(group.match, [*names, *(name.rsplit(".", 1)[0] + ".*" for name in names)])
+            yield group.match, ("optimizer", "groups", i, "match")
+
+    def mistakes(self, names: Collection[str], trainable: Collection[str]) -> list[ConfigError]:
+        """Patterns that fit none of a model's parameters, and groups that leave nothing to train."""
+        wrong = []
+        for pattern, path in self.patterns():
+            if not any(fnmatchcase(name, pattern) for name in names):
+                near = closest(pattern, [*names, *(name.rsplit(".", 1)[0] + ".*" for name in names)])
                 wrong.append(
                     ConfigError(
-                        f"optimizer: no parameter is called {group.match}",
-                        path=("optimizer", "groups", i, "match"),
-                        why="a group that fits nothing changes nothing",
+                        f"optimizer: no parameter is called {pattern}",
+                        path=path,
+                        why="a pattern that fits nothing changes nothing",
                         fix=f"did you mean '{near}'?" if near else f"a name such as {', '.join([*names][:3])}",
                     )
                 )
@@ -117,7 +133,7 @@ class Optimizer(Spec):
         return wrong
 
     def slots(self) -> tuple[str, ...]:
-        """Names of the flat buffers, as large as the trainable parameters, that live from step to step."""
+        """Names of what lives from step to step, as large as the parameters that this optimizer itself updates."""
         return ()
 
     def scalars(self, step: int) -> tuple[float, float]:
@@ -128,9 +144,15 @@ class Optimizer(Spec):
         """The constants that the kernel needs."""
         raise NotImplementedError
 
+    def tensors(self, shapes: Sequence[Shape]) -> dict[str, object]:
+        """What the kernel needs to know of the tensors of its range, which have these shapes in this order."""
+        return {}
+
     def lower(self, g: Graph, params: Value, grads: Value, slots: tuple[Value, ...], **rate: float) -> None:
         """Append the update of one range: (params, grads, step, slots…) -> (params, slots…), all flat, in place.
 
         rate: as ``rate=``, the factor on the learning rate, where it is not 1
         """
-        g.node(self.type, (params, grads, g.step(), *slots), (params, *slots), **self.attrs(), **rate)
+        shapes = [g.params[name].value.shape for name in g.flat[params].names]
+        attrs = self.attrs() | self.tensors(shapes) | rate
+        g.node(self.type, (params, grads, g.step(), *slots), (params, *slots), **attrs)

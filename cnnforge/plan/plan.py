@@ -63,7 +63,7 @@ class Plan:
     sizes:   bytes per buffer
     unshared: arena bytes if no memory were used twice;  bound: arena bytes that no placement can beat
     activations: arena bytes if kernels needed no workspace
-    slots:   where each of the optimizer's begins in ``slots``; inside, they lie as gradients do
+    slots:   where each of the optimizer's lies in ``slots``, by the parameters that have it
     """
 
     backend: str
@@ -75,7 +75,7 @@ class Plan:
     params: Mapping[str, Parameter]
     state: Mapping[str, tuple[Value, float]]
     grads: Mapping[str, Value]
-    slots: Mapping[str, int]
+    slots: Mapping[str, Mapping[str, int]]
     inputs: Mapping[str, Value]
     outputs: Mapping[str, Value]
     unshared: int
@@ -166,8 +166,11 @@ def _scratch(g: Graph, n: Node, capabilities: Capabilities) -> tuple[Value, ...]
     return tuple(g.value(f"scratch({n.op})", s.shape, "act", s.dtype, s.batched) for s in wanted)
 
 
-def _flat_buffers(g: Graph) -> tuple[dict[Value, Place], dict[str, int], dict[str, int]]:
-    """Places in everything but the arena, and where each slot begins. Tensors lie side by side without gaps."""
+def _flat_buffers(g: Graph) -> tuple[dict[Value, Place], dict[str, int], dict[str, dict[str, int]]]:
+    """Places in everything but the arena, and where each parameter's slots lie, by slot and parameter.
+
+    Tensors lie side by side without gaps.
+    """
     places: dict[Value, Place] = {}
     sizes = dict.fromkeys(("params", "grads", "slots", "state", "step"), 0)
 
@@ -184,16 +187,20 @@ def _flat_buffers(g: Graph) -> tuple[dict[Value, Place], dict[str, int], dict[st
     for v in g.values:
         if v.kind == "step":
             put(v, "step")
-    slots: dict[str, int] = {}
-    for v, here in g.flat.items():
-        if here.buffer == "params":
-            places[v] = places[g.params[here.first].value]
-            continue
-        places[v] = places[g.grads[here.first]]
+    slots: dict[str, dict[str, int]] = {}
+    for here in g.flat.values():
         if here.buffer == "slots":
-            base = slots.setdefault(here.slot, len(slots) * sizes["grads"])
-            places[v] = Place("slots", base + places[v].offset)
-    sizes["slots"] = len(slots) * sizes["grads"]
+            slots.setdefault(here.slot, {}).update(dict.fromkeys(here.names, 0))
+    for offsets in slots.values():
+        for name in offsets:
+            offsets[name] = sizes["slots"]
+            sizes["slots"] += g.grads[name].nbytes
+    for v, here in g.flat.items():
+        first = here.names[0]
+        if here.buffer == "slots":
+            places[v] = Place("slots", slots[here.slot][first])
+        else:
+            places[v] = places[g.params[first].value if here.buffer == "params" else g.grads[first]]
     return places, sizes, slots
 
 

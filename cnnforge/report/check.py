@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnforge.backends import capabilities_of
-from cnnforge.lower import train_graph
+from cnnforge.lower import step_graph
 from cnnforge.plan import Plan, make_plan
 from cnnforge.plan.forecast import memory
 from cnnforge.report.table import Check
@@ -44,12 +44,8 @@ def report(run: RunSpec, plan: Plan) -> Check:
 def plan_of(run: RunSpec, batch: int | None = None) -> Plan:
     """The plan of one training step, of the run's batch size where no other is given."""
     trainer = run.trainer
-    graph = train_graph(
-        run.model, batch or trainer.batch_size, trainer.precision, run.seed, run.optimizer,
-        gather=trainer.accumulate > 1, average=trainer.ema.decay if trainer.ema else None,
-    )  # fmt: skip
     choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv)
-    return make_plan(graph, capabilities_of(trainer.backend), choose=choice)
+    return make_plan(step_graph(run, batch), capabilities_of(trainer.backend), choose=choice)
 
 
 def _run(spec: Mapping[str, Any] | str | Path | ModelSpec | RunSpec) -> RunSpec:

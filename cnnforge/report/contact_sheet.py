@@ -45,8 +45,8 @@ def _shown(
     """(n, H, W, C): a batch of all, on the scale of the pixels."""
     n, made = len(part), data.preprocessing
     batches = Batches(part, made, n, seed=seed, shuffle=False, augment=augment, backend=backend)
-    out, labels = np.empty((n, *made.input), np.float32), np.empty(part.y.shape, part.y.dtype)
-    batches.fill(batches.epoch(epoch), 0, out, labels)
+    out = np.empty((n, *made.input), np.float32)
+    batches.fill(batches.epoch(epoch), 0, out, None)
     mean, factor = made.constants
     shown: NDArray[Any] = out / factor + mean
     return shown

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -43,7 +43,9 @@ def reference() -> str:
     for name, field in RunSpec.model_fields.items():
         kinds = [kind for kind in members(typed(field)) if is_spec(kind)]
         if kinds:
-            parts += [f"## `{name}`", *_kinds(kinds), *(part for kind in kinds for part in _inside(kind))]
+            parts += [f"## `{name}`", *_kinds(kinds)]
+            for inner, cls in dict.fromkeys(found for kind in kinds for found in _inside(kind)):  # each once
+                parts += [f"### `{inner}`", *_class(cls)]
         if name == "model":
             for title, path, kind in _PARTS:
                 parts += [f"## {title}: `{'.'.join(map(str, path))}`"]
@@ -64,13 +66,12 @@ def _kinds(classes: Sequence[type[Spec]]) -> list[str]:
     return parts
 
 
-def _inside(cls: type[Spec]) -> list[str]:
+def _inside(cls: type[Spec]) -> Iterator[tuple[str, type[Spec]]]:
     """The classes that stand in the fields of another, where a field takes just one."""
-    parts = []
     for name, field in cls.model_fields.items():
         kinds = [kind for kind in members(typed(field)) if is_spec(kind)]
-        parts += [f"### `{name}`", *_class(kinds[0])] if len(kinds) == 1 else []
-    return parts
+        if len(kinds) == 1:
+            yield name, kinds[0]
 
 
 def _same(cls: type[Spec], base: type[Spec], name: str) -> bool:

@@ -21,7 +21,7 @@ from cnnforge.spec.data import (
     PicturesSpec,
     SyntheticData,
 )
-from cnnforge.spec.diagnosis import data_mismatch, mistakes
+from cnnforge.spec.diagnosis import data_mismatch, mistakes, mixing_mistakes
 from cnnforge.spec.layers import LAYERS, MODEL_INPUT_ROW, Row, ending, ordered, walk
 from cnnforge.spec.model import ModelSpec
 from cnnforge.spec.run import RunFolderSpec, RunSpec, TrackingSpec, TrainerSpec
@@ -57,6 +57,7 @@ __all__ = [
     "expand",
     "layer_of",
     "mistakes",
+    "mixing_mistakes",
     "ordered",
     "walk",
 ]  # fmt: skip

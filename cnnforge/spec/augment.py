@@ -131,6 +131,34 @@ class Colour(Spec):
     hue: Fraction = 0.0
 
 
+class Mixup(Spec):
+    """Two pictures laid over each other, their labels shared out alike (Zhang, Cisse, Dauphin, Lopez-Paz, ICLR 2018).
+
+    Who is mixed with whom is chance: two that follow each other in the epoch's order. Training accuracy then counts
+    the label of the larger share.
+
+    alpha: both parameters of the beta distribution of the share; small leaves most pictures nearly alone, 1 is uniform
+    rate: the share of pairs to which it happens
+    """
+
+    alpha: PositiveFloat = 0.2
+    rate: NonNegativeFloat = 1.0
+
+
+class Cutmix(Spec):
+    """Two pictures swap a rectangle, their labels shared out by its area (Yun and others, ICCV 2019).
+
+    The rectangle's middle is any pixel, so that it may be cut off at the edge; what is left of it counts. Otherwise as
+    mixup.
+
+    alpha: both parameters of the beta distribution of the share that is kept
+    rate: the share of pairs to which it happens
+    """
+
+    alpha: PositiveFloat = 1.0
+    rate: NonNegativeFloat = 0.5
+
+
 class AugmentSpec(Spec):
     """``augment:`` what is done to training pictures, in this order and each epoch anew; never in validation or test.
 
@@ -148,6 +176,8 @@ class AugmentSpec(Spec):
     colour: brightness, contrast, saturation and hue vary
     cutout: a square goes blank
     erase: a rectangle goes blank at random
+    mixup: two pictures are laid over each other, and their labels
+    cutmix: two pictures swap a part; pairs to which that happens are not laid over each other
     """
 
     crop: Crop | None = None
@@ -161,6 +191,13 @@ class AugmentSpec(Spec):
     colour: Colour | None = None
     cutout: Cutout | None = None
     erase: Erase | None = None
+    mixup: Mixup | None = None
+    cutmix: Cutmix | None = None
+
+    @property
+    def mixes(self) -> bool:
+        """Do pictures get parts of others, and of their labels?"""
+        return any(kind is not None and kind.rate for kind in (self.mixup, self.cutmix))
 
     def mistakes(self, height: int, width: int, channels: int = 3) -> Iterator[ConfigError]:
         """What cannot be done to pictures of this size, which is the model's input, or to any."""
@@ -187,6 +224,9 @@ class AugmentSpec(Spec):
             yield _beyond(
                 ("elastic", "sigma"), self.elastic.sigma, f"the picture has {height}x{width} pixels", least / 7
             )
+        for name, kind in (("cutout", self.cutout), ("mixup", self.mixup), ("cutmix", self.cutmix)):
+            if kind is not None and kind.rate > 1:
+                yield _beyond((name, "rate"), kind.rate, "a share is at most 1", 1)
         if self.cutout is not None:
             yield from self._cutout(self.cutout, height, width)
         if self.erase is not None:
@@ -210,8 +250,6 @@ class AugmentSpec(Spec):
             )
 
     def _cutout(self, cutout: Cutout, height: int, width: int) -> Iterator[ConfigError]:
-        if cutout.rate > 1:
-            yield _beyond(("cutout", "rate"), cutout.rate, "a share is at most 1", 1)
         if cutout.size >= min(height, width):
             yield ConfigError(
                 f"augment: a cutout of {cutout.size} pixels from pictures of {height}x{width}",

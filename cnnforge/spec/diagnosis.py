@@ -7,6 +7,7 @@ from collections.abc import Collection
 from cnnforge.errors import ConfigError, Path, ShapeError
 from cnnforge.losses import Loss, default_loss
 from cnnforge.shapes import Shape
+from cnnforge.spec.augment import AugmentSpec
 from cnnforge.spec.data import DataSpec
 from cnnforge.spec.layers import Row, ending, shown, walk
 from cnnforge.spec.model import ModelSpec
@@ -28,6 +29,18 @@ def mistakes(model: ModelSpec, unknown: Collection[Path] = ()) -> list[ConfigErr
     """
     rows, errors = walk(model.input, model.layers, unknown=unknown)
     return errors if errors or unknown else _loss_mistake(model.loss, rows[-1])
+
+
+def mixing_mistakes(model: ModelSpec, augment: AugmentSpec) -> list[ConfigError]:
+    """Are labels such that those of two samples can be mixed, where pictures are?"""
+    if not augment.mixes:
+        return []
+    try:
+        model.effective_loss.mixed_labels(model.output)
+    except ShapeError as error:
+        name = "mixup" if augment.mixup is not None and augment.mixup.rate else "cutmix"
+        return [ConfigError(f"augment: {error.what}", path=("augment", name), why=error.why, fix=error.fix)]
+    return []
 
 
 def data_mismatch(model: ModelSpec, data: DataSpec) -> list[ConfigError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cnnforge.fields import Bool, Fraction, Name, NonNegativeInt, PositiveInt, Spec
 from cnnforge.optim import Adam, AnyOptimizer
@@ -24,6 +24,28 @@ class Ema(Spec):
 
     decay: Fraction = 0.999
 
+    def keep(self, update: int, total: int) -> float:
+        """The share of the average that update number ``update`` (from 1) of ``total`` keeps."""
+        return self.decay
+
+
+class Swa(Spec):
+    """``trainer.swa:`` the plain mean of the weights after every update of the run's last part, which validation, test
+    and the saved model then take (stochastic weight averaging: Izmailov and others, UAI 2018, there once an epoch).
+
+    Running statistics of norms are measured for the mean's own on a hundred training batches. The mean is worth most
+    where the learning rate does not fall to 0.
+
+    start: the share of the updates that are over when the mean begins
+    """
+
+    start: Fraction = 0.75
+
+    def keep(self, update: int, total: int) -> float:
+        """As ``Ema.keep``; 0 until the mean begins."""
+        count = update - int(self.start * total)
+        return 1 - 1 / count if count > 0 else 0.0
+
 
 class TrainerSpec(Spec):
     """``trainer:`` how long, in what pieces, on what.
@@ -42,6 +64,7 @@ class TrainerSpec(Spec):
     checkpoint_every: steps between two checkpoints, beside those at the end of every epoch
     max_steps: stop after so many steps, whatever the epochs
     ema:       a running average of the weights for validation, test and the saved model
+    swa:       the mean of the weights over the last part of the run instead
     early_stop: end the run when validation no longer gets better
     overfit_batches: train on so many batches alone, the same in every epoch: a net that can learn gets them all right
     fast_dev_run: two steps, one batch of validation and of test, no tracking: does everything work?
@@ -61,12 +84,24 @@ class TrainerSpec(Spec):
     checkpoint_every: PositiveInt | None = None
     max_steps: PositiveInt | None = None
     ema: Ema | None = None
+    swa: Swa | None = None
     early_stop: EarlyStop | None = None
     overfit_batches: PositiveInt | None = None
     fast_dev_run: Bool = False
     exact_conv: Bool = False
     autotune: Bool = True
     sync_batch_norm: Bool = False
+
+    @model_validator(mode="after")
+    def _one_average(self) -> TrainerSpec:
+        if self.ema is not None and self.swa is not None:
+            raise ValueError("there is one average of the weights: ema or swa")
+        return self
+
+    @property
+    def averaging(self) -> Ema | Swa | None:
+        """How weights are averaged, where they are."""
+        return self.ema or self.swa
 
 
 class TrackingSpec(Spec):

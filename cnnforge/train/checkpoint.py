@@ -118,7 +118,7 @@ class Checkpoints:
         if averages is not None:
             averages.refresh()
             shown = averages.weights
-            kept |= {f"{name}/{TRAINED}": array for name, array in train.weights.params.items()}
+            kept |= {f"{name}/{TRAINED}": array for name, array in averages.trained.items()}
         slots = _pack(_fetch(train.weights, kept))
         state = asdict(progress) | {"format": FORMAT, "optimizer": sha256(slots).hexdigest()}
         files = _model_files(spec, precision, shown, preprocessing)
@@ -160,7 +160,8 @@ class Checkpoints:
         trained = {name.removesuffix(ending): slots.pop(name) for name in [*slots] if name.endswith(ending)}
         _restore_into(train.weights, train.slots, slots, folder)
         if trained:
-            _restore_into(train.weights, train.weights.params, trained, folder)
+            own = train.weights.params | (train.weights.state if train.weights.state.keys() & trained.keys() else {})
+            _restore_into(train.weights, own, trained, folder)
         del state["format"]
         parts = {name: kind(**state[name]) for name, kind in _PARTS.items() if name in state}
         return Progress(**(state | parts))

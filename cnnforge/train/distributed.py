@@ -131,8 +131,8 @@ class Job:
     def threads(self, wanted: int | None) -> int | None:
         return wanted or self._threads
 
-    def shard(self, n: int) -> range:
-        return shard(n, self.rank, self.size)
+    def shard(self, n: int, unit: int = 1) -> range:
+        return shard(n, self.rank, self.size, unit)
 
     def take(self, shard: range) -> int:
         self._idle = not shard

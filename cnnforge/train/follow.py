@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from cnnforge.data import load
 from cnnforge.errors import InterruptedRun
 from cnnforge.spec import RunSpec
-from cnnforge.train.loop import Progress, Silent, evaluate, fit
+from cnnforge.train.loop import Metrics, Progress, Silent, evaluate, fit
 from cnnforge.train.ranks import Ranks
-from cnnforge.train.setup import backend_of, same_data, set_up
+from cnnforge.train.setup import Setup, backend_of, same_data, set_up
 from cnnforge.train.signals import StopRequest
-from cnnforge.train.work import recipe_of
+from cnnforge.train.work import checkpoint_due, recipe_of
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,22 @@ class Orders:
 
 
 class Follower(Silent):
-    """Watches for signals alone."""
+    """Watches for signals, and does its part of what rank 0's checkpoints need."""
 
-    def __init__(self, stop: StopRequest) -> None:
-        self._stop = stop
+    def __init__(self, stop: StopRequest, spec: RunSpec, made: Setup) -> None:
+        self._stop, self._spec, self._averages = stop, spec, made.averages
+        self._steps_per_epoch = made.samples.steps_per_epoch
+
+    def step(self, progress: Progress, metrics: Metrics) -> None:
+        if checkpoint_due(self._spec, progress, self._steps_per_epoch):
+            self.interrupted(progress)
 
     def stopping(self) -> InterruptedRun | None:
         return self._stop.reason
+
+    def interrupted(self, progress: Progress) -> None:
+        if self._averages is not None:
+            self._averages.refresh()
 
 
 def follow(ranks: Ranks) -> None:
@@ -52,7 +61,7 @@ def follow(ranks: Ranks) -> None:
             made.samples,
             made.validation,
             recipe_of(spec, made),
-            Follower(stop),
+            Follower(stop, spec, made),
             progress,
             ahead=True,
             averages=made.averages,

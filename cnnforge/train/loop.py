@@ -50,6 +50,13 @@ class Progress:
     stopped: bool = False
 
 
+class Averaging(Protocol):
+    """How weights are averaged."""
+
+    def keep(self, update: int, total: int) -> float:
+        """The share of the average that update number ``update`` (from 1) of ``total`` keeps."""
+
+
 class Watcher(Protocol):
     """What the loop tells. Every call is on the training thread: be quick."""
 
@@ -77,6 +84,7 @@ class Recipe:
     layers: their names by path
     early_stop: when to give up, whatever ``epochs`` says
     accumulate: batches of an update; ``train`` then gathers gradients (see ``train_graph``)
+    averaging: how weights are averaged; ``train`` then keeps an average
     """
 
     optimizer: Optimizer
@@ -89,6 +97,7 @@ class Recipe:
     layers: Mapping[Any, str] = field(default_factory=dict)
     early_stop: EarlyStop | None = None
     accumulate: int = 1
+    averaging: Averaging | None = None
 
     def updates(self, per_epoch: int) -> int:
         """Updates in an epoch of so many batches."""
@@ -156,6 +165,7 @@ def fit(
                         lr=lr,
                         inv_n=1.0 / n,
                         scalars=recipe.optimizer.scalars(update),
+                        keep=recipe.averaging.keep(update, total) if recipe.averaging else 0.0,
                     )
                     bound.run("forward", "loss")
                     part = Sums()

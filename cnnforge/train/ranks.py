@@ -18,11 +18,15 @@ T = TypeVar("T")
 Error = TypeVar("Error", bound=CnnforgeError)
 
 
-def shard(n: int, rank: int, size: int) -> range:
-    """Which of n samples are a rank's: neighbours, one more for the first ranks where they do not divide."""
-    each, more = divmod(n, size)
+def shard(n: int, rank: int, size: int, unit: int = 1) -> range:
+    """Which of n samples are a rank's: neighbours, one more for the first ranks where they do not divide.
+
+    unit: so many of them stay together, counted from the first
+    """
+    each, more = divmod(-(-n // unit), size)
     begin = rank * each + min(rank, more)
-    return range(begin, begin + each + (rank < more))
+    end = begin + each + (rank < more)
+    return range(min(begin * unit, n), min(end * unit, n))
 
 
 class Ranks(Protocol):
@@ -39,8 +43,8 @@ class Ranks(Protocol):
     def threads(self, wanted: int | None) -> int | None:
         """Threads for this process: ``wanted`` where given, else its part of the host's cores."""
 
-    def shard(self, n: int) -> range:
-        """Which of a batch's n samples are this rank's: neighbours; none where there are more ranks than samples."""
+    def shard(self, n: int, unit: int = 1) -> range:
+        """Which of a batch's n samples are this rank's, as ``shard``; none where there are more ranks than units."""
 
     def take(self, shard: range) -> int:
         """Samples to compute for this shard: one, for company, where it is empty; what it gives then counts nothing.
@@ -93,7 +97,7 @@ class Alone:
     def threads(self, wanted: int | None) -> int | None:
         return wanted
 
-    def shard(self, n: int) -> range:
+    def shard(self, n: int, unit: int = 1) -> range:
         return range(n)
 
     def take(self, shard: range) -> int:

@@ -13,11 +13,11 @@ from cnnforge.data.labels import class_counts
 from cnnforge.errors import DataError
 from cnnforge.executable import Executable, Weights
 from cnnforge.losses import Loss
-from cnnforge.lower import eval_graph, train_graph
+from cnnforge.lower import eval_graph, step_graph
 from cnnforge.plan import make_plan, require_precision
 from cnnforge.spec import AugmentSpec, RunSpec
 from cnnforge.train.averages import Averages
-from cnnforge.train.ranks import ALONE, Ranks
+from cnnforge.train.ranks import ALONE, Ranks, shard
 from cnnforge.train.shortcuts import shortened
 from cnnforge.tuning import Choice
 
@@ -79,25 +79,16 @@ def set_up(
     trainer = spec.trainer
     data, notes = shortened(data, trainer, spec.seed)
     batch = min(trainer.batch_size, len(data.train))
-    largest = -(-batch // ranks.size)
+    # Pairs of samples that are mixed stay together.
+    unit = 2 if spec.augment.mixes and not trainer.overfit_batches else 1
+    largest = len(shard(batch, 0, ranks.size, unit))
     loss = spec.model.effective_loss
     if classes := loss.classes_to_count(spec.model.output):
         loss = loss.measured(class_counts(data.train.y, classes))
         notes.append(f"{loss.type}: {loss.about()}")
     choice = Choice(trainer.backend, ranks.threads(trainer.threads), exact=trainer.exact_conv, record=record)
     graphs = (
-        train_graph(
-            spec.model,
-            largest,
-            trainer.precision,
-            spec.seed,
-            spec.optimizer,
-            loss,
-            gather=trainer.accumulate > 1,
-            average=trainer.ema.decay if trainer.ema else None,
-            ranks=ranks.size,
-            sync_norms=trainer.sync_batch_norm,
-        ),
+        step_graph(spec, largest, loss, ranks.size),
         eval_graph(spec.model, largest, trainer.precision, loss, ranks.size),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
@@ -113,30 +104,33 @@ def set_up(
         notes.append(f"{done}, once for this machine")
     for text in notes:
         note(text)
-    labels = plan.inputs["labels"]
+    labels = eval_plan.inputs["labels"]
     data.check_labels(labels.shape[1:], labels.dtype)
 
     weights = Weights(plan, backend)
     weights.initialise(plan, spec.seed)
     arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
     train = Executable(plan, backend, weights, arena)
-    averages = Averages(train) if trainer.ema else None
-    if averages is not None:
-        averages.begin()
-    evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
-    backend.prepare(chain(train.bound(largest).steps(), evaluation.bound(largest).steps()), compiling)
 
     def batches(split: Split, shuffle: bool = False, augment: AugmentSpec | None = None) -> Batches | None:
         if not len(split):
             return None
         return Batches(
             split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend,
-            share=ranks.shard,
+            share=lambda n: ranks.shard(n, unit),
         )  # fmt: skip
 
     as_they_are = bool(trainer.overfit_batches)
-    samples = batches(data.train, not as_they_are, None if as_they_are else spec.augment)
+    augment = None if as_they_are else spec.augment
+    samples = batches(data.train, not as_they_are, augment)
     assert samples is not None, "a data set without training samples is an error when it is loaded"
+    averages = None
+    if trainer.averaging is not None:
+        measured = trainer.swa is not None and bool(plan.state)
+        averages = Averages(train, batches(data.train, not as_they_are, augment) if measured else None, ranks)
+        averages.begin()
+    evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
+    backend.prepare(chain(train.bound(largest).steps(), evaluation.bound(largest).steps()), compiling)
     return Setup(
         train, evaluation, loss, samples, batches(data.validation), batches(data.test),
         choice.chosen, averages,

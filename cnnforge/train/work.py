@@ -93,8 +93,7 @@ class Life:
         if "first_step_seconds" not in self.result:
             self.result["first_step_seconds"] = seconds_since_start()
         self.log(metrics, progress.step)
-        every = self.spec.trainer.checkpoint_every
-        if every and progress.step % every == 0 and progress.step_in_epoch < self.steps_per_epoch:
+        if checkpoint_due(self.spec, progress, self.steps_per_epoch):
             self.save(progress, best=False)
         self.console.step(progress, metrics)
 
@@ -131,6 +130,12 @@ class Life:
         self.save(progress, best=False)
 
 
+def checkpoint_due(spec: RunSpec, progress: Progress, steps_per_epoch: int) -> bool:
+    """Is a checkpoint written after this update, beside those at the ends of epochs?"""
+    every = spec.trainer.checkpoint_every
+    return bool(every) and progress.step % (every or 1) == 0 and progress.step_in_epoch < steps_per_epoch
+
+
 def recipe_of(spec: RunSpec, made: Setup) -> Recipe:
     """How a run trains."""
     trainer = spec.trainer
@@ -138,7 +143,7 @@ def recipe_of(spec: RunSpec, made: Setup) -> Recipe:
         spec.optimizer, spec.schedule, made.loss, trainer.epochs, log_every=trainer.log_every,
         max_steps=most_steps(trainer), stats_every=trainer.stats_every,
         layers={row.path: row.name for row in spec.model.table}, early_stop=trainer.early_stop,
-        accumulate=trainer.accumulate,
+        accumulate=trainer.accumulate, averaging=trainer.averaging,
     )  # fmt: skip
 
 

@@ -307,7 +307,7 @@ def test_the_run(mistakes: Callable[..., list[str]]) -> None:
     assert mistakes("optimizer.nesterov=true") == [
         "optimizer: unknown key 'nesterov'\n  where: <override 'optimizer.nesterov=true'> (optimizer.nesterov)\n"
         "  why:   adam knows type, lr, weight_decay, decay, clip, groups, betas, epsilon\n"
-        "  fix:   'nesterov' belongs to sgd"
+        "  fix:   'nesterov' belongs to sgd, muon"
     ]
     assert mistakes("trainer.epochs=on", "data.resize=nearst", "seed=1.0") == [
         "data: resize cannot be 'nearst'\n  where: <override 'data.resize=nearst'> (data.resize)\n"

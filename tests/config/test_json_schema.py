@@ -215,7 +215,7 @@ def test_what_editors_show():
         "zeros",
     )
     kinds = json_schema("optimizer")["$defs"]["Optimizer"]["properties"]["type"]["anyOf"][0]
-    assert kinds["enum"] == ["sgd", "rmsprop", "adam", "adamw"]
+    assert kinds["enum"] == ["sgd", "rmsprop", "adam", "adamw", "lamb", "muon"]
     assert kinds["enumDescriptions"][3].startswith("Adam with decoupled weight decay")
 
 

@@ -93,3 +93,6 @@ def test_optimizers_are_what_their_names_say() -> None:
     momentum, nesterov = run("optimizer=momentum").optimizer, run("optimizer=nesterov").optimizer
     assert momentum.model_dump()["momentum"] == 0.9
     assert nesterov.model_dump()["nesterov"] is True
+    lamb, muon = run("optimizer=lamb").optimizer, run("optimizer=muon").optimizer
+    assert (lamb.type, muon.type) == ("lamb", "muon")
+    assert muon.model_dump()["adamw"]["lr"] < muon.lr, "what is orthogonal needs longer steps"

@@ -16,6 +16,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from cnnforge.errors import ShapeError
+from cnnforge.ir.graph import STEP_FIELDS
 from cnnforge.ir.vjp import FROM_INPUT, FROM_OUTPUT
 from cnnforge.rng import philox, stream
 from cnnforge.shapes import Window, window
@@ -442,6 +443,11 @@ def _label_weights(draw, op, dtype):
     labels = _generator(draw).integers(-1, shape[-1], shape[:-1])
     weights = tuple(float(w) for w in _generator(draw).integers(0, 4, shape[-1]))
     total = math.fsum(weights[label] for label in labels.reshape(-1) if label >= 0)
+    if draw(st.booleans()):  # mixed of two
+        labels = np.empty((shape[0], 3), dtype)
+        labels[:, :2] = _generator(draw).integers(0, shape[-1], (shape[0], 2))
+        labels[:, 2] = _generator(draw).integers(0, 9, shape[0]) / 8
+        total = _mixed_weight(labels, weights)
     return Case([labels], [((1,), dtype)], [[total]], {"weights": weights}, exact=True)
 
 
@@ -526,6 +532,29 @@ def _class_targets(draw, op, dtype):
     return Case([labels], [(shape, dtype)], [formulas.class_targets(labels, shape[-1], **attrs)], attrs, scale=10)
 
 
+def _mixed_weight(labels, weights) -> float:
+    return math.fsum(weights[int(a)] * share + weights[int(b)] * (1 - share) for a, b, share in labels.tolist())
+
+
+@case("mixed_targets")
+def _mixed_targets(draw, op, dtype):
+    n, classes = draw(st.integers(1, 5)), draw(st.integers(2, 19))
+    labels = np.empty((n, 3), dtype)
+    labels[:, :2] = _generator(draw).integers(0, classes, (n, 2))
+    labels[:, 2] = _generator(draw).integers(0, 9, n) / 8  # halves too: the first of equal shares is the answer
+    weights = tuple(float(w) for w in _generator(draw).integers(0, 4, classes)) if draw(st.booleans()) else ()
+    attrs = {"smoothing": draw(st.sampled_from([0.0, 0.1, 0.75])), "weights": weights}
+    ins = [labels]
+    if weights and draw(st.booleans()):  # the labels of another process count too
+        others = labels[::-1] if draw(st.booleans()) else labels[:1]
+        sums = [_mixed_weight(part, weights) for part in (labels, others)]
+        ins.append(np.array([[len(labels), sums[0]], [len(others), sums[1]]], dtype))
+        q, best = (a[: len(labels)] for a in formulas.mixed_targets(np.concatenate([labels, others]), classes, **attrs))
+    else:
+        q, best = formulas.mixed_targets(labels, classes, **attrs)
+    return Case(ins, [(q.shape, dtype), (best.shape, "int64")], [q, best], attrs, scale=10)
+
+
 @case("soft_cross_entropy", "soft_cross_entropy_dz")
 def _soft_cross_entropy(draw, op, dtype):
     shape = draw(shapes)
@@ -559,7 +588,7 @@ def _weighted_sigmoid_cross_entropy(draw, op, dtype):
 def _clip(draw, op, dtype):
     size, n, most = draw(st.integers(1, 40)), draw(st.integers(1, 64)), draw(st.sampled_from([0.01, 0.5, 100.0]))
     sums = reals(draw, (size,), dtype)
-    block = np.array([1, 0, 0, 0.1, 1 / n, 0, 0])
+    block = np.array([1, 0, 0, 0.1, 1 / n, 0, 0, 0])
     means = sums.astype(np.float64) / n
     if op == "clip_value":
         return Case([sums, block], [0], [means.clip(-most, most) * n], {"most": most}, scale=100)
@@ -574,7 +603,9 @@ def _clip(draw, op, dtype):
 def _average(draw, op, dtype):
     mean, params = (reals(draw, (draw(st.integers(1, 40)),), dtype) for _ in range(2))
     params, keep = np.resize(params, mean.shape), draw(st.sampled_from([0.0, 0.5, 0.999]))
-    return Case([mean, params], [0], [keep * mean + (1 - keep) * params], {"keep": keep}, scale=10)
+    block = np.zeros(len(STEP_FIELDS))
+    block[STEP_FIELDS.index("keep")] = keep
+    return Case([mean, params, block], [0], [keep * mean + (1 - keep) * params], scale=10)
 
 
 @case("gather", "take")
@@ -612,7 +643,7 @@ def _optimizer(draw, op, dtype):
     params, sums = reals(draw, (size,), dtype), reals(draw, (size,), dtype)
     state = [abs(reals(draw, (size,), dtype)) for _ in range(slots)]
     corrections = (1 - attrs["beta1"] ** step, 1 - attrs["beta2"] ** step) if "beta1" in attrs else (0.0, 0.0)
-    block = np.array([step, 0, 0, lr, 1 / n, *corrections])
+    block = np.array([step, 0, 0, lr, 1 / n, *corrections, 0])
     expected = np.empty((1 + slots, size))
     for i in range(size):
         one = formulas.Scalar(op, float(params[i]), [float(s[i]) for s in state], attrs)
@@ -620,3 +651,52 @@ def _optimizer(draw, op, dtype):
         expected[:, i] = one.p, *one.slots
     outs = [0, *range(3, 3 + slots)]
     return Case([params, sums, block, *state], outs, list(expected), attrs, scale=100)
+
+
+def _of_tensors(draw, sizes, slots, dtype):
+    """(params, sums, slots, step, samples, lr): tensors side by side."""
+    total = sum(sizes)
+    params, sums, *state = (reals(draw, (total,), dtype) for _ in range(2 + slots))
+    step, n = draw(st.integers(1, 1000)), draw(st.integers(1, 64))
+    return params, sums, state, step, n, draw(st.sampled_from([0.1, 1e-3]))
+
+
+@case("lamb")
+def _lamb(draw, op, dtype):
+    attrs = dict(_MOMENTS, epsilon=1e-6, weight_decay=draw(st.sampled_from([0.0, 0.01, 0.3])))
+    attrs |= draw(st.sampled_from([{}, {"rate": 0.25}, {"rate": 3.0}]))
+    sizes = tuple(draw(st.lists(st.integers(1, 12), min_size=1, max_size=4)))
+    params, sums, (mean, square), step, n, lr = _of_tensors(draw, sizes, 2, dtype)
+    if draw(st.booleans()):
+        params[: sizes[0]] = 0
+    square = abs(square)
+    block = np.array([step, 0, 0, lr, 1 / n, 1 - attrs["beta1"] ** step, 1 - attrs["beta2"] ** step, 0])
+    ends = np.cumsum(sizes)[:-1]
+    tensors = zip(*(np.split(a, ends) for a in (params, sums.astype("float64") / n, mean, square)), strict=True)
+    done = [formulas.lamb(p, g, slots, attrs, lr, step) for p, g, *slots in tensors]
+    expected = [np.concatenate(parts) for parts in zip(*done, strict=True)]
+    return Case([params, sums, block, mean, square], [0, 3, 4], expected, attrs | {"sizes": sizes}, scale=100)
+
+
+@case("muon")
+def _muon(draw, op, dtype):
+    attrs = {
+        "momentum": draw(st.sampled_from([0.0, 0.6, 0.95])), "nesterov": draw(st.booleans()),
+        "coefficients": draw(st.sampled_from([(3.4445, -4.775, 2.0315), (2.0, -1.5, 0.5)])),
+        "steps": draw(st.integers(1, 5)), "epsilon": 1e-7, "weight_decay": draw(st.sampled_from([0.0, 0.1])),
+    }  # fmt: skip
+    attrs |= draw(st.sampled_from([{}, {"rate": 0.25}, {"rate": 3.0}]))
+    matrices = tuple(draw(st.lists(st.tuples(st.integers(1, 7), st.integers(1, 7)), min_size=1, max_size=3)))
+    factors = tuple(draw(st.sampled_from([1.0, 1.5])) for _ in matrices)
+    params, sums, (mean,), step, n, lr = _of_tensors(draw, [h * w for h, w in matrices], 1, dtype)
+    if draw(st.booleans()):  # nothing to do: no length to divide by
+        sums[: matrices[0][0] * matrices[0][1]] = mean[: matrices[0][0] * matrices[0][1]] = 0
+    ends = np.cumsum([h * w for h, w in matrices])[:-1]
+    each = zip(matrices, factors, *(np.split(a.astype("float64"), ends) for a in (params, sums, mean)), strict=True)
+    done = [
+        formulas.muon(p.reshape(shape), g.reshape(shape) / n, m.reshape(shape), attrs, factor, lr)
+        for shape, factor, p, g, m in each
+    ]
+    expected = [np.concatenate([part.reshape(-1) for part in parts]) for parts in zip(*done, strict=True)]
+    attrs |= {"matrices": matrices, "factors": factors}
+    return Case([params, sums, np.array([step, 0, 0, lr, 1 / n, 0, 0, 0]), mean], [0, 3], expected, attrs, scale=100)

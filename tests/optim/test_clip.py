@@ -62,7 +62,7 @@ def test_what_is_frozen_does_not_count():
 @pytest.mark.parametrize("size", [4095, 4096, 4097, 70_001])
 def test_sizes_around_a_piece_and_threads(op, size, monkeypatch):
     sums = np.random.default_rng(0).normal(size=size).astype(np.float32)
-    block = np.array([1, 0, 0, 0.1, 0.25, 0, 0])
+    block = np.array([1, 0, 0, 0.1, 0.25, 0, 0, 0])
     outs = [0, ((1,), "float32")] if op == "clip_norm" else [0]
     wanted = one_node.run(op, [sums, block], outs, {"most": 0.3}, twice=False)
     found = []
@@ -95,7 +95,7 @@ def test_pytorch_clips_the_same(clip):
     n = 5
     flat = np.concatenate([np.ravel(g) for g in grads]) * n
     ((op, most),) = ((f"clip_{name}", value) for name, value in clip.items())
-    block = np.array([1, 0, 0, 0.1, 1 / n, 0, 0])
+    block = np.array([1, 0, 0, 0.1, 1 / n, 0, 0, 0])
     outs = [0, ((1,), "float64")] if op == "clip_norm" else [0]
     found, *told = one_node.run(op, [flat, block], outs, {"most": most}, twice=False)
     theirs = np.concatenate([t.grad.numpy().ravel() for t in tensors]) * n

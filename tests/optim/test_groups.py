@@ -28,6 +28,10 @@ EACH = [
     {"type": "rmsprop", "momentum": 0.9, "weight_decay": 0.1},
     {"type": "adam", "weight_decay": 0.1},
     {"type": "adamw", "weight_decay": 0.1},
+    {"type": "lamb", "weight_decay": 0.1},
+    {"type": "lamb", "weight_decay": 0.1, "adapt": "all"},
+    {"type": "muon", "weight_decay": 0.1},
+    {"type": "muon", "weight_decay": 0.1, "adamw": {"match": ["fc.w"], "weight_decay": 0.1}},
 ]
 
 
@@ -71,7 +75,7 @@ def test_what_is_frozen_gets_no_gradient_and_the_way_back_ends_there():
     assert not {"conv2d_dx", "batch_norm_dx", "batch_norm_dparams"} & set(ops)
 
 
-@pytest.mark.parametrize("fields", EACH, ids=lambda fields: fields["type"])
+@pytest.mark.parametrize("fields", EACH, ids=str)
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_each_range_is_updated_as_by_an_optimizer_of_its_own(fields, backend):
     """Three steps on fixed gradients; a frozen tensor between trained ones splits the flat buffer."""
@@ -84,12 +88,12 @@ def test_each_range_is_updated_as_by_an_optimizer_of_its_own(fields, backend):
     before = run(mixed, 1.0, backend, steps=0)
     np.testing.assert_array_equal(built.exe.weights.params["conv2.w"], before.exe.weights.params["conv2.w"])
     for name, (rate, decay) in expected.items():
-        alone = run(make(**fields | {"weight_decay": decay}), rate, backend)
+        theirs = {"adamw": fields.get("adamw", {}) | {"weight_decay": decay}} if fields["type"] == "muon" else {}
+        alone = run(make(**fields | {"weight_decay": decay} | theirs), rate, backend)
         ours, theirs = built.exe.weights.params[name], alone.exe.weights.params[name]
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7, err_msg=name)
         assert abs(ours - before.exe.weights.params[name]).max() > 1e-4
-        for slot in mixed.slots():
-            key = f"{name}/{slot}"
+        for key in (f"{name}/{slot}" for slot in mixed.rule(name, name.split(".")[1] != "w").slots()):
             np.testing.assert_allclose(built.exe.slots[key], alone.exe.slots[key], rtol=1e-6, atol=1e-7, err_msg=key)
 
 
@@ -146,14 +150,14 @@ def test_one_model_trained_by_one_optimizer_after_another_keeps_its_weights_in_p
             [{"match": "fc.*"}, {"match": "cov1.*"}],
             "optimizer: no parameter is called cov1.*\n"
             "  where: optimizer.groups[1].match\n"
-            "  why:   a group that fits nothing changes nothing\n"
+            "  why:   a pattern that fits nothing changes nothing\n"
             "  fix:   did you mean 'conv1.*'?",
         ),
         (
             [{"match": "zzz"}],
             "optimizer: no parameter is called zzz\n"
             "  where: optimizer.groups[0].match\n"
-            "  why:   a group that fits nothing changes nothing\n"
+            "  why:   a pattern that fits nothing changes nothing\n"
             "  fix:   a name such as conv1.w, norm1.gamma, norm1.beta",
         ),
         (

@@ -5,6 +5,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from cnnforge.backends.numpy.capabilities import FLAT_CHUNK
+from cnnforge.backends.numpy.capabilities import OPTIMIZERS as ELEMENTWISE
 from cnnforge.optim import OPTIMIZERS, AnyOptimizer
 from tests import formulas, one_node
 
@@ -32,7 +33,7 @@ def make(**fields):
 
 def update(optimizer, params, sums, slots, step, lr, inv_n):
     """New params and slots."""
-    block = np.array([step, 0, 0, lr, inv_n, *optimizer.scalars(step)])
+    block = np.array([step, 0, 0, lr, inv_n, *optimizer.scalars(step), 0])
     outs = [0, *range(3, 3 + len(slots))]
     return one_node.run(optimizer.type, [params, sums, block, *slots], outs, optimizer.attrs())
 
@@ -55,7 +56,7 @@ def test_twelve_steps_down_a_valley(fields):
             np.testing.assert_allclose(slot, [one.slots[i] for one in each], rtol=1e-12, atol=1e-300)
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("kind", ELEMENTWISE)
 @pytest.mark.parametrize("size", [1, FLAT_CHUNK - 1, FLAT_CHUNK, FLAT_CHUNK + 1, 2 * FLAT_CHUNK + 3])
 def test_a_long_buffer_is_worked_on_in_pieces_that_do_not_show(kind, size):
     optimizer = make(type=kind, weight_decay=0.1)
@@ -75,7 +76,14 @@ DEFAULTS = {
     "rmsprop": {"alpha": 0.99, "epsilon": 1e-8, "momentum": 0.0, "weight_decay": 0.0, "lr": 1e-2},
     "adam": {"betas": (0.9, 0.999), "epsilon": 1e-8, "weight_decay": 0.0, "lr": 1e-3},
     "adamw": {"betas": (0.9, 0.999), "epsilon": 1e-8, "weight_decay": 1e-2, "lr": 1e-3},
-}
+    "muon": {
+        "momentum": 0.95, "nesterov": True, "ns_coefficients": (3.4445, -4.775, 2.0315), "ns_steps": 5,
+        "epsilon": 1e-7, "adjust_lr_fn": "original", "weight_decay": 0.1, "lr": 1e-3,
+        "adamw": {"betas": (0.9, 0.999), "epsilon": 1e-8, "weight_decay": 1e-2, "lr": 1e-3, "match": ()},
+    },
+    # PyTorch has none: the paper's and its authors'.
+    "lamb": {"betas": (0.9, 0.999), "epsilon": 1e-6, "weight_decay": 1e-2, "lr": 1e-3, "adapt": "weights"},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -92,6 +100,8 @@ def test_defaults_are_pytorchs(kind):
         ({"type": "rmsprop", "momentum": 0.5}, ("square", "velocity")),
         ({"type": "adam"}, ("mean", "square")),
         ({"type": "adamw"}, ("mean", "square")),
+        ({"type": "lamb"}, ("mean", "square")),
+        ({"type": "muon"}, ("mean",)),
     ],
     ids=str,
 )
@@ -133,6 +143,12 @@ def test_decoupled_decay_shrinks_a_weight_whatever_its_gradient_and_coupled_does
         {"type": "adam", "betas": [0.9, 1.0]},
         {"type": "adam", "epsilon": 0},
         {"type": "adam", "momentum": 0.9},
+        {"type": "lamb", "adapt": "none"},
+        {"type": "muon", "ns_steps": 0},
+        {"type": "muon", "ns_coefficients": [3, -4]},
+        {"type": "muon", "adjust_lr_fn": "none"},
+        {"type": "muon", "adamw": {"lr": 0}},
+        {"type": "muon", "adamw": {"match": [""]}},
         {"type": "adagrad"},
         {},
     ],

@@ -47,6 +47,7 @@ def test_what_the_page_says():
     assert "| `padding` | one of valid, same, or a whole number of 0 or more, or a list of 4 such | `valid` |" in page
     assert "| `filters` | a whole number above 0 | required | number of output channels |" in page
     assert all(f"### `{name}`" in page for name in (*BLOCKS, *LOSSES, *OPTIMIZERS, *SCHEDULES, "he", "npz"))
+    assert page.count("### `clip`") == 1, "what every optimizer has is said once"
 
 
 class Base(Spec):

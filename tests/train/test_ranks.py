@@ -102,6 +102,9 @@ CASES = {
         ["trainer.sync_batch_norm=true"],
     ),
     "class weights": (NORMED | {"loss": WEIGHTED}, ["trainer.sync_batch_norm=true"]),
+    "pairs": (NET | {"loss": WEIGHTED}, ["augment=none", "augment.mixup={rate: 0.5}", "augment.cutmix={rate: 0.5}"]),
+    "late averages": (NORMED, ["trainer.sync_batch_norm=true", "trainer.swa={start: 0.4}"]),
+    "muon": (NORMED, ["trainer.sync_batch_norm=true", "optimizer=muon"]),
 }  # fmt: skip
 
 
@@ -136,6 +139,15 @@ def test_local_norms_are_of_each_part_and_rank_0_has_the_statistics_that_count()
         np.testing.assert_array_equal(second[0][name], array, err_msg=name)
     assert first[2] == second[2]
     assert abs(alone[0]["norm.var"] - first[0]["norm.var"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("size", range(1, 6))
+def test_pairs_stay_together(size):
+    for n in range(12):
+        parts = [shard(n, rank, size, 2) for rank in range(size)]
+        assert [i for part in parts for i in part] == list(range(n))
+        assert all(part.start % 2 == 0 for part in parts if part)
+        assert len(parts[0]) == max(map(len, parts)) >= -(-n // size)
 
 
 @pytest.mark.parametrize("size", range(1, 6))

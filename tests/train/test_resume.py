@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 QUICK = [
     "model=lenet5", "data=synthetic", "data.samples=200", "data.test_samples=30", "data.noise=1", "tracking=none",
     "trainer.batch_size=32", "trainer.epochs=4", "trainer.log_every=2", "trainer.stats_every=3", "augment=flip_crop",
-    "augment.crop.padding=2", "optimizer=adamw",
+    "augment.crop.padding=2", "augment.mixup.alpha=0.5", "optimizer=adamw",
 ]  # fmt: skip
 #: Of a result: what depends on the machine and the moment.
 MOMENT = {"wall_seconds", "peak_memory_bytes", "samples_per_second", "data_wait", "first_step_seconds", "mlflow_run_id"}
@@ -101,8 +101,11 @@ def test_stopped_anywhere_and_resumed_it_is_the_same_run(monkeypatch, steps):
 
 
 @pytest.mark.parametrize(
-    "words", [["trainer.ema={decay: 0.9}"], ["trainer.accumulate=2", "optimizer.clip={norm: 0.5}"],
-              ["trainer.ema={decay: 0.9}", "trainer.accumulate=3", "model=lenet", "model.input=[32,32,1]"]],
+    "words", [["trainer.ema={decay: 0.9}"], ["trainer.swa={start: 0.3}", "model=small_mnist"],
+              ["trainer.accumulate=2", "optimizer.clip={norm: 0.5}"],
+              ["trainer.ema={decay: 0.9}", "trainer.accumulate=3", "model=lenet", "model.input=[32,32,1]"],
+              ["optimizer=lamb", "trainer.ema={decay: 0.9}", "optimizer.clip={norm: 0.5}"],
+              ["optimizer=muon", "trainer.ema={decay: 0.9}", "trainer.accumulate=2", "optimizer.clip={norm: 0.5}"]],
 )  # fmt: skip
 def test_averages_and_gathered_gradients_are_resumed_too(monkeypatch, words):
     whole, _ = go("run.name=whole", *words)
@@ -364,9 +367,10 @@ def test_the_commands(tmp_path):
         done = subprocess.run(command(*words), cwd=tmp_path, env=environment(), capture_output=True, text=True)
         return done.returncode, done.stdout, done.stderr
 
-    assert said("train", *QUICK, "run.name=a")[0] == 0
-    code, out, _ = said("reproduce", "a")
-    assert code == 0
+    code, _, complaint = said("train", *QUICK, "run.name=a")
+    assert code == 0, complaint
+    code, out, complaint = said("reproduce", "a")
+    assert code == 0, complaint
     assert "recorded numbers are equal; every weight is equal to the bit" in out
     code, out, _ = said("reproduce", "latest", "--json")
     assert json.loads(out)["equal"] is True

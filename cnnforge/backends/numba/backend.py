@@ -26,7 +26,9 @@ from cnnforge.backends.numba import (
     pool,
     prelu,
     sample_norm,
+    targets,
     team,
+    tensorwise,
 )
 from cnnforge.backends.numba.capabilities import capabilities, parts_of
 from cnnforge.backends.numba.distort import bind_distort
@@ -56,6 +58,7 @@ NATIVE: dict[str, Native] = {
     **lrn.NATIVE,
     **merge.NATIVE,
     **loss.NATIVE,
+    **targets.NATIVE,
     **norm.NATIVE,
     **norm_dx.NATIVE,
     **norm_pool.NATIVE,
@@ -63,6 +66,7 @@ NATIVE: dict[str, Native] = {
     **pool.NATIVE,
     **prelu.NATIVE,
     **sample_norm.NATIVE,
+    **tensorwise.NATIVE,
 }
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from math import log
 from typing import Any
 
-import numpy as np
-
 from cnnforge.backends.numba.driver import Call, bound
 from cnnforge.backends.numba.elementwise import streamed
 from cnnforge.backends.numba.functions import exp, log1p_of_share, sigmoid
@@ -124,33 +122,6 @@ def _softmax_cross_entropy_dz(block: int, lo: int, hi: int, thread: int) -> None
         _softmax_row(z + 4 * c * row, at, c, share)
         if 0 <= label < c:
             floats(at)[label] -= float32(share)
-
-
-@Kernel
-def _label_weights(block: int, lo: int, hi: int, thread: int) -> None:
-    """labels (n,), w (C,) -> the factor n / sum of the labels' weights, float64. Range: 1, so in one order always."""
-    a = longs(block)
-    labels, w, factor, n, c = longs(a[0]), floats(a[1]), doubles(a[2]), a[3], a[4]
-    s = float64(0)
-    for i in range(n):
-        if 0 <= labels[i] < c:
-            s += float64(w[labels[i]])
-    factor[0] = n / s if s > 0 else float64(0)
-
-
-@Kernel
-def _class_targets(block: int, lo: int, hi: int, thread: int) -> None:
-    """labels (n,), right, rest (C,), factor -> q (n, C) = factor (rest + right [c is the label]). Range: rows."""
-    a = longs(block)
-    labels, right, rest, factor, q, c = longs(a[0]), floats(a[1]), a[2], float32(doubles(a[3])[0]), a[4], a[5]
-    for row in range(lo, hi):
-        at, label = q + 4 * c * row, labels[row]
-        known = 0 <= label < c
-        share = splat(factor) if known else splat(0)
-        for k in range(0, c, LANES):
-            put_upto(at + 4 * k, upto(rest + 4 * k, c - k) * share, c - k)
-        if known:
-            floats(at)[label] += right[label] * factor
 
 
 @Kernel
@@ -327,19 +298,6 @@ def softmax_cross_entropy_dz(ins: Arrays, outs: Arrays, scratch: Arrays, threads
     return bound(_softmax_cross_entropy_dz, labels.size, threads, z, labels, dz, z.shape[-1], share)
 
 
-def class_targets(
-    ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, smoothing: float, weights: tuple[float, ...]
-) -> tuple[Call, ...]:
-    """One pass, and with weights their sum before it."""
-    (labels,), (q,) = ins, outs
-    c = q.shape[-1]
-    w = np.array(weights or (1.0,) * c, np.float32)
-    right, rest = w * np.float32(1 - smoothing), w * np.float32(smoothing / c)
-    factor = scratch[0] if weights else np.ones(1)
-    fill = bound(_class_targets, labels.size, threads, labels, right, rest, factor, q, c)
-    return (bound(_label_weights, 1, threads, labels, w, factor, labels.size, c), fill) if weights else (fill,)
-
-
 def soft_cross_entropy(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
     z, _, labels = ins
     return bound(_soft_cross_entropy, len(z), threads, *ins, *outs, labels.size // len(labels), z.shape[-1])
@@ -383,7 +341,6 @@ def _gradient(kernel: Kernel, factor: float) -> Any:
 NATIVE: dict[str, Any] = {
     "softmax": softmax, "softmax_dx": softmax_dx,
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_dz": softmax_cross_entropy_dz,
-    "class_targets": class_targets,
     "soft_cross_entropy": soft_cross_entropy, "soft_cross_entropy_dz": soft_cross_entropy_dz,
     "weighted_sigmoid_cross_entropy": weighted_sigmoid_cross_entropy,
     "weighted_sigmoid_cross_entropy_dz": weighted_sigmoid_cross_entropy_dz,

@@ -21,7 +21,7 @@ from cnnforge.backends.numpy.optimizer import CLIP_EPSILON
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.ir.graph import STEP_FIELDS
 
-_LR, _INV_N, _C1, _C2 = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2"))
+_LR, _INV_N, _C1, _C2, _KEEP = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2", "keep"))
 
 
 @Kernel
@@ -107,12 +107,13 @@ def _take(block: int, lo: int, hi: int, thread: int) -> None:
 
 @Kernel
 def _average(block: int, lo: int, hi: int, thread: int) -> None:
-    """mean += (1 - keep) (params - mean). Range: pieces."""
+    """mean += (1 - keep) (params - mean), to the bit params where nothing is kept. Range: pieces."""
     a = longs(block)
-    mean, params, new, n = a[0], a[1], splat(1 - doubles(a[2])[0]), a[3]
+    mean, params, kept, n = a[0], a[1], doubles(a[2])[_KEEP], a[3]
+    new = splat(1 - kept)
     for i in range(lo * PIECE, min(hi * PIECE, n), LANES):
-        m = upto(mean + 4 * i, n - i)
-        put_upto(mean + 4 * i, m + (upto(params + 4 * i, n - i) - m) * new, n - i)
+        m, p = upto(mean + 4 * i, n - i), upto(params + 4 * i, n - i)
+        put_upto(mean + 4 * i, m + (p - m) * new if kept else p, n - i)
 
 
 @Kernel
@@ -171,9 +172,9 @@ def take(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
     return streamed(_take, threads, ins[0], outs[0], n=ins[0].size)
 
 
-def average(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, keep: float) -> Call:
-    """mean, params -> mean."""
-    return streamed(_average, threads, *ins, float(keep), n=ins[0].size)
+def average(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int) -> Call:
+    """mean, params, step -> mean."""
+    return streamed(_average, threads, *ins, n=ins[0].size)
 
 
 def clip_norm(ins: Arrays, outs: Arrays, scratch: Arrays, threads: int, *, most: float) -> tuple[Call, Call]:

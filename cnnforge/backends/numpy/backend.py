@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from cnnforge import optim
 from cnnforge.backends.base import Collect, Distort, Distortion, Gather, Kernel, Report, Step
 from cnnforge.backends.numpy import (
     activation,
@@ -26,6 +28,7 @@ from cnnforge.backends.numpy import (
     random,
     ranks,
     sample_norm,
+    tensorwise,
 )
 from cnnforge.backends.numpy.capabilities import GATHER, capabilities
 from cnnforge.backends.numpy.fused import fused
@@ -36,7 +39,7 @@ from cnnforge.plan.arena import ALIGN
 KERNELS: dict[str, Kernel] = {
     **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **hard_activation.KERNELS,
     **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **merge.KERNELS, **loss.KERNELS,
-    **optimizer.KERNELS, **ranks.KERNELS,
+    **optimizer.KERNELS, **tensorwise.KERNELS, **ranks.KERNELS,
 }  # fmt: skip
 
 
@@ -53,7 +56,21 @@ def _added(op: str) -> Kernel:
             why=f"{type(error).__name__}: {error}",
             fix="another version of the package that adds the op",
         ) from None
-    return kernel
+    if any(p.name == "rate" or p.kind == p.VAR_KEYWORD for p in signature(kernel).parameters.values()):
+        return kernel
+
+    def bind(*arrays: Any, **attrs: Any) -> Step:
+        """``optimizer.groups`` gives a rate to kernels that may have been written before there were any."""
+        if "rate" in attrs and op in optim.OPTIMIZERS:
+            raise BackendError(
+                f"optimizer {op} has one learning rate for all parameters",
+                path=("optimizer", "groups"),
+                why=f"a group sets lr, and the optimizer's kernel, {place}, takes no 'rate'",
+                fix=f"no lr in optimizer.groups, or a package whose kernel of {op} takes rate: float = 1.0",
+            )
+        return kernel(*arrays, **attrs)
+
+    return bind
 
 
 class NumpyBackend:

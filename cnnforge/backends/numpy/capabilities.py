@@ -21,7 +21,9 @@ DEPTHWISE_CHUNK = 1 << 15
 #: Workspace arrays of the ops behind the head of a fused chain, where they need any.
 TAIL_SCRATCH = {"bias": 1, "leaky_relu": 1, "elu": 1, "selu": 1}
 
+#: Those that go element by element, and those that see each tensor by itself.
 OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
+TENSORWISE = ("lamb", "muon")
 CLIPS = ("clip_norm", "clip_value")
 GATHERS = ("gather", "take", "average")
 LOSSES = (
@@ -100,6 +102,12 @@ def _per_channel(x: Value) -> Scratch:
 def _row_ones(v: Value) -> Scratch:
     """A one per row of ``v`` seen as a matrix of its channels: column sums are a matrix product with it."""
     return Scratch((v.shape[0], prod(v.shape[1:-1])), v.dtype)
+
+
+def muon_scratch(matrices: tuple[tuple[int, int], ...], dtype: str) -> tuple[Scratch, ...]:
+    """Two of the largest matrix, as numbers, and two of the largest square of a shorter side."""
+    whole, square = (max(sizes) for sizes in zip(*((m * n, min(m, n) ** 2) for m, n in matrices), strict=True))
+    return *(Scratch((whole,), dtype, False),) * 2, *(Scratch((square,), dtype, False),) * 2
 
 
 def _conv2d(x: Value, w: Value, y: Value, attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
@@ -204,6 +212,9 @@ _RULES: dict[str, Rule] = {
     "class_targets": lambda i, o, a: (
         _like(o[0], "bool"), Scratch((*i[0].shape, 1), "bool"), Scratch((1,), o[0].dtype, False),
     ),
+    "mixed_targets": lambda i, o, a: (
+        _like(o[0]), _like(o[0]), _like(o[0], "bool"), Scratch((1,), o[0].dtype, False),
+    ),
     "soft_cross_entropy": lambda i, o, a: (
         _like(i[0]), Scratch((*i[0].shape[:-1], 1), i[0].dtype), Scratch(i[2].shape, i[0].dtype),
         Scratch(i[2].shape, "int64"),
@@ -214,8 +225,9 @@ _RULES: dict[str, Rule] = {
     "mse": lambda i, o, a: (_like(i[0]),),
     **{
         op: lambda i, o, a: (Scratch((2, min(FLAT_CHUNK, i[0].shape[0])), i[0].dtype, False),)
-        for op in OPTIMIZERS
+        for op in (*OPTIMIZERS, "lamb")
     },
+    "muon": lambda i, o, a: muon_scratch(a["matrices"], i[0].dtype),
     "average": lambda i, o, a: (Scratch((min(FLAT_CHUNK, i[0].shape[0]),), i[0].dtype, False),),
 }  # fmt: skip
 
@@ -260,9 +272,9 @@ CAPABILITIES = Capabilities(
     | _ELEMENTWISE
     | {f"{op}_dx" for op in _ELEMENTWISE}
     | set(LOSSES)
-    | {"class_targets"}
+    | {"class_targets", "mixed_targets"}
     | {f"{op}_dz" for op in LOSSES}
-    | {*OPTIMIZERS, *CLIPS, *GATHERS},
+    | {*OPTIMIZERS, *TENSORWISE, *CLIPS, *GATHERS},
     chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),
     scratch=scratch,
     inplace={

@@ -6,6 +6,8 @@ of the loss *summed* over the batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cnnforge.backends.base import Kernel, Step
@@ -63,6 +65,17 @@ def softmax_cross_entropy_dz(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step
     return step
 
 
+def _weighted(q: Array, labels: int, per_sample: int, gathered: Sequence[Array]) -> float:
+    """Labels / the sum of their weights, which is that of ``q``; 0 where none has a weight. Of all processes where
+    ``gathered`` knows of others.
+    """
+    if gathered:
+        labels, weight = int(gathered[0][:, 0].sum()) * per_sample, float(gathered[0][:, 1].sum())
+    else:
+        weight = float(q.sum())
+    return labels / weight if weight > 0 else 0.0
+
+
 def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, weights: tuple[float, ...]) -> Step:
     """What each class's log probability counts: q_c = w_c ((1 - smoothing) [c is the label] + smoothing / C).
 
@@ -71,8 +84,7 @@ def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
     A second input, of several processes: (ranks, 2), the samples of each and the sum of their labels' weights.
     """
     (labels, *gathered), (q,), (right, known, total) = ins, outs, scratch
-    per_sample = labels.size // len(labels)
-    numbers, whole = np.arange(q.shape[-1]), total.reshape(())
+    numbers = np.arange(q.shape[-1])
     w = np.ones(q.shape[-1], q.dtype) if not weights else np.array(weights, q.dtype)
     rest = w * (smoothing / len(w))
 
@@ -80,12 +92,41 @@ def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
         np.equal(labels[..., None], numbers, out=right)
         np.multiply(right, w, out=q)
         if weights:
-            count = labels.size if not gathered else float(gathered[0][:, 0].sum()) * per_sample
-            np.sum(gathered[0][:, 1] if gathered else q, out=whole)
-            total[0] = count / float(whole) if whole > 0 else 0.0
+            total[0] = _weighted(q, labels.size, labels.size // len(labels), gathered)
         np.multiply(q, 1 - smoothing, out=q)
         np.any(right, axis=-1, keepdims=True, out=known)
         np.add(q, rest, out=q, where=known)
+        if weights:
+            np.multiply(q, total, out=q)
+
+    return step
+
+
+def mixed_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, weights: tuple[float, ...]) -> Step:
+    """As ``class_targets``, of two labels that share a sample; a label's weight counts by its share.
+
+    labels (N, 3): two class numbers and the share of the first -> q (N, C), the label of the larger share (N,) int64.
+    """
+    (labels, *gathered), (q, best), (one, other, right, total) = ins, outs, scratch
+    numbers = np.arange(q.shape[-1])
+    w = np.ones(q.shape[-1], q.dtype) if not weights else np.array(weights, q.dtype)
+    rest = w * (smoothing / len(w))
+    (a, b), share = (labels[:, k, None] for k in (0, 1)), labels[:, 2, None]
+
+    def step() -> None:
+        np.equal(a, numbers, out=right)
+        np.multiply(right, share, out=one)
+        np.equal(b, numbers, out=right)
+        np.multiply(right, share, out=other)
+        np.subtract(right, other, out=other)
+        np.add(one, other, out=q)
+        np.multiply(q, w, out=q)
+        np.copyto(best, labels[:, 1], casting="unsafe")
+        np.copyto(best, labels[:, 0], casting="unsafe", where=labels[:, 2] >= 0.5)
+        if weights:
+            total[0] = _weighted(q, len(labels), 1, gathered)
+        np.multiply(q, 1 - smoothing, out=q)
+        np.add(q, rest, out=q)
         if weights:
             np.multiply(q, total, out=q)
 
@@ -262,7 +303,7 @@ def mse_dz(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
 KERNELS: dict[str, Kernel] = {
     "softmax_cross_entropy": softmax_cross_entropy, "softmax_cross_entropy_dz": softmax_cross_entropy_dz,
     "sigmoid_cross_entropy": sigmoid_cross_entropy, "sigmoid_cross_entropy_dz": sigmoid_cross_entropy_dz,
-    "class_targets": class_targets,
+    "class_targets": class_targets, "mixed_targets": mixed_targets,
     "soft_cross_entropy": soft_cross_entropy, "soft_cross_entropy_dz": soft_cross_entropy_dz,
     "weighted_sigmoid_cross_entropy": weighted_sigmoid_cross_entropy,
     "weighted_sigmoid_cross_entropy_dz": weighted_sigmoid_cross_entropy_dz,

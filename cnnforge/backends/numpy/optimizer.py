@@ -15,7 +15,7 @@ from cnnforge.backends.base import Kernel, Step
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.ir.graph import STEP_FIELDS
 
-_LR, _INV_N, _C1, _C2 = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2"))
+_LR, _INV_N, _C1, _C2, _KEEP = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2", "keep"))
 
 #: What PyTorch adds to a gradient's length before it divides by it.
 CLIP_EPSILON = 1e-6
@@ -181,9 +181,12 @@ def take(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     return step
 
 
-def average(ins: Arrays, outs: Arrays, scratch: Arrays, *, keep: float) -> Step:
-    """mean += (1 - keep) (params - mean), both (P,): Polyak and Juditsky 1992, forgetting what is long ago."""
-    mean, params = ins
+def average(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+    """mean += (1 - keep) (params - mean), both (P,), keep of the step block (Polyak and Juditsky 1992).
+
+    Where nothing is kept it is params, to the bit.
+    """
+    mean, params, block = ins
     (space,) = scratch
     pieces = []
     for low in range(0, len(mean), len(space)):
@@ -191,9 +194,13 @@ def average(ins: Arrays, outs: Arrays, scratch: Arrays, *, keep: float) -> Step:
         pieces.append((mean[here], params[here], space[: len(mean[here])]))
 
     def step() -> None:
+        if block[_KEEP] == 0:
+            np.copyto(mean, params)
+            return
+        new = 1 - block[_KEEP]
         for m, p, t in pieces:
             np.subtract(p, m, out=t)
-            np.multiply(t, 1 - keep, out=t)
+            np.multiply(t, new, out=t)
             np.add(m, t, out=m)
 
     return step

@@ -77,14 +77,24 @@ def batch_norm_parts(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
 
 
 def label_weights(ins: Arrays, outs: Arrays, scratch: Arrays, *, weights: tuple[float, ...]) -> Step:
-    """Class numbers (N, …) -> the sum of their classes' weights, (1,). A label that is no class has none."""
+    """Labels -> the sum of their classes' weights, (1,).
+
+    labels: class numbers (N, …), one that is no class has no weight; or, as floats, two for each sample and the share
+    of the first, (N, 3)
+    """
     (labels,), (total,), (is_one,) = ins, outs, scratch
+    mixed = labels.dtype.kind == "f"
 
     def step() -> None:
-        total[0] = 0
+        found = 0.0
         for number, weight in enumerate(weights):
             np.equal(labels, number, out=is_one)
-            total[0] += weight * np.count_nonzero(is_one)
+            if mixed:
+                own = float(np.sum(labels[:, 2], where=is_one[:, 0]))
+                found += weight * (own + float(np.sum(1 - labels[:, 2], where=is_one[:, 1])))
+            else:
+                found += weight * np.count_nonzero(is_one)
+        total[0] = found
 
     return step
 

@@ -95,6 +95,7 @@ def test_a_label_that_is_no_class_reads_and_writes_nothing_beside(label):
 
 WEIGHTED = {
     "class_targets": {"smoothing": 0.1, "weights": tuple(0.1 * k for k in range(21))},
+    "mixed_targets": {"smoothing": 0.1, "weights": tuple(0.1 * k for k in range(21))},
     "soft_cross_entropy": {},
     "weighted_sigmoid_cross_entropy": {"smoothing": 0.1, "pos_weight": 3.0},
 }
@@ -107,6 +108,9 @@ def _weighted(op):
     per_sample = [((301,), "float32")] * 2
     if op == "class_targets":
         return [labels], [(shape, "float32")]
+    if op == "mixed_targets":
+        two = np.column_stack([labels.reshape(-1), labels.reshape(-1)[::-1], rng.random(labels.size)])
+        return [two.astype(np.float32)], [((labels.size, 21), "float32"), ((labels.size,), "int64")]
     if op == "soft_cross_entropy":
         return [z, abs(rng.normal(size=shape)).astype(np.float32), labels], per_sample
     return [z, rng.integers(0, 2, shape).astype(np.float32)], per_sample
@@ -116,7 +120,7 @@ def _weighted(op):
 def test_losses_with_options_are_numpys_in_float64_whatever_the_threads(op, monkeypatch):
     ins, outs = _weighted(op)
     cases = [(op, ins, outs)]
-    if op != "class_targets":
+    if not op.endswith("_targets"):
         cases.append((f"{op}_dz", ins[:2], [(ins[0].shape, "float32")]))
     for name, read, written in cases:
         double = [_double(a) for a in read]

@@ -20,9 +20,9 @@ def _alike(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
     return str(ins[1].dtype) == "float32"
 
 
-def _of_one_process(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
-    """Labels are class numbers, and nothing is known of another process's."""
-    return len(ins) == 1 and _numbers(ins, outs, attrs)
+def _alone(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
+    """Nothing is to be heeded of another process's labels."""
+    return len(ins) == 1
 
 
 def _factor(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
@@ -34,5 +34,6 @@ RULES = {
     **dict.fromkeys(("softmax", "softmax_dx"), Rule()),
     **{op + end: Rule(_numbers if op.startswith("softmax") else _alike) for op in LOSSES for end in ("", "_dz")},
     "soft_cross_entropy": Rule(_numbers),
-    "class_targets": Rule(_of_one_process, scratch=_factor),
+    "class_targets": Rule(_alone, scratch=_factor),
+    "mixed_targets": Rule(_alone, scratch=_factor),
 }

@@ -59,6 +59,8 @@ def lock_path(run_dir: Path) -> Path:
 
 def is_written(run_dir: Path) -> bool:
     """Whether a living process is writing the run's journal."""
+    if not lock_path(run_dir).exists():  # a look shall not bring a removed folder back
+        return False
     try:
         acquire(lock_path(run_dir), timeout=0.0).close()
     except LockHeldError:

@@ -102,12 +102,14 @@ class SweepDelivery:
     def _look(self, everything: bool) -> None:
         """Notices trials that appeared, and ended ones that grew."""
         known = set(self._names)
-        self._names += [name for name in trial_numbers(self.sweep_dir) if name not in known]
+        new = [name for name in trial_numbers(self.sweep_dir) if name not in known]
+        self._names += new
         names = self._names
-        if not everything and len(names) > NEWEST + OTHERS:
-            old = names[:-NEWEST]
+        newest = max(NEWEST, len(new))
+        if not everything and len(names) > newest + OTHERS:
+            old = names[:-newest]
             self._turn %= len(old)
-            names = old[self._turn : self._turn + OTHERS] + names[-NEWEST:]
+            names = old[self._turn : self._turn + OTHERS] + names[-newest:]
             self._turn += OTHERS
         for name in names:
             for run_dir in runs_of_trial(self.sweep_dir / TRIALS / name):
@@ -117,7 +119,10 @@ class SweepDelivery:
     def _visit(self, trial: _Trial, last: bool) -> None:
         size = _size(trial.run_dir)
         quiet = trial.delivery is not None and trial.delivery.state.offset == size
-        if size == 0 or (quiet and not last and time.monotonic() < trial.grown + QUIET_SECONDS):
+        if size == 0:  # the folder was removed, or nothing is written yet
+            del self._active[trial.run_dir]
+            return
+        if quiet and not last and time.monotonic() < trial.grown + QUIET_SECONDS:
             return
         try:
             with _own_log(trial.run_dir), locked(sending_lock(trial.run_dir), timeout=0.0):
@@ -167,7 +172,7 @@ class SweepDelivery:
 def _size(run_dir: Path) -> int:
     try:
         return journal_path(run_dir).stat().st_size
-    except OSError:  # the folder was removed
+    except OSError:
         return 0
 
 

@@ -190,7 +190,10 @@ def test_artifacts_lie_inside_the_run_folder(tmp_path: Path, path: str) -> None:
 
 
 def test_the_status_is_one_of_the_known(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal, pytest.raises(ValueError, match="known: finished, failed, diverged"):
+    with (
+        Journal(tmp_path) as journal,
+        pytest.raises(ValueError, match="known: finished, failed, diverged, interrupted, early_stopped, pruned"),
+    ):
         journal.end("done")  # type: ignore[arg-type]
 
 

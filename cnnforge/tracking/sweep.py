@@ -95,7 +95,7 @@ class SweepDelivery:
     def _send_trials(self, last: bool) -> None:
         self._look(last)
         now = time.monotonic()
-        for trial in list(self._active.values()):
+        for trial in sorted(self._active.values(), key=lambda one: one.failures):  # one at fault holds up no other
             if last or now >= trial.rest_until:
                 self._visit(trial, last)
 
@@ -148,7 +148,6 @@ class SweepDelivery:
                     continue
                 trial.failures += 1
                 trial.rest_until = time.monotonic() + min(2.0**trial.failures, LONGEST_PAUSE)
-                self._active[trial.run_dir] = self._active.pop(trial.run_dir)  # the others come first next time
                 if isinstance(error, RunDeletedError):
                     self._deleted = error
                 elif not delivery.doubtful:

@@ -220,8 +220,9 @@ def test_kill_9_of_the_driver_ends_the_sweep_and_its_trials_as_killed(new_run: N
     assert children(query, mlflow_run_id(sweep_dir)) == {"orphan": ("KILLED", "killed")}
 
 
+@pytest.mark.slow
 def test_a_sweep_deleted_in_mlflow_gets_no_more_trials_but_ends_those_it_has(
-    new_run: NewRun, runs: Path, query: Query
+    new_run: NewRun, runs: Path, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep_dir = new_run()
     with Journal(sweep_dir) as journal:
@@ -248,10 +249,12 @@ def test_a_sweep_deleted_in_mlflow_gets_no_more_trials_but_ends_those_it_has(
     with closing(sqlite3.connect(runs / "mlflow.db", timeout=10)) as connection:
         connection.execute(stage, ("active", parent))
         connection.commit()
+    monkeypatch.setattr("cnnforge.tracking.sender.AT_ONCE", 2)
     assert [outcome.pending for _, outcome in send_all(with_family([sweep_dir]))] == [0, 0, 0]
     assert set(children(query, parent)) == {f"{sweep_dir.name}-0", f"{sweep_dir.name}-1"}
 
 
+@pytest.mark.slow
 def test_an_unreachable_tracker_is_bounded_and_all_is_sent_nested_later(
     new_run: NewRun, runs: Path, query: Query
 ) -> None:

@@ -85,6 +85,10 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
+        self.asleep()
+
+    def asleep(self) -> None:
+        """What happens meanwhile."""
 
 
 @pytest.fixture
@@ -218,10 +222,15 @@ def test_a_trial_that_cannot_be_sent_holds_up_no_other(tmp_path: Path, tracker: 
         delivery.send()
     delivery.send()  # the others; it rests
     assert [run.metrics for run in tracker.runs.values()] == [0, 0, 1, 1]
-    tracker.broken = set()
+    grow(folder / "trials" / "1")
     clock.now += 3
+    with pytest.raises(RuntimeError):  # it is tried again, after the others
+        delivery.send()
+    assert [run.metrics for run in tracker.runs.values()] == [0, 0, 2, 1]
+    tracker.broken = set()
+    clock.now += 5
     delivery.send()
-    assert [run.metrics for run in tracker.runs.values()] == [0, 1, 1, 1]
+    assert [run.metrics for run in tracker.runs.values()] == [0, 1, 2, 1]
 
 
 def test_a_dead_writer_is_noticed_a_living_one_left_alone(tmp_path: Path, tracker: Tracker, clock: Clock) -> None:
@@ -261,6 +270,26 @@ def test_at_the_end_the_dead_are_killed_and_the_living_run_on(tmp_path: Path, tr
     assert [run.status for run in tracker.runs.values()] == ["KILLED", "KILLED", "RUNNING"]
 
 
+def test_a_trial_that_ends_just_after_its_sweep_is_waited_for(
+    tmp_path: Path, tracker: Tracker, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "LINGER_SECONDS", 5.0)
+    folder = make_sweep(tmp_path / "sweep", 0)
+    run_dir = folder / "trials" / "0"
+    run_dir.mkdir(parents=True)
+    journal = Journal(run_dir)
+
+    def end() -> None:
+        if clock.now == 1002:
+            journal.end("interrupted")
+            journal.close()
+
+    monkeypatch.setattr(clock, "asleep", end)
+    SweepDelivery(folder, SETTINGS).close()
+    assert (load(run_dir).status, clock.now) == ("KILLED", 1002.0)
+    assert tracker.names() == ["sweep", "0"]
+
+
 def test_a_trial_that_another_sender_holds_is_left_to_it(tmp_path: Path, tracker: Tracker) -> None:
     folder = make_sweep(tmp_path / "sweep", 1)
     delivery = SweepDelivery(folder, SETTINGS)
@@ -268,9 +297,16 @@ def test_a_trial_that_another_sender_holds_is_left_to_it(tmp_path: Path, tracker
     with locked(sending_lock(run_dir)):
         delivery.send()
         assert tracker.names() == ["sweep"]
-        Delivery(run_dir, Settings(follow=False)).send()
-    delivery.send()
-    assert [run.metrics for run in tracker.runs.values()] == [0, 1]  # once
+    with Journal(run_dir) as journal:  # it goes on for a while
+        journal.metrics({"val_loss": 0.5}, 1)
+        delivery.send()
+        journal.metrics({"val_loss": 0.2}, 2)
+        with locked(sending_lock(run_dir)):
+            delivery.send()
+            assert [run.metrics for run in tracker.runs.values()] == [0, 2]
+            Delivery(run_dir, Settings(follow=False)).send()
+        delivery.send()
+    assert [run.metrics for run in tracker.runs.values()] == [0, 3]  # once
 
 
 def test_a_trial_goes_where_its_sweep_goes(tmp_path: Path, tracker: Tracker) -> None:

@@ -71,11 +71,11 @@ class Delivery:
             return
         store = self._open()  # may set the offset back
         while found := scan(self.journal, self.state.offset, CHUNK):
-            if self.state.status != "RUNNING" and any(record["kind"] != "end" for record, _ in found):
-                store.resume()
-                self._keep(status="RUNNING")
             batch = Batch(store.params)
             for record, after in found:
+                if self.state.status != "RUNNING" and record["kind"] != "end":
+                    store.resume()
+                    self._keep(status="RUNNING")
                 if self._add(record, batch, store):
                     continue
                 self._flush(batch, store)

@@ -119,10 +119,7 @@ class SweepDelivery:
     def _visit(self, trial: _Trial, last: bool) -> None:
         size = _size(trial.run_dir)
         quiet = trial.delivery is not None and trial.delivery.state.offset == size
-        if size == 0:  # the folder was removed, or nothing is written yet
-            del self._active[trial.run_dir]
-            return
-        if quiet and not last and time.monotonic() < trial.grown + QUIET_SECONDS:
+        if size == 0 or (quiet and not last and time.monotonic() < trial.grown + QUIET_SECONDS):
             return
         try:
             with _own_log(trial.run_dir), locked(sending_lock(trial.run_dir), timeout=0.0):
@@ -171,7 +168,7 @@ class SweepDelivery:
 def _size(run_dir: Path) -> int:
     try:
         return journal_path(run_dir).stat().st_size
-    except OSError:
+    except OSError:  # the folder was removed
         return 0
 
 

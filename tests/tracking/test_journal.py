@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnforge.errors import CnnforgeError, ConfigError
-from cnnforge.tracking.journal import Journal, count, flatten, journal_path, read, scan
+from cnnforge.tracking.journal import Journal, count, flatten, is_written, journal_path, read, scan
 
 
 def whole_journal(run_dir: Path) -> bytes:
@@ -151,6 +151,14 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         "  fix:   wait for it or stop it, then resume; or choose another run.name"
     )
     Journal(tmp_path).close()  # let go of by closing
+
+
+def test_whether_a_journal_is_written_is_asked_without_a_trace(tmp_path: Path) -> None:
+    with Journal(tmp_path):
+        assert is_written(tmp_path)
+    assert not is_written(tmp_path)
+    assert not is_written(tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
 
 
 def test_a_full_disk_leaves_whole_lines_and_a_clear_error(tmp_path: Path) -> None:

@@ -143,13 +143,17 @@ def test_no_trial_is_sent_before_the_sweep(tmp_path: Path, tracker: Tracker) -> 
     assert tracker.names() == ["sweep", "0"]
 
 
-def test_what_has_ended_costs_no_call_until_it_grows(tmp_path: Path, tracker: Tracker) -> None:
+def test_what_has_ended_costs_nothing_until_it_grows(
+    tmp_path: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = make_sweep(tmp_path / "sweep", 3)
     delivery = SweepDelivery(folder, SETTINGS)
     delivery.send()
     calls = tracker.calls
-    for _ in range(3):
-        delivery.send()
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "Delivery", None)  # not even a file of theirs is read
+        for _ in range(3):
+            delivery.send()
     assert tracker.calls == calls
     grow(folder / "trials" / "1")
     delivery.send()
@@ -290,6 +294,23 @@ def test_a_trial_that_ends_just_after_its_sweep_is_waited_for(
     assert tracker.names() == ["sweep", "0"]
 
 
+def test_what_a_writer_says_while_it_is_looked_for_counts(
+    tmp_path: Path, tracker: Tracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_sweep(tmp_path / "sweep", 0)
+    run_dir = folder / "trials" / "0"
+    run_dir.mkdir(parents=True)
+    with Journal(run_dir) as journal:
+
+        def is_written(_: Path) -> bool:
+            journal.end("pruned")
+            return False
+
+        monkeypatch.setattr(sweep, "is_written", is_written)
+        SweepDelivery(folder, SETTINGS).close()
+    assert load(run_dir).status == "FINISHED"
+
+
 def test_a_trial_that_another_sender_holds_is_left_to_it(tmp_path: Path, tracker: Tracker) -> None:
     folder = make_sweep(tmp_path / "sweep", 1)
     delivery = SweepDelivery(folder, SETTINGS)
@@ -300,6 +321,7 @@ def test_a_trial_that_another_sender_holds_is_left_to_it(tmp_path: Path, tracker
     with Journal(run_dir) as journal:  # it goes on for a while
         journal.metrics({"val_loss": 0.5}, 1)
         delivery.send()
+        assert load(run_dir).status == "RUNNING"  # whatever its last life ended as
         journal.metrics({"val_loss": 0.2}, 2)
         with locked(sending_lock(run_dir)):
             delivery.send()

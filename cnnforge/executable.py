@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnforge.backends.base import Array, Backend, Step
-from cnnforge.ir.graph import STEP_FIELDS, Phase, Value
+from cnnforge.ir.graph import DTYPE_BYTES, GATHERED, STEP_FIELDS, Phase, Value
 from cnnforge.plan import Place, Plan, PlannedNode
 from cnnforge.rng import stream
 
@@ -100,6 +100,7 @@ class Executable:
             backend.view(buffers["step"], 0, (len(STEP_FIELDS),), "float64") if plan.sizes["step"] else None
         )
         self.slots = dict(self._slot_views())
+        self.sums = self._sums()
 
     def _slot_views(self) -> Iterable[tuple[str, Array]]:
         """Each optimizer slot cut into the parameters it belongs to: ``conv1.w/mean``."""
@@ -108,6 +109,23 @@ class Executable:
                 if name in offsets:
                     view = self.backend.view(self._buffers["slots"], offsets[name], dv.shape, dv.dtype)
                     yield f"{name}/{slot}", view
+
+    def _sums(self) -> Array:
+        """(P,): the gradients that the next update reads, those gathered over several batches where there are such."""
+        gathered = self.plan.slots.get(GATHERED)
+        buffer, offset = ("slots", min(gathered.values())) if gathered else ("grads", 0)
+        size = self.plan.sizes["grads"] // DTYPE_BYTES[self.plan.dtype]
+        return self.backend.view(self._buffers[buffer], offset, (size,), self.plan.dtype)
+
+    @property
+    def kept(self) -> Mapping[str, Array]:
+        """All that a training goes on from: weights, running state and slots by name."""
+        return {**self.weights.params, **self.weights.state, **self.slots}
+
+    def forget(self) -> None:
+        """Set the gradients of the last batch to 0."""
+        for grad in self.grads.values():
+            self.backend.put(0, grad)
 
     def _view(self, v: Value, batch: int | None = None, turn: int | None = None) -> Array:
         place = self.plan.places[v]

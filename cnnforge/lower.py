@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Literal
 
 from cnnforge.errors import ConfigErrors
-from cnnforge.ir.graph import FlatRange, Graph, Node, Value, is_vector
+from cnnforge.ir.graph import GATHERED, FlatRange, Graph, Node, Value, is_vector
+from cnnforge.ir.ranks import over_ranks
 from cnnforge.ir.rewrite import fold_norms, pool_first
 from cnnforge.ir.verify import verify
 from cnnforge.ir.vjp import backward
@@ -30,6 +31,8 @@ def train_graph(
     gather: bool = False,
     average: bool = False,
     mixed: bool = False,
+    ranks: int = 1,
+    sync_norms: bool = False,
 ) -> Graph:
     """Forward in training mode, loss, backward and, with an optimizer, update.
 
@@ -37,6 +40,7 @@ def train_graph(
     gather: add up gradients over several batches, in a phase of its own, before an update
     average: keep an average of the weights, which every update changes by what the step block says
     mixed: do labels come from two samples each?
+    ranks: processes that share a batch;  sync_norms: does batch_norm look at all of it? (See ``cnnforge.ir.ranks``.)
     """
     g = Graph(batch, dtype, training=True, seed=seed)
     node = _model_and_loss(g, model, loss or model.effective_loss, mixed)
@@ -44,13 +48,15 @@ def train_graph(
     if optimizer is not None:
         _freeze(g, optimizer)
     backward(g, node)
+    if ranks > 1:
+        over_ranks(g, ranks, sync_norms)
     if optimizer is not None and g.grads:
         _update(g, optimizer, gather, average)
     verify(g)
     return g
 
 
-def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None) -> Graph:
+def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None, ranks: int = 1) -> Graph:
     """``train_graph`` of a run, of its own batch size where no other is given."""
     trainer = run.trainer
     return train_graph(
@@ -63,15 +69,19 @@ def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None)
         gather=trainer.accumulate > 1,
         average=trainer.averaging is not None,
         mixed=run.augment.mixes and not trainer.overfit_batches,
+        ranks=ranks,
+        sync_norms=trainer.sync_batch_norm,
     )
 
 
-def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None) -> Graph:
+def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None, ranks: int = 1) -> Graph:
     """Forward in inference mode, norms folded into the weights before them, prediction and loss."""
     g = Graph(batch, dtype, training=False)
     _model_and_loss(g, model, loss or model.effective_loss)
     fold_norms(g)
     pool_first(g)
+    if ranks > 1:
+        over_ranks(g, ranks, norms=False)
     verify(g)
     return g
 
@@ -140,8 +150,8 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None
         everything = g.value("grads", size, "flat")
         g.flat[everything] = FlatRange("grads", tuple(learning))
         if gather:
-            gathered = g.value("slots.gathered", size, "flat")
-            g.flat[gathered] = FlatRange("slots", tuple(learning), "gathered")
+            gathered = g.value(f"slots.{GATHERED}", size, "flat")
+            g.flat[gathered] = FlatRange("slots", tuple(learning), GATHERED)
             g.phase = "gather"
             g.node("gather", (everything, gathered), (gathered,))
             g.phase = "update"

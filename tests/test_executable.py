@@ -152,6 +152,22 @@ def test_slots_are_named_by_parameter_and_cover_their_buffer():
         assert (array == i).all()
 
 
+@pytest.mark.parametrize("gather", [False, True])
+def test_what_processes_add_up_is_what_the_update_reads(gather):
+    built = build(SPEC, optimizer=ADAM, gather=gather)
+    built.run("forward", "loss", "backward", "gather")
+    grads = np.concatenate([built.exe.grads[name].ravel() for name in built.plan.grads])
+    np.testing.assert_array_equal(np.sort(built.exe.sums), np.sort(grads))
+    built.exe.forget()
+    assert not any(grad.any() for grad in built.exe.grads.values())
+    assert built.exe.sums.any() == gather, "what was gathered stays"
+
+
+def test_what_a_training_goes_on_from_is_weights_state_and_slots():
+    built = build(SPEC, optimizer=ADAM)
+    assert built.exe.kept.keys() == {*built.exe.weights.params, *built.exe.weights.state, *built.exe.slots}
+
+
 def test_a_slot_belongs_to_the_parameter_it_is_named_after():
     """Adam's mean after one step is (1 - beta1) times the mean gradient of that parameter."""
     built = build(half_frozen(SPEC, 1), optimizer=ADAM)

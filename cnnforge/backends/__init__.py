@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from cnnforge.backends.base import Backend
+from cnnforge.backends.base import Backend, Collect
 from cnnforge.errors import BackendError
 from cnnforge.plan.capabilities import Capabilities
 
@@ -44,12 +44,16 @@ def capabilities_of(name: str) -> Capabilities:
     return capabilities()
 
 
-def create(name: str, threads: int | None = None) -> Backend:
-    """A backend, ready to bind. ``threads``: how many it may use; its own choice where not given."""
+def create(name: str, threads: int | None = None, collect: Collect | None = None) -> Backend:
+    """A backend, ready to bind. ``threads``: how many it may use; its own choice where not given.
+
+    collect: how plans for several processes hear of the others (see ``cnnforge.ir.ranks``)
+    """
+    processes = {} if collect is None else {"collect": collect}
     if resolve(name) == "numba":
         from cnnforge.backends.numba.backend import NumbaBackend
 
-        return NumbaBackend(threads)
+        return NumbaBackend(threads, **processes)
     from cnnforge.backends.numpy.backend import NumpyBackend
 
-    return NumpyBackend(threads)
+    return NumpyBackend(threads, **processes)

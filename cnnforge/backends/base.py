@@ -18,6 +18,8 @@ Kernel = Callable[..., Step]
 Gather = Callable[[Any, Any, Any], None]
 #: ``distort(rows, picks, drawn, epoch, out)``: what ``Backend.distort`` gives.
 Distort = Callable[[Any, Any, Any, int, Any], None]
+#: ``collect(own, into)``: numbers of this process (K,) to all that train with it, and theirs (ranks, K) here.
+Collect = Callable[[Array, Array], None]
 #: ``report(done, total)``: told how far something that takes long has come.
 Report = Callable[[int, int], None]
 

@@ -23,19 +23,24 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command's one line of help, and whether it takes a config: overrides and ``--config-dir``."""
+    """A command's one line of help.
+
+    composes: does it take a config: overrides and ``--config-dir``?
+    shared: may an MPI launcher start several processes of it, which then do one thing together?
+    """
 
     help: str
     composes: bool = False
+    shared: bool = False
 
 
 #: Each command is the module of its name in this package.
 COMMANDS = {
-    "train": Command("train a network", composes=True),
+    "train": Command("train a network", composes=True, shared=True),
     "sweep": Command("check a whole space of configs, then train each point", composes=True),
     "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
     "augment": Command("show augmented training pictures as one picture", composes=True),
-    "resume": Command("go on with a run that was stopped, bit for bit"),
+    "resume": Command("go on with a run that was stopped, bit for bit", shared=True),
     "reproduce": Command("do a run again from its own record and compare every number"),
     "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),
     "sync": Command("send to MLflow what could not be sent while training"),
@@ -102,6 +107,8 @@ def _run(arguments: list[str]) -> int:
             why=f"the commands are {', '.join(COMMANDS)}",
             fix=suggest(name, COMMANDS) or "cnnforge --help says what each does; the command comes first",
         )
+    if not COMMANDS[name].shared:
+        _refuse_several(name)
     # pydantic looks through every installed package for plugins of its own; none has a say in our configs.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from importlib import import_module
@@ -111,6 +118,22 @@ def _run(arguments: list[str]) -> int:
     code = 0 if args is None else int(command.run(args))
     _say_what_is_broken()
     return code
+
+
+def _refuse_several(name: str) -> None:
+    """Raise ConfigError where an MPI launcher started several processes of the command."""
+    from cnnforge.train.launcher import launched
+
+    if (launch := launched()) is None:
+        return
+    if launch.rank:  # the first says it
+        sys.exit(ConfigError.exit_code)
+    raise ConfigError(
+        f"cnnforge {name} is the work of one process",
+        where=f"an MPI launcher started {launch.size or 'several'} of it",
+        why=f"{', '.join(name for name, command in COMMANDS.items() if command.shared)} run over many",
+        fix=f"cnnforge {name} without mpiexec",
+    )
 
 
 def _say_what_is_broken() -> None:

@@ -6,6 +6,10 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cnnforge.train.ranks import Ranks
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,8 +27,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find the run, go on with it. Returns the exit code."""
+    from cnnforge.train.distributed import job
+
+    with job() as ranks:
+        if ranks.rank == 0:
+            return _lead(args, ranks)
+        from cnnforge.train.follow import follow
+
+        follow(ranks)
+        return 0
+
+
+def _lead(args: argparse.Namespace, ranks: Ranks) -> int:
     from cnnforge.cli.console import make_console
-    from cnnforge.cli.train import summary
+    from cnnforge.cli.train import refuse_folds, summary
     from cnnforge.tracking.finding import find
     from cnnforge.train.folds import MARK, go_on
     from cnnforge.train.run import resume
@@ -32,9 +48,11 @@ def run(args: argparse.Namespace) -> int:
     console = make_console(sys.stderr if args.json else sys.stdout)
     folds = next((f for f in (Path(args.name), args.dir / args.name) if (f / MARK).is_file()), None)
     if folds is not None:
+        refuse_folds(ranks)
         folder, result = go_on(folds.resolve(), console)
     else:
-        folder, result = resume(find(args.name, args.dir), args.overrides, console, changed=args.changed)
+        run = find(args.name, args.dir)
+        folder, result = resume(run, args.overrides, console, changed=args.changed, ranks=ranks)
     if args.json:
         print(json.dumps({"run": str(folder)} | result))
         return 0

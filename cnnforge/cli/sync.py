@@ -11,7 +11,12 @@ from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.description = "Send to MLflow what could not be sent while training. Nothing is sent twice."
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        metavar="RUN",
+        help="run folder, MLflow run id, run name or 'latest'; a sweep's folder means its trials too",
+    )
     parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     parser.add_argument(
         "--uri", help="send there instead of where the run's config says; all of it, if it is new there"
@@ -20,13 +25,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Sends and says per run what was sent. Raises ``ConfigError`` where a tracker does not answer."""
-    from cnnforge.tracking.finding import find, run_folders
+    from cnnforge.tracking.family import trial_of
+    from cnnforge.tracking.finding import find, run_folders, with_family
     from cnnforge.tracking.journal import count, journal_path
     from cnnforge.tracking.sender import send_all
     from cnnforge.tracking.state import load
 
     if args.runs:
-        folders = [find(name, args.dir) for name in args.runs]
+        folders = with_family([find(name, args.dir) for name in args.runs])
     else:
         # without tracking.json the user trained without a tracker, and meant it
         folders = [folder for folder in run_folders(args.dir) if (folder / "tracking.json").exists()]
@@ -41,18 +47,12 @@ def run(args: argparse.Namespace) -> int:
         if args.uri or count(journal_path(folder), load(folder).offset) or load(folder).status == "RUNNING"
     ]
     before = {folder: count(journal_path(folder), 0 if args.uri else load(folder).offset) for folder in waiting}
-    errors: list[CnnforgeError] = []
+    unsent: dict[tuple[Path, str, str], list[Path]] = {}  # of a sweep, one error for all that had the same trouble
     for folder, outcome in send_all(waiting, args.uri) if waiting else ():
         if outcome.trouble:
-            errors.append(
-                ConfigError(
-                    f"{folder.name}: {before[folder]} records could not be sent",
-                    where=outcome.where,
-                    why=outcome.trouble,
-                    fix="start the tracker or name one that answers (--uri, MLFLOW_TRACKING_URI), then sync again; "
-                    "nothing is lost",
-                )
-            )
+            trial = trial_of(folder)
+            head = folder if trial is None else trial.sweep
+            unsent.setdefault((head, outcome.where, outcome.trouble), []).append(folder)
         else:
             number = before[folder]
             print(f"{folder}: {number} record{'' if number == 1 else 's'} {outcome.reason}")
@@ -60,6 +60,18 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(folders) - len(waiting)} of {len(folders)} runs had nothing to send")
     elif not folders:
         print(f"no runs below {args.dir}")
+    errors: list[CnnforgeError] = [
+        ConfigError(
+            f"{head.name}: {sum(before[one] for one in those)} records"
+            + (f" of {len(those)} runs" if len(those) > 1 else "")
+            + " could not be sent",
+            where=where,
+            why=trouble,
+            fix="start the tracker or name one that answers (--uri, MLFLOW_TRACKING_URI), then sync again; "
+            "nothing is lost",
+        )
+        for (head, where, trouble), those in unsent.items()
+    ]
     if errors:
         raise errors[0] if len(errors) == 1 else ConfigErrors(errors)
     return 0

@@ -14,6 +14,7 @@ from cnnforge.errors import ConfigError
 
 if TYPE_CHECKING:
     from cnnforge.config.composed import Composed
+    from cnnforge.train.ranks import Ranks
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +34,18 @@ def run(args: argparse.Namespace) -> int:
         from cnnforge.cli.sweep import sweep
 
         return sweep(args.overrides, args.config_dir, args.json)
+    from cnnforge.train.distributed import job
+
+    with job() as ranks:
+        if ranks.rank == 0:
+            return _lead(args, ranks)
+        from cnnforge.train.follow import follow
+
+        follow(ranks)
+        return 0
+
+
+def _lead(args: argparse.Namespace, ranks: Ranks) -> int:
     from cnnforge.config import validate, warnings
 
     composed = _composed(args.overrides, args.config_dir)
@@ -52,11 +65,12 @@ def run(args: argparse.Namespace) -> int:
     for warning in warnings(composed, spec):
         console.note(f"warning: {warning}\n")
     if spec.data.folds is not None and spec.data.fold is None:
+        refuse_folds(ranks)
         from cnnforge.train.folds import cross_validate
 
         folder, result = cross_validate(spec, console)
     else:
-        folder, result = run_training(spec, console)
+        folder, result = run_training(spec, console, ranks=ranks)
     if args.json:
         print(json.dumps({"run": str(folder)} | result))
         return 0
@@ -79,6 +93,17 @@ def _composed(words: list[str], config_dir: Path | None) -> Composed:
             fix="the path of one file",
         )  # fmt: skip
     return read_run(Path(files[0]), others)
+
+
+def refuse_folds(ranks: Ranks) -> None:
+    """Raise ConfigError where several processes would train folds."""
+    if ranks.size > 1:
+        raise ConfigError(
+            f"cross-validation does not run over {ranks.size} processes",
+            where="data.folds",
+            why="each fold is a training of its own",
+            fix="one fold at a time, data.fold=1 and so on, or cnnforge train without mpiexec",
+        )
 
 
 def summary(folder: Path, result: dict[str, Any], runs: str) -> str:

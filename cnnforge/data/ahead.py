@@ -22,14 +22,20 @@ class Source(Protocol):
     def size(self, step: int, /) -> int:
         """Samples in batch ``step`` of an epoch."""
 
+    def shard(self, step: int, /) -> range:
+        """Which samples of batch ``step`` are wanted here: all of them, but where processes share it."""
+
     def epoch(self, number: int, /) -> Any:
         """What is drawn for an epoch, such as the order of its samples: a pure function of the seed and ``number``."""
 
     def rows(self, number: int, step: int, /) -> Any:
-        """The samples of batch ``step`` of epoch ``number``: (n,) int64, counted in the split."""
+        """The samples that ``fill`` writes of batch ``step`` of epoch ``number``: (n,) int64, counted in the split."""
 
     def fill(self, epoch: Any, step: int, x: Any, labels: Any, /) -> int:
-        """Write batch ``step`` into the first n rows of x (…, H, W, C) and labels (…); returns n."""
+        """Write the shard of batch ``step`` into the first n rows of x (…, H, W, C) and labels (…); returns n.
+
+        Of an empty shard it is one sample.
+        """
 
 
 class InTurn:

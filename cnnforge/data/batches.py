@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,6 +49,7 @@ class Batches:
     shuffle:    a new order each epoch; False keeps the split's own
     augment:    what is done to training pictures; nothing by default
     backend:    whose compiled code makes float32 batches, where it has some; NumPy by default, with the same result
+    share:      which of a batch's n samples are wanted here; by default all
     """
 
     def __init__(
@@ -60,10 +62,11 @@ class Batches:
         shuffle: bool,
         augment: AugmentSpec | None = None,
         backend: Backend | None = None,
+        share: Callable[[int], range] = range,
     ) -> None:
         # np.take copies the whole of an array that is not contiguous, on every call.
         self._x, self._y = np.ascontiguousarray(split.x), np.ascontiguousarray(split.y)
-        self._preprocessing, self._seed, self._shuffle = preprocessing, seed, shuffle
+        self._preprocessing, self._seed, self._shuffle, self._share = preprocessing, seed, shuffle, share
         self._n, self._batch_size = len(split), batch_size
         self._labels = np.empty((min(batch_size, self._n), *split.y.shape[1:]), split.y.dtype)
         moves = Moves(augment or AugmentSpec(), preprocessing.kept[:2], seed)
@@ -105,6 +108,15 @@ class Batches:
         """Samples in one batch of an epoch."""
         return min(self._batch_size, self._n - step_in_epoch * self._batch_size)
 
+    def shard(self, step_in_epoch: int) -> range:
+        """Which samples of a batch are wanted here."""
+        return self._share(self.size(step_in_epoch))
+
+    def _filled(self, step_in_epoch: int) -> slice:
+        """Of an epoch's samples those that ``fill`` writes: a shard's, the batch's first where that is empty."""
+        begin, shard = step_in_epoch * self._batch_size, self.shard(step_in_epoch) or range(1)
+        return slice(begin + shard.start, begin + shard.stop)
+
     def epoch(self, number: int) -> Epoch:
         """The draws of an epoch, a pure function of (seed, number); a sample's own do not depend on the shuffle."""
         rows = self._order(number)
@@ -114,9 +126,8 @@ class Batches:
         return Epoch(rows, picks, drawn, number, mixed)
 
     def rows(self, number: int, step_in_epoch: int) -> NDArray[np.int64]:
-        """The samples of one batch of epoch ``number``, counted in the split: (n,)."""
-        begin = step_in_epoch * self._batch_size
-        return self._order(number)[begin : begin + self._batch_size]
+        """The samples that ``fill`` writes of one batch of epoch ``number``, counted in the split: (n,)."""
+        return self._order(number)[self._filled(step_in_epoch)]
 
     def _order(self, number: int) -> NDArray[np.int64]:
         if not self._shuffle:
@@ -124,14 +135,16 @@ class Batches:
         return rng.permutation(self._seed, "shuffle", self._n, number).astype(np.int64, copy=False)
 
     def fill(self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any] | None) -> int:
-        """Write a batch into the first rows of the given arrays; returns how many rows, n.
+        """Write a batch's shard into the first rows of the given arrays; returns how many rows, n.
+
+        Of an empty shard it is the first sample of the batch.
 
         epoch:         of ``epoch``
         x_out:         (at least n, *preprocessing.input) of a float type
         labels_out:    (at least n, …) class numbers or floats; a last axis of 1 may be there or not. Of classes that
                        are mixed (at least n, 3) floats: two class numbers, and the share of the first. None for none
         """
-        part = slice(step_in_epoch * self._batch_size, (step_in_epoch + 1) * self._batch_size)
+        part = self._filled(step_in_epoch)
         rows = epoch.rows[part]
         n = len(rows)
         if len(epoch.rows) != self._n or n == 0:

@@ -30,6 +30,9 @@ Phase = Literal["forward", "output", "loss", "backward", "gather", "update"]
 #: the optimizer defines (Adam: the bias corrections), and the share of itself that an average of the weights keeps.
 STEP_FIELDS = ("step", "draw", "first", "lr", "inv_n", "c1", "c2", "keep")
 
+#: The slot in which gradients are added up over several batches.
+GATHERED = "gathered"
+
 DTYPE_BYTES: Mapping[str, int] = {
     "float32": 4, "float64": 8, "int64": 8, "int32": 4, "uint64": 8, "uint32": 4, "uint8": 1, "bool": 1,
 }  # fmt: skip

@@ -58,6 +58,8 @@ class TrainerSpec(Spec):
     precision: what parameters and activations are computed in
     threads:   how many the backend may use; its own choice where not given
     log_every: steps between two metric records
+    sync_batch_norm: where several processes share a batch, batch_norm takes the mean and variance of all of it, as one
+               process does; else of each process's own part, which is faster and what other libraries do
     stats_every: steps between two looks at each layer: gradient norm, update ratio, dead units; null for none
     keep:      periodic checkpoints kept beside ``best``
     checkpoint_every: steps between two checkpoints, beside those at the end of every epoch
@@ -89,6 +91,7 @@ class TrainerSpec(Spec):
     fast_dev_run: Bool = False
     exact_conv: Bool = False
     autotune: Bool = True
+    sync_batch_norm: Bool = False
 
     @model_validator(mode="after")
     def _one_average(self) -> TrainerSpec:

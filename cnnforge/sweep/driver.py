@@ -18,10 +18,12 @@ from typing import Any, Protocol
 
 from cnnforge.config import run_text
 from cnnforge.sweep.check import CheckedSpace
+from cnnforge.sweep.parent import Parent, parent
 from cnnforge.sweep.points import Point, replicas
 from cnnforge.sweep.study import JOURNAL, Known, Study
 from cnnforge.sweep.trials import Outcome, State, Trial, as_trial, mean_result, score
 from cnnforge.sweep.workers import Worker, Workers
+from cnnforge.tracking import journal_path
 from cnnforge.tracking.state import LockHeldError, acquire
 from cnnforge.train.folder import new_folder, point_latest, write_text
 from cnnforge.train.signals import StopRequest
@@ -71,7 +73,19 @@ def run(checked: CheckedSpace, view: View, folder: Path, *, retry: bool = False)
         if study.made or checked.spec.storage is None:
             study.enqueue([(point.number, point.values) for point in checked.points], _blank(checked))
         study.wait_until_ready()
-        return _Driver(checked, view, folder, study, pool, stop, owner, retry).drive()
+        outcome = Outcome(folder, checked)
+        again = journal_path(folder).exists()
+        with parent(outcome, first) as above:
+            above.begin(again)
+            _Driver(outcome, view, study, pool, stop, owner, retry, above).drive()
+            above.end("finished" if stop.reason is None else "interrupted")
+        if above.reason:
+            view.note(f"tracking: {above.reason}")
+        if stop.reason is not None:
+            stop.reason.where = str(folder)
+            stop.reason.fix = f"cnnforge sweep resume={folder.name} goes on where it stopped"
+            raise stop.reason
+        return outcome
 
 
 def _meant(checked: CheckedSpace) -> str:
@@ -93,13 +107,14 @@ class _Driver:
     """One life of a sweep."""
 
     def __init__(
-        self, checked: CheckedSpace, view: View, folder: Path, study: Study, pool: Workers, stop: StopRequest,
-        owner: str, retry: bool,
+        self, outcome: Outcome, view: View, study: Study, pool: Workers, stop: StopRequest, owner: str, retry: bool,
+        parent: Parent,
     ) -> None:  # fmt: skip
-        self.checked, self.view, self.folder, self.study = checked, view, folder, study
-        self.pool, self.stop, self.owner, self.retry = pool, stop, owner, retry
-        self.outcome = Outcome(folder, checked)
+        self.checked, self.folder, self.view, self.study = outcome.checked, outcome.folder, view, study
+        self.pool, self.stop, self.owner, self.retry, self.parent = pool, stop, owner, retry, parent
+        self.outcome = outcome
         self.known: dict[int, Known] = {}
+        checked = outcome.checked
         self.points = {point.number: point for point in (*checked.points, *checked.dropped) if checked.points}
         self.orphans: list[Known] = []
         self.tries: dict[int, int] = {}
@@ -107,7 +122,7 @@ class _Driver:
         self.began = monotonic()
         self.failures = self.in_vain = 0
 
-    def drive(self) -> Outcome:
+    def drive(self) -> None:
         """Until nothing is left to do."""
         self._remember()
         self.view.begin(self.outcome, self.pool.count)
@@ -129,11 +144,6 @@ class _Driver:
                     self.study.take_over(one, "")
             self._write()
             self.view.end()
-        if self.stop.reason is not None:
-            self.stop.reason.where = str(self.folder)
-            self.stop.reason.fix = f"cnnforge sweep resume={self.folder.name} goes on where it stopped"
-            raise self.stop.reason
-        return self.outcome
 
     # What was before.
 
@@ -248,10 +258,10 @@ class _Driver:
         runs = replicas(spec, self.checked.spec.replicate)
         folders = []
         for name, own in runs.items():
-            folder = self.folder / "trials" / (f"{one.number}-{name}" if name else str(one.number))
+            folder = self.folder / "trials" / str(one.number) / name
             if not (folder / "config.yaml").is_file():
                 folder.mkdir(parents=True, exist_ok=True)
-                write_text(folder / "config.yaml", run_text(as_trial(own, self.checked, self.folder / "trials")))
+                write_text(folder / "config.yaml", run_text(as_trial(own, self.checked, folder.parent)))
             folders.append(folder)
         trial.state, trial.runs, trial.epochs = "running", (0, len(runs)), spec.trainer.epochs
         worker.order(trial, folders)
@@ -350,6 +360,7 @@ class _Driver:
                 worker.stop()
 
     def _write(self) -> None:
+        self.parent.ended()
         self.outcome.seconds = monotonic() - self.began
         self.outcome.write()
 

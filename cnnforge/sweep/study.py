@@ -138,7 +138,7 @@ class Study:
         """Take the next trial that nobody has, its values chosen; None where none is left."""
         if not self.waiting():
             return None
-        number = len(self._study.get_trials(deepcopy=False))
+        number = len(self._study.get_trials(deepcopy=False)) - self.waiting()
         with _quiet():
             self._study.sampler = _sampler(self._optuna, self._spec, number)
             trial = self._study.ask()

@@ -14,11 +14,13 @@ import threading
 import time
 from pathlib import Path
 
+from cnnforge.tracking.database import settle
 from cnnforge.tracking.delivery import Delivery
-from cnnforge.tracking.journal import lock_path
+from cnnforge.tracking.journal import is_written
 from cnnforge.tracking.mlflow import RunDeletedError, UnreachableError, mlflow_api, said
 from cnnforge.tracking.sender import ALL_SENT, BUSY, UNREACHABLE
-from cnnforge.tracking.state import LockHeldError, Settings, acquire, locked, shown
+from cnnforge.tracking.state import LockHeldError, Settings, acquire, locked, sending_lock, shown
+from cnnforge.tracking.sweep import SweepDelivery
 
 POLL_SECONDS = 1.0
 LONGEST_PAUSE = 60.0  # seconds between attempts while the training lives
@@ -28,7 +30,7 @@ LOCK_SECONDS = 5.0  # how long to wait for another sender of the same run once t
 
 
 def main(run_dirs: list[Path]) -> int:
-    """Follows one run until the pipe on standard input closes, or sends several and answers a line for each."""
+    """Follows a run or a sweep until the pipe on standard input closes, or sends several, with a line for each."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):  # the pipe says when to end: what was measured shall still be sent
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -50,7 +52,7 @@ def follow(run_dir: Path, settings: Settings) -> int:
     patience = time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            lock = acquire(_sending_lock(run_dir), timeout=0.2)
+            lock = acquire(sending_lock(run_dir), timeout=0.2)
             break
         except LockHeldError:
             if not gone.is_set():
@@ -58,7 +60,7 @@ def follow(run_dir: Path, settings: Settings) -> int:
             elif time.monotonic() > patience:
                 return BUSY
     with lock:
-        delivery = Delivery(run_dir, settings)
+        delivery = SweepDelivery(run_dir, settings) if settings.trials else Delivery(run_dir, settings)
         failures = 0
         while True:
             closing = gone.is_set()  # read first: whatever the journal holds after this is all it will ever hold
@@ -67,6 +69,7 @@ def follow(run_dir: Path, settings: Settings) -> int:
                 delivery.send()
                 if closing:
                     delivery.close()
+                    settle(delivery.address)
                     return ALL_SENT
                 failures = 0
                 gone.wait(POLL_SECONDS)
@@ -84,13 +87,14 @@ def follow(run_dir: Path, settings: Settings) -> int:
 def send_each(run_dirs: list[Path], settings: Settings) -> int:
     """Sends runs in turn; prints a line of JSON for each: the address, and what stood in the way or an empty text."""
     code = ALL_SENT
+    reached: set[str] = set()
     silent: dict[str, str] = {}  # addresses that did not answer: not asked again for every run
     for run_dir in run_dirs:
         where = trouble = ""
         try:
             handler = logging.FileHandler(run_dir / "tracking.log")
             logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", handlers=[handler], force=True)
-            with locked(_sending_lock(run_dir), timeout=1.0):
+            with locked(sending_lock(run_dir), timeout=1.0):
                 delivery = Delivery(run_dir, settings)
                 where = delivery.address
                 trouble = silent.get(where, "")
@@ -105,6 +109,9 @@ def send_each(run_dirs: list[Path], settings: Settings) -> int:
             trouble = said(error)
         code = UNREACHABLE if trouble else code
         print(json.dumps({"where": shown(where), "trouble": trouble}), flush=True)
+        reached |= {where} if not trouble else set()
+    for where in reached:
+        settle(where)
     return code
 
 
@@ -113,26 +120,13 @@ def _send(delivery: Delivery) -> Exception | None:
     while True:
         try:
             delivery.send()
-            if not _alive(delivery.run_dir):
+            if not is_written(delivery.run_dir):
                 delivery.close()
             return None
         except Exception as error:  # the user reads it
             delivery.failed(said(error))
             if not delivery.doubtful:
                 return error
-
-
-def _sending_lock(run_dir: Path) -> Path:
-    return run_dir / ".tracking.lock"
-
-
-def _alive(run_dir: Path) -> bool:
-    """Whether a process is writing the run's journal."""
-    try:
-        acquire(lock_path(run_dir), timeout=0.0).close()
-    except LockHeldError:
-        return True
-    return False
 
 
 def _watch(gone: threading.Event) -> None:

@@ -11,17 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cnnforge.tracking.database import settle
 from cnnforge.tracking.entries import Batch, event_tag, param_value, safe_name
+from cnnforge.tracking.family import trial_of
 from cnnforge.tracking.journal import Record, journal_path, scan
 from cnnforge.tracking.mlflow import Store, Wanted, open_run, said
-from cnnforge.tracking.state import Settings, address, load, restated, save, shown
+from cnnforge.tracking.state import Settings, Tracking, address, load, restated, save, shown, state_path
 
 log = logging.getLogger("cnnforge.tracking")
 
 MLFLOW_STATUS = {
     "finished": "FINISHED",
     "early_stopped": "FINISHED",
+    "pruned": "FINISHED",  # on purpose; our tag cnnforge.status tells it from the others
     "failed": "FAILED",
     "diverged": "FAILED",
     "interrupted": "KILLED",
@@ -34,6 +35,10 @@ class UnsendableError(Exception):
     """What a record asks for cannot be sent, now or later."""
 
 
+class SweepNotSentError(Exception):
+    """The run is a trial of a sweep that has no run in MLflow yet: it would have nothing to be nested under."""
+
+
 class Delivery:
     """Sends one run's journal and keeps ``tracking.json`` up to date; the caller holds the run's sending lock."""
 
@@ -41,7 +46,8 @@ class Delivery:
         self.run_dir = run_dir
         self.journal = journal_path(run_dir)
         self._before = load(run_dir)
-        self.state = restated(self._before, settings)
+        self._trial = trial_of(run_dir)
+        self.state = restated(self._before, settings, self._sweep())
         if settings.follow:  # settings are new at once; where the run went stays true until the new place answers
             self._before = replace(
                 self._before, uri=self.state.uri, experiment=self.state.experiment, run_name=self.state.run_name
@@ -65,11 +71,11 @@ class Delivery:
             return
         store = self._open()  # may set the offset back
         while found := scan(self.journal, self.state.offset, CHUNK):
-            if self.state.status != "RUNNING" and any(record["kind"] != "end" for record, _ in found):
-                store.resume()
-                self._keep(status="RUNNING")
             batch = Batch(store.params)
             for record, after in found:
+                if self.state.status != "RUNNING" and record["kind"] != "end":
+                    store.resume()
+                    self._keep(status="RUNNING")
                 if self._add(record, batch, store):
                     continue
                 self._flush(batch, store)
@@ -83,7 +89,6 @@ class Delivery:
         if self.state.mlflow_run_id is not None and self.state.status == "RUNNING":
             self._open().end("KILLED", "killed", int(self.journal.stat().st_mtime * 1000))
             self._keep(status="KILLED", error="")
-        settle(self.address)
 
     def failed(self, reason: str) -> None:
         """Notes why an attempt failed and drops the connection, so that the next one starts afresh."""
@@ -106,15 +111,37 @@ class Delivery:
             given = str(first.get("id", ""))
             fresh = given if re.fullmatch(r"[0-9a-f]{32}", given) else os.urandom(16).hex()
             state = self.state = replace(self.state, run=self.state.run or fresh)
-            name = state.run_name or self.run_dir.name
+            name = state.run_name or (self._trial.name if self._trial is not None else self.run_dir.name)
+            parent, tags = self._place()
+            began = first["time"] or None
             store = open_run(
                 self.address,
-                Wanted(state.run, state.mlflow_run_id, state.experiment, name, first["time"] or None, self.run_dir),
+                Wanted(state.run, state.mlflow_run_id, state.experiment, name, began, self.run_dir, parent, tags),
             )
             self._store, self._reached = store, True
             offset = state.offset if store.run_id == state.mlflow_run_id else 0
             self._keep(mlflow_run_id=store.run_id, status=store.status, offset=offset, error="")
         return self._store
+
+    def _sweep(self) -> Tracking | None:
+        """What is known of the sweep that this run is a trial of; ``None`` where there is none that is sent."""
+        if self._trial is None or not journal_path(self._trial.sweep).is_file():
+            return None
+        return load(self._trial.sweep) if state_path(self._trial.sweep).exists() else None
+
+    def _place(self) -> tuple[str | None, dict[str, str]]:
+        """MLflow's id of the sweep's run, and the tags of a trial. Raises ``SweepNotSentError``."""
+        if self._trial is None:
+            return None, {}
+        tags = {"cnnforge.sweep": self._trial.sweep.name, "cnnforge.trial": str(self._trial.number)}
+        if self._trial.replica:
+            tags["cnnforge.replica"] = self._trial.replica
+        sweep = self._sweep()
+        if sweep is None:
+            return None, tags
+        if sweep.mlflow_run_id is None or sweep.store != self.state.store:
+            raise SweepNotSentError(f"its sweep {self._trial.sweep.name} was not sent there yet")
+        return sweep.mlflow_run_id, tags
 
     def _flush(self, batch: Batch, store: Store) -> None:
         for reason in store.log(batch):

@@ -21,11 +21,13 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, Self, cast, get_args
 
 from cnnforge.errors import CnnforgeError, ConfigError
+from cnnforge.tracking.family import JOURNAL
 from cnnforge.tracking.state import LockHeldError, acquire, shown
 
 #: One line of the journal, as read back.
 Record = dict[str, Any]
 
+#: ``pruned``: a trial that its sweep ended early because others did better.
 Status = Literal["finished", "failed", "diverged", "interrupted", "early_stopped", "pruned"]
 
 #: What a record of each kind must hold; one that does not is damaged, and nobody after the reader need ask again.
@@ -47,12 +49,23 @@ _BLOCK = 1 << 16
 
 def journal_path(run_dir: Path) -> Path:
     """``RUN/journal.jsonl``."""
-    return run_dir / "journal.jsonl"
+    return run_dir / JOURNAL
 
 
 def lock_path(run_dir: Path) -> Path:
     """Held by the process that writes the journal, for as long as it lives."""
     return run_dir / ".journal.lock"
+
+
+def is_written(run_dir: Path) -> bool:
+    """Whether a living process is writing the run's journal."""
+    if not lock_path(run_dir).exists():  # a look shall not bring a removed folder back
+        return False
+    try:
+        acquire(lock_path(run_dir), timeout=0.0).close()
+    except LockHeldError:
+        return True
+    return False
 
 
 class Journal:

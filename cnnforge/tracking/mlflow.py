@@ -12,6 +12,7 @@ import importlib.metadata
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from cnnforge.tracking.journal import Record
 from cnnforge.tracking.state import DEFAULT_EXPERIMENT, local_database
 
 RUN_TAG = "cnnforge.run_id"
+PARENT_TAG = "mlflow.parentRunId"
 MODEL_NAME = "model"
 
 #: Set before MLflow is imported. Those in the second group yield to what the user has set.
@@ -45,7 +47,7 @@ class UnreachableError(Exception):
 
 
 class RunDeletedError(Exception):
-    """Someone deleted the run in MLflow; sending it again would bring it back against their will."""
+    """Someone deleted the run, or its sweep's, in MLflow; sending it again would bring it back against their will."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Wanted:
     """The run to find, or to make where there is none.
 
     ours: our id, kept as a tag; known: MLflow's id, if there was one; experiment: empty when it is not known any
-    more; started: ms since the epoch, ``None``: now
+    more; started: ms since the epoch, ``None``: now; parent: MLflow's id of the run to nest it under; tags: more
+    that the run bears from its start
     """
 
     ours: str
@@ -62,6 +65,8 @@ class Wanted:
     name: str
     started: int | None
     run_dir: Path
+    parent: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -216,6 +221,9 @@ def _find_run(api: Any, client: Any, wanted: Wanted) -> Store | None:
     info = run.info
     store = Store(api, client, info.experiment_id, info.run_id, info.status, dict(run.data.params))
     store.check_alive()
+    for tag, value in _family_tags(wanted).items():  # the sweep may have been sent after its trial, or anew
+        if run.data.tags.get(tag) != value:
+            client.set_tag(info.run_id, tag, value)
     return store
 
 
@@ -233,7 +241,10 @@ def _create_run(api: Any, client: Any, wanted: Wanted, database: Path | None) ->
         experiment = client.get_experiment_by_name(name)
     if experiment.lifecycle_stage != "active":
         raise RunDeletedError(f"experiment {name!r} was deleted in MLflow; restore it there or name another")
+    if wanted.parent is not None and not _is_active(api, client, wanted.parent):
+        raise RunDeletedError(f"its sweep was deleted in MLflow; mlflow runs restore --run-id {wanted.parent}")
     tags = {
+        **_family_tags(wanted),
         RUN_TAG: wanted.ours,
         "cnnforge.run_dir": str(wanted.run_dir.resolve()),
         "mlflow.source.name": "cnnforge",
@@ -242,6 +253,19 @@ def _create_run(api: Any, client: Any, wanted: Wanted, database: Path | None) ->
     }
     run = client.create_run(experiment.experiment_id, wanted.started, tags, wanted.name)
     return Store(api, client, experiment.experiment_id, run.info.run_id, "RUNNING")
+
+
+def _family_tags(wanted: Wanted) -> dict[str, str]:
+    return {**wanted.tags, **({PARENT_TAG: wanted.parent} if wanted.parent is not None else {})}
+
+
+def _is_active(api: Any, client: Any, run_id: str) -> bool:
+    try:
+        return bool(client.get_run(run_id).info.lifecycle_stage == "active")
+    except api.exceptions.MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else removed for good: as deleted
+            raise
+    return False
 
 
 def mlflow_api() -> Any:

@@ -15,15 +15,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from cnnforge.tracking.family import trial_runs
 from cnnforge.tracking.journal import count, journal_path
 from cnnforge.tracking.state import Settings, Tracking, address, destination, load, save, shown, state_path
 
 #: The process's exit codes: sent all; the tracker did not answer; another process is sending this run.
 ALL_SENT, UNREACHABLE, BUSY = 0, 75, 76
+#: Run folders that ``send_all`` gives to one process: the system bounds the length of a command.
+AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Outcome:
     """How the sending ended.
 
     run_id:  the MLflow run, ``None`` if there is none yet
-    pending: journal records that MLflow does not have
+    pending: journal records that MLflow does not have; of a sweep with those of its trials
     reason:  one line for the user
     where:   the tracking address
     trouble: what stood in the way; empty when nothing did
@@ -45,7 +48,7 @@ class Outcome:
 
 
 class Sender:
-    """The running sender of one run; made by ``start``."""
+    """The running sender of one run or one sweep; made by ``start`` or ``start_sweep``."""
 
     def __init__(self, run_dir: Path, settings: Settings) -> None:
         self.run_dir = run_dir
@@ -61,15 +64,22 @@ class Sender:
     def finish(self, timeout: float = 15.0) -> Outcome:
         """Waits until everything is sent, at most ``timeout`` seconds; call it after ``Journal.end``.
 
-        A sender that died on the way is started once more. Without an ``end`` record the MLflow run becomes KILLED.
+        A sender that died on the way is started once more. Without an ``end`` record the MLflow run becomes KILLED,
+        but for a sweep's trials that a living process still writes: they stay RUNNING.
         """
         deadline = time.monotonic() + timeout
         in_time = self._wait(deadline)
-        if in_time and self._died() and _pending(self.run_dir):
+        if in_time and self._died() and self._unfinished():
             self._process = self._spawn()
             in_time = self._wait(deadline)
-        trouble = self._trouble if in_time else f"not done within {timeout:g} s"
-        return _outcome(self.run_dir, trouble if _pending(self.run_dir) else "")
+        outcome = _outcome(self._run_dirs(), self._trouble if in_time else f"not done within {timeout:g} s")
+        return outcome if outcome.pending else replace(outcome, trouble="")
+
+    def _run_dirs(self) -> list[Path]:
+        return [self.run_dir, *(trial_runs(self.run_dir) if self._settings.trials else ())]
+
+    def _unfinished(self) -> bool:
+        return any(_pending(one) or load(one).status == "RUNNING" for one in self._run_dirs())
 
     def _wait(self, deadline: float) -> bool:
         """Tells the sender that no more records come; kills it at the deadline. True if it ended by itself."""
@@ -104,20 +114,45 @@ def start(run_dir: Path, *, uri: str | None, experiment: str, run_name: str) -> 
     uri: the tracking address of the config; ``None`` means ``MLFLOW_TRACKING_URI``, else the database beside the
     runs. experiment: may be empty: ``MLFLOW_EXPERIMENT_NAME``, else ``cnnforge``.
     """
+    return Sender(run_dir, replace(announce(run_dir, uri=uri, experiment=experiment, run_name=run_name), follow=True))
+
+
+def start_sweep(sweep_dir: Path, *, uri: str | None, experiment: str, run_name: str = "") -> Sender:
+    """As ``start``, for a sweep and all of its trials by one process; the sweep's run is the parent of theirs.
+
+    Trials are found as they appear in ``SWEEP/trials/N`` and ``SWEEP/trials/N/REPLICA``: each needs a journal, and
+    ``announce`` instead of ``start``. run_name: empty for the folder's name.
+    """
+    name = run_name or sweep_dir.name
+    settings = announce(sweep_dir, uri=uri, experiment=experiment, run_name=name)
+    return Sender(sweep_dir, replace(settings, follow=True, trials=True))
+
+
+def announce(run_dir: Path, *, uri: str | None, experiment: str, run_name: str) -> Settings:
+    """Notes where a run shall be sent, and starts nothing: its sweep's sender sends it, or ``cnnforge sync`` later.
+
+    The arguments are those of ``start``. What was noted in an earlier life of the run stays.
+    """
     experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "")
     if not state_path(run_dir).exists():
-        # From here on `sync` knows the run, even if the sender never starts. Later only the sender, which holds the
+        # From here on `sync` knows the run, even if a sender never starts. Later only a sender, which holds the
         # lock, changes the file: a sender of the run's last life may still be at work when the run is resumed.
         with contextlib.suppress(OSError):  # a full disk is the journal's to report
             save(run_dir, Tracking(uri=uri, experiment=experiment, run_name=run_name))
-    return Sender(run_dir, Settings(follow=True, uri=uri, experiment=experiment, run_name=run_name))
+    return Settings(follow=False, uri=uri, experiment=experiment, run_name=run_name)
 
 
 def send_all(run_dirs: Sequence[Path], uri: str | None = None) -> Iterator[tuple[Path, Outcome]]:
     """Sends what is unsent of finished runs, one after the other in one process, and says how each went.
 
-    uri: an address to send to instead of the one that each run knows; a run already sent elsewhere is sent again.
+    run_dirs: a sweep before its trials. uri: an address to send to instead of the one that each run knows; a run
+    already sent elsewhere is sent again.
     """
+    for first in range(0, len(run_dirs), AT_ONCE):
+        yield from _send_some(run_dirs[first : first + AT_ONCE], uri)
+
+
+def _send_some(run_dirs: Sequence[Path], uri: str | None) -> Iterator[tuple[Path, Outcome]]:
     process = _process(run_dirs, Settings(follow=False, uri=uri), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -126,7 +161,7 @@ def send_all(run_dirs: Sequence[Path], uri: str | None = None) -> Iterator[tuple
         for run_dir in run_dirs:
             line = process.stdout.readline()
             answer = json.loads(line) if line else {"where": "", "trouble": "the sender stopped"}
-            yield run_dir, _outcome(run_dir, answer["trouble"], answer["where"])
+            yield run_dir, _outcome([run_dir], answer["trouble"], answer["where"])
         process.wait()
     finally:  # Ctrl-C: the sender has its own session and would go on
         process.kill()
@@ -166,15 +201,20 @@ def _pending(run_dir: Path) -> int:
     return count(journal_path(run_dir), load(run_dir).offset)
 
 
-def _outcome(run_dir: Path, trouble: str, where: str = "") -> Outcome:
-    state, pending = load(run_dir), _pending(run_dir)
-    where = where or shown(address(state.store or destination(state.uri), run_dir))
+def _outcome(run_dirs: Sequence[Path], trouble: str, where: str = "") -> Outcome:
+    """How it went with a run, or with a sweep and its trials."""
+    run_dir, states = run_dirs[0], [load(one) for one in run_dirs]
+    pending = sum(_pending(one) for one in run_dirs)
+    refused = sum(state.refused for state in states)
+    where = where or shown(address(states[0].store or destination(states[0].uri), run_dir))
     if pending:
-        trouble = trouble or state.error or "the sender stopped, see tracking.log"
+        trouble = trouble or next((state.error for state in states if state.error), "")
+        trouble = trouble or "the sender stopped, see tracking.log"
         records = f"{pending} record{'s' if pending > 1 else ''}"
         reason = f"{records} not sent to {where}: {trouble}; cnnforge sync {shlex.quote(str(run_dir))} sends them"
-    elif state.refused:
-        reason = f"sent to {where}, but for {state.refused} left out and named in {run_dir / 'tracking.log'}"
+    elif refused:
+        log = f"{run_dir / 'tracking.log'}{', or in that of a trial' if len(run_dirs) > 1 else ''}"
+        reason = f"sent to {where}, but for {refused} left out and named in {log}"
     else:
         reason = f"sent to {where}"
-    return Outcome(state.mlflow_run_id, pending, reason, where, trouble)
+    return Outcome(states[0].mlflow_run_id, pending, reason, where, trouble)

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
+from cnnforge.tracking.family import trial_of
+
 #: Names the database beside the runs, wherever that folder is now: an absolute path would not survive a move.
 DEFAULT_STORE = "default"
 DEFAULT_EXPERIMENT = "cnnforge"
@@ -56,18 +58,25 @@ class Tracking:
 class Settings:
     """What a sender process is told on its standard input, as one line of JSON.
 
-    follow: go on until the pipe closes, else send what there is; the others as in ``Tracking``, empty: as before.
+    follow: go on until the pipe closes, else send what there is; trials: the run is a sweep, send its trials too;
+    the others as in ``Tracking``, empty: as before.
     """
 
     follow: bool
     uri: str | None = None
     experiment: str = ""
     run_name: str = ""
+    trials: bool = False
 
 
 def state_path(run_dir: Path) -> Path:
     """``RUN/tracking.json``."""
     return run_dir / "tracking.json"
+
+
+def sending_lock(run_dir: Path) -> Path:
+    """Held by the process that sends the run, and changes ``tracking.json``."""
+    return run_dir / ".tracking.lock"
 
 
 def load(run_dir: Path) -> Tracking:
@@ -104,8 +113,12 @@ def mlflow_run_id(run_dir: Path) -> str | None:
     return load(run_dir).mlflow_run_id
 
 
-def restated(state: Tracking, settings: Settings) -> Tracking:
-    """The state with new settings; another address than the one in use starts the sending over."""
+def restated(state: Tracking, settings: Settings, sweep: Tracking | None = None) -> Tracking:
+    """The state with new settings; another address than the one in use starts the sending over.
+
+    sweep: the state of the sweep that the run is a trial of. Where that is in MLflow, the trial goes there too,
+    whatever the settings say: runs nest within one store only.
+    """
     uri = settings.uri if settings.follow else settings.uri or state.uri
     state = replace(
         state,
@@ -113,11 +126,13 @@ def restated(state: Tracking, settings: Settings) -> Tracking:
         experiment=settings.experiment or state.experiment,
         run_name=settings.run_name or state.run_name,
     )
+    home = sweep.store if sweep is not None and sweep.mlflow_run_id is not None else None
+    store = home or destination(uri)
     if state.mlflow_run_id is None or state.store is None:
         # nothing was sent yet, so the environment of today decides
-        return replace(state, store=destination(uri), offset=0)
-    if uri and destination(uri) != state.store:
-        return replace(state, store=destination(uri), mlflow_run_id=None, offset=0, status=None, refused=0)
+        return replace(state, store=store, offset=0)
+    if (home or uri) and store != state.store:
+        return replace(state, store=store, mlflow_run_id=None, offset=0, status=None, refused=0)
     return state
 
 
@@ -125,9 +140,9 @@ def restated(state: Tracking, settings: Settings) -> Tracking:
 
 
 def runs_dir_of(run_dir: Path) -> Path:
-    """The folder of all runs: the parent, or for a sweep's ``runs/SWEEP/trials/N`` the folder of the sweep."""
-    run_dir = run_dir.resolve()
-    return run_dir.parents[2] if run_dir.parent.name == "trials" else run_dir.parent
+    """The folder of all runs: the parent of the run's folder, or for a trial of its sweep's."""
+    trial = trial_of(run_dir)
+    return trial.sweep.parent if trial is not None else run_dir.resolve().parent
 
 
 def destination(uri: str | None) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from cnnforge.data.ahead import Source
 from cnnforge.executable import Executable, Weights
 from cnnforge.lower import AVERAGE
+from cnnforge.train.ranks import ALONE, Ranks
 
 #: Training batches on which running statistics are measured: the first of the first epoch.
 MEASURED = 100
@@ -21,10 +22,11 @@ class Averages:
     statistics are those of training, or are measured: the mean of each batch's own, as PyTorch's ``update_bn`` does.
 
     samples: training batches to measure running statistics on; those of training serve where there are none
+    ranks: the processes that train; all of them call ``refresh`` at the same places
     """
 
-    def __init__(self, train: Executable, samples: Source | None = None) -> None:
-        self._train, self._samples = train, samples
+    def __init__(self, train: Executable, samples: Source | None = None, ranks: Ranks = ALONE) -> None:
+        self._train, self._samples, self._ranks = train, samples, ranks
         self.weights = Weights(train.plan, train.backend)
         if samples is None:
             self.weights.state = train.weights.state
@@ -68,9 +70,10 @@ class Averages:
         sums = {name: np.zeros(array.shape) for name, array in self.weights.state.items()}
         for step in range(min(MEASURED, samples.steps_per_epoch)):
             n = samples.size(step)
-            bound = self._forward.bound(n)
+            shard = samples.shard(step)
+            bound = self._forward.bound(self._ranks.take(shard))
             samples.fill(epoch, step, bound.x, bound.labels)
-            self._forward.set_step(step=1, draw=step, first=0, lr=0.0, inv_n=1 / n, scalars=(0.0, 0.0))
+            self._forward.set_step(step=1, draw=step, first=shard.start, lr=0.0, inv_n=1 / n, scalars=(0.0, 0.0))
             bound.run("forward")
             for call in bound.calls["update"]:
                 if call.node.op == RUNNING:
@@ -79,3 +82,4 @@ class Averages:
             seen += n
         for name, total in sums.items():
             backend.put(total / seen, self.weights.state[name])
+        self._ranks.align(self.weights.state)

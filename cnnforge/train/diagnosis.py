@@ -25,6 +25,7 @@ class Finding:
         concerned
     numbers: largest and mean absolute value of what the layer reads and of its weights, by name
     intact:  are the weights still finite, so that a checkpoint of them is worth having?
+    place:   how far from the beginning of a step it is: data, weights, then each kernel call
     """
 
     what: str
@@ -32,6 +33,7 @@ class Finding:
     samples: tuple[int, ...] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
     intact: bool = True
+    place: int = 0
 
     def __str__(self) -> str:
         parts = [self.what]
@@ -48,25 +50,43 @@ def locate(train: Executable, bound: Bound, rows: NDArray[np.int64], names: Mapp
     """Look at the inputs, then at the parameters, then run the batch again, forward, one kernel call at a time.
 
     bound: holds the batch, before its update;  rows: its samples' numbers;  names: of layers by their path
-    None where everything is finite after all.
+    None where everything is finite after all. Whatever it finds it runs to the end: where processes share a batch, some
+    of these calls are theirs too.
     """
-    get = train.backend.get
+    places = _in_data(train, bound, rows), _in_weights(train), _in_layers(train, bound, rows, names)
+    return next((found for found in places if found is not None), None)
+
+
+def _in_data(train: Executable, bound: Bound, rows: NDArray[np.int64]) -> Finding | None:
     for name, array in (("input", bound.x), ("label", bound.labels)):
-        if bad := _samples(get(array), rows):
+        if bad := _samples(train.backend.get(array), rows):
             return Finding(f"the data are not finite: an {name} is nan or infinite", "data", bad)
+    return None
+
+
+def _in_weights(train: Executable) -> Finding | None:
     for name, array in (train.weights.params | train.weights.state).items():
-        if not _finite(get(array)):
+        if not _finite(train.backend.get(array)):
             what = f"{name} is not finite: the gradient of an earlier step was not, or too large"
-            return Finding(what, name, intact=False)
-    for call in bound.each("forward", "loss"):
+            return Finding(what, name, intact=False, place=1)
+    return None
+
+
+def _in_layers(train: Executable, bound: Bound, rows: NDArray[np.int64], names: Mapping[Any, str]) -> Finding | None:
+    get, first = train.backend.get, None
+    for place, call in enumerate(bound.each("forward", "loss"), 2):
+        if first is not None:
+            continue
         for value, array in zip(call.node.outs, call.outs, strict=True):
             found = get(array)
             if not _finite(found):
                 layer = names.get(call.node.path, call.node.path[-1] if call.node.path else call.node.op)
                 bad = _samples(found, rows) if value.batched else ()
                 what = f"{layer} is the first layer whose output is not finite ({call.node.op})"
-                return Finding(what, str(layer), bad, dict(_sizes(call.node.ins, [get(a) for a in call.ins])))
-    return None
+                numbers = dict(_sizes(call.node.ins, [get(a) for a in call.ins]))
+                first = Finding(what, str(layer), bad, numbers, place=place)
+                break
+    return first
 
 
 def _finite(array: Any) -> bool:

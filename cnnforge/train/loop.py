@@ -17,7 +17,8 @@ from cnnforge.schedules import Course, Schedule
 from cnnforge.spec.early_stop import EarlyStop, Patience
 from cnnforge.train.averages import Averages
 from cnnforge.train.diagnosis import Finding, locate
-from cnnforge.train.metrics import Sums, mean
+from cnnforge.train.metrics import Sums
+from cnnforge.train.ranks import ALONE, Ranks
 from cnnforge.train.statistics import LayerStatistics
 
 Metrics = Mapping[str, float]
@@ -118,11 +119,13 @@ def fit(
     progress: Progress,
     ahead: bool = False,
     averages: Averages | None = None,
+    ranks: Ranks = ALONE,
 ) -> list[dict[str, float]]:
     """Train from ``progress`` to the end; return the metrics of every epoch finished here.
 
     averages: what ``evaluation`` runs on, where that is not what is trained
     ahead: let a thread make the batches before they are asked for; it ends with this call, however that ends
+    ranks: the processes that do this together, each of which makes this call; their numbers come out the same
     Raises DivergedError at the first loss that is not finite, before its update; InterruptedRun where the watcher says
     so.
     """
@@ -131,15 +134,16 @@ def fit(
     updates, total = recipe.updates(per_epoch), recipe.steps(per_epoch)
     done = progress.epoch * per_epoch + progress.step_in_epoch
     place = progress.epoch, progress.step_in_epoch, recipe.epochs * per_epoch - done
-    largest = [train.bound(samples.size(0), turn) for turn in (TURNS if ahead else (None,))]
+    largest = [train.bound(ranks.take(samples.shard(0)), turn) for turn in (TURNS if ahead else (None,))]
     rooms = [(bound.x, bound.labels) for bound in largest]
     batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
     scores = recipe.loss.scores_hits()
-    clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every)
+    clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every, ranks)
+    at_once = recipe.accumulate == 1 and ranks.size == 1
     with batches:
         while progress.step < total and not progress.stopped:
             while progress.step_in_epoch < per_epoch and progress.step < total:
-                if (reason := watcher.stopping()) is not None:
+                if (reason := ranks.stopping(watcher.stopping())) is not None:
                     watcher.interrupted(progress)
                     raise reason
                 update = progress.step + 1
@@ -152,31 +156,40 @@ def fit(
                     asked = perf_counter()
                     turn = batches.next()
                     clock.waited(perf_counter() - asked)
-                    bound = train.bound(samples.size(step), turn)
+                    shard = samples.shard(step)
+                    bound = train.bound(ranks.take(shard), turn)
                     train.set_step(
                         step=update,
                         draw=progress.step * recipe.accumulate + number,
-                        first=0,
+                        first=shard.start,
                         lr=lr,
                         inv_n=1.0 / n,
                         scalars=recipe.optimizer.scalars(update),
                         keep=recipe.averaging.keep(update, total) if recipe.averaging else 0.0,
                     )
                     bound.run("forward", "loss")
-                    loss = mean(bound.outputs["loss"])
-                    if not isfinite(loss):
+                    part = Sums()
+                    if shard:
+                        part.add(bound.outputs["loss"], bound.outputs["hits"])
+                    part = ranks.total(part)
+                    if not isfinite(loss := part.loss / part.samples):
                         found = locate(train, bound, samples.rows(progress.epoch, step), recipe.layers)
+                        found = ranks.earliest(found, found.place if found else 0)
                         if (found is None or found.intact) and not number:
                             watcher.interrupted(progress)
-                        raise diverged(loss, update, lr, found)
-                    seen.add(bound.outputs["loss"], bound.outputs["hits"])
+                        raise ranks.together(diverged(loss, update, lr, found))
+                    seen.join(part)
                     if step == members[-1] and statistics.due(update):
-                        metrics |= statistics.before(bound)
-                    if recipe.accumulate == 1:
+                        metrics |= statistics.before(bound, bool(shard))
+                    if at_once:
                         bound.run("backward", "update")
-                    else:
+                    elif shard:
                         bound.run("backward", "gather")
-                if recipe.accumulate > 1:
+                    else:  # a sample for company: see ``Ranks.take``
+                        bound.run("backward")
+                        train.forget()
+                if not at_once:
+                    ranks.sum(train.sums)
                     bound.run("update")
                 if statistics.due(update):
                     metrics |= statistics.after(1.0 / n)
@@ -191,10 +204,12 @@ def fit(
                 watcher.step(progress, metrics)
             means = progress.sums.means("train", scores)
             means |= clock.of_epoch()
+            ranks.align(train.kept)
             if averages is not None:
                 averages.refresh()
             if validation is not None:
-                means |= evaluate(evaluation, validation, recipe.loss, "val")
+                means |= evaluate(evaluation, validation, recipe.loss, "val", ranks)
+            means = ranks.first(means)
             improved = _improved(progress, means)
             progress.metrics = means
             progress.course = recipe.schedule.after_epoch(progress.course, means)
@@ -210,16 +225,20 @@ def fit(
     return history
 
 
-def evaluate(evaluation: Executable, samples: Source, loss: Loss, prefix: str) -> dict[str, float]:
+def evaluate(
+    evaluation: Executable, samples: Source, loss: Loss, prefix: str, ranks: Ranks = ALONE
+) -> dict[str, float]:
     """Mean loss and accuracy over every sample, in inference mode."""
     sums = Sums()
     epoch = samples.epoch(0)
     for step in range(samples.steps_per_epoch):
-        bound = evaluation.bound(samples.size(step))
+        shard = samples.shard(step)
+        bound = evaluation.bound(ranks.take(shard))
         samples.fill(epoch, step, bound.x, bound.labels)
         bound.run("forward", "loss")
-        sums.add(bound.outputs["loss"], bound.outputs["hits"])
-    return sums.means(prefix, loss.scores_hits())
+        if shard:
+            sums.add(bound.outputs["loss"], bound.outputs["hits"])
+    return ranks.total(sums).means(prefix, loss.scores_hits())
 
 
 def _improved(progress: Progress, metrics: Metrics) -> bool:

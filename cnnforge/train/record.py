@@ -35,6 +35,7 @@ class RunRecord:
     changed: has the config been changed on purpose before?
     ways:    by what its kernel calls were computed
     digest:  of its data
+    ranks:   processes that its last life had
     metrics: every number recorded so far, by (name, step)
     status:  how its last life ended; None where it was killed
     """
@@ -46,6 +47,7 @@ class RunRecord:
     changed: bool = False
     ways: Mapping[str, str] = field(default_factory=dict)
     digest: str | None = None
+    ranks: int = 1
     metrics: Mapping[tuple[str, int], float] = field(default_factory=dict)
     status: str | None = None
 
@@ -85,9 +87,12 @@ def read_record(folder: Path, overrides: Sequence[str] = ()) -> RunRecord:
                     metrics.setdefault((name, record["step"]), value)
             case "end":
                 status = record["status"]
+    plan = _plan(folder)
+    ways, ranks = plan.get("ways"), plan.get("ranks", 1)
     return RunRecord(
-        folder, spec, bool(params), _changes(params, spec), changed, _ways(folder), digest, metrics, status
-    )
+        folder, spec, bool(params), _changes(params, spec), changed, ways if isinstance(ways, dict) else {}, digest,
+        ranks if isinstance(ranks, int) else 1, metrics, status,
+    )  # fmt: skip
 
 
 def _changes(params: Mapping[str, str], spec: RunSpec) -> tuple[tuple[str, str, str], ...]:
@@ -100,12 +105,12 @@ def _changes(params: Mapping[str, str], spec: RunSpec) -> tuple[tuple[str, str, 
     )
 
 
-def _ways(folder: Path) -> Mapping[str, str]:
+def _plan(folder: Path) -> Mapping[str, Any]:
     try:
-        ways: Any = json.loads((folder / "plan.json").read_text("utf-8"))["ways"]
-    except (OSError, ValueError, KeyError, TypeError):
+        plan: Any = json.loads((folder / "plan.json").read_text("utf-8"))
+    except (OSError, ValueError):
         return {}  # killed before it was written, so nothing was computed yet
-    return ways if isinstance(ways, dict) else {}
+    return plan if isinstance(plan, dict) else {}
 
 
 def is_timing(name: str) -> bool:

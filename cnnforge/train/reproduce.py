@@ -65,6 +65,13 @@ def _refuse(record: RunRecord) -> None:
             why=f"it {'ended as ' + record.status if record.status else 'was killed'}: there is no result to compare",
             fix=f"cnnforge resume {name}",
         )
+    if record.ranks > 1:
+        raise ConfigError(
+            f"{name} was trained by {record.ranks} processes",
+            where=str(record.folder / "plan.json"),
+            why="one process adds numbers up in another order, so nothing would be equal to the bit",
+            fix=f"mpiexec -n {record.ranks} cnnforge train with the values of {record.folder / 'config.yaml'}",
+        )
     if record.changed or record.changes:
         raise ConfigError(
             f"{name} is not what one config says",

@@ -16,16 +16,17 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-from cnnforge.backends import create
 from cnnforge.backends.base import Backend
 from cnnforge.config import run_text
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun, PrunedRun
-from cnnforge.plan import require_precision
 from cnnforge.spec import RunSpec
-from cnnforge.tracking import Journal, Outcome, Sender, start
+from cnnforge.tracking import Journal, Outcome, Sender, announce, start
 from cnnforge.train.checkpoint import Checkpoints
 from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
+from cnnforge.train.follow import Orders
+from cnnforge.train.ranks import ALONE, Ranks
 from cnnforge.train.record import CHANGED, OVER, RunRecord, read_record
+from cnnforge.train.setup import backend_of
 from cnnforge.train.signals import StopRequest
 from cnnforge.train.transfer import settle
 from cnnforge.train.work import Console, Guest, Life, Result, work
@@ -36,43 +37,55 @@ def run(
     console: Console,
     ways: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    *,
     guest: Guest | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Path, Result]:
     """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
     ways: by what kernel calls are to be computed, of another run's record
     folder: an empty one that is there, instead of a new one, which ``latest`` then points at
     guest: of whom it is a part, where it is one
+    ranks: the processes that train it together; this is the first of them, the others ``follow``
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
     spec = settle(spec)
-    backend = _backend(spec)
+    backend = backend_of(spec, ranks)
     if folder is None:
         folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
         point_latest(folder)
     _write_config(folder, spec)
     record = RunRecord(folder, spec, ways=ways) if ways else None
-    return _live(spec, folder, backend, console, record, guest)
+    return _live(spec, folder, backend, console, record, guest, ranks)
 
 
 def resume(
-    folder: Path, overrides: Sequence[str], console: Console, *, changed: bool = False, guest: Guest | None = None
+    folder: Path,
+    overrides: Sequence[str],
+    console: Console,
+    *,
+    changed: bool = False,
+    guest: Guest | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Path, Result]:
     """Go on with the run in ``folder`` from its last checkpoint, or from its beginning where it has none.
 
     overrides: changes of its config;  changed: go on although its config or its data are not what they were
+    ranks: as in ``run``; they need not be as many as before
     Raises ConfigErrors where there is nothing to go on with, and for every change that was not asked for; else as
     ``run``.
     """
     record = read_record(folder, overrides)
     _may_go_on(record, changed)
-    backend = _backend(record.spec)
-    point_latest(folder)
+    backend = backend_of(record.spec, ranks)
+    if guest is None:
+        point_latest(folder)
     if record.changes:
         _write_config(folder, record.spec)
         for key, then, now in record.changes:
             console.note(f"changed: {key} was {then}, is {now}")
-    return _live(record.spec, folder, backend, console, replace(record, digest=None) if changed else record, guest)
+    record = replace(record, digest=None) if changed else record
+    return _live(record.spec, folder, backend, console, record, guest, ranks)
 
 
 def _may_go_on(record: RunRecord, changed: bool) -> None:
@@ -98,30 +111,26 @@ def _may_go_on(record: RunRecord, changed: bool) -> None:
         )
 
 
-def _backend(spec: RunSpec) -> Backend:
-    backend = create(spec.trainer.backend, spec.trainer.threads)
-    require_precision(backend.capabilities, spec.trainer.precision)
-    return backend
-
-
 def _write_config(folder: Path, spec: RunSpec) -> None:
     write_text(folder / "config.yaml", run_text(spec))
 
 
 def _live(
-    spec: RunSpec, folder: Path, backend: Backend, console: Console, record: RunRecord | None, guest: Guest | None
+    spec: RunSpec,
+    folder: Path,
+    backend: Backend,
+    console: Console,
+    record: RunRecord | None,
+    guest: Guest | None,
+    ranks: Ranks,
 ) -> tuple[Path, Result]:
     """A run's life, its first or, with the record of those before, a later one."""
     began = perf_counter()
+    ranks.first(Orders(spec, record.ways if record else {}))
     with Journal(folder) as journal, StopRequest() as stop:
-        tracking = spec.tracking
-        sender = (
-            start(folder, uri=tracking.uri, experiment=tracking.experiment or "", run_name=folder.name)
-            if tracking.enabled and not spec.trainer.fast_dev_run and guest is None
-            else None
-        )
+        sender = _sender(spec, folder, guest)
         checkpoints = Checkpoints(folder / "checkpoints", spec.trainer.keep)
-        state = Life(spec, folder, journal, console, stop, checkpoints, backend, record, guest=guest)
+        state = Life(spec, folder, journal, console, stop, checkpoints, backend, record, ranks, guest=guest)
         status, failure = "failed", None
         try:
             _describe(state)
@@ -146,6 +155,18 @@ def _live(
     return folder, state.result
 
 
+def _sender(spec: RunSpec, folder: Path, guest: Guest | None) -> Sender | None:
+    """What sends the run's numbers to the tracker; None where there is none, and where another does it."""
+    tracking = spec.tracking
+    if not tracking.enabled or spec.trainer.fast_dev_run:
+        return None
+    experiment = tracking.experiment or ""
+    if guest is None:
+        return start(folder, uri=tracking.uri, experiment=experiment, run_name=folder.name)
+    announce(folder, uri=tracking.uri, experiment=experiment, run_name="")
+    return None
+
+
 def _describe(run: Life) -> None:
     """What is known before the work starts: parameters, versions, the commit of the working directory.
 
@@ -165,6 +186,8 @@ def _describe(run: Life) -> None:
         "model": run.spec.model.name,
         "params": str(sum(row.param_count for row in run.spec.model.table)),
     }
+    if run.ranks.size > 1:
+        tags["ranks"] = str(run.ranks.size)
     if commit := git_commit():
         tags["git.commit"] = commit
     run.journal.tags(tags)

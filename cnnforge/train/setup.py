@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+from cnnforge.backends import create
 from cnnforge.backends.base import Backend, Report
 from cnnforge.data import Batches, Dataset, Split
 from cnnforge.data.labels import class_counts
+from cnnforge.errors import DataError
 from cnnforge.executable import Executable, Weights
 from cnnforge.losses import Loss
 from cnnforge.lower import eval_graph, step_graph
-from cnnforge.plan import make_plan
+from cnnforge.plan import make_plan, require_precision
 from cnnforge.spec import AugmentSpec, RunSpec
 from cnnforge.train.averages import Averages
+from cnnforge.train.ranks import ALONE, Ranks, shard
 from cnnforge.train.shortcuts import shortened
 from cnnforge.tuning import Choice
 
@@ -39,6 +42,26 @@ class Setup:
     averages: Averages | None = None
 
 
+def backend_of(spec: RunSpec, ranks: Ranks) -> Backend:
+    """The backend that a run asks for. Raises BackendError where there is none, or not in its precision."""
+    backend = create(spec.trainer.backend, ranks.threads(spec.trainer.threads), ranks.collect)
+    require_precision(backend.capabilities, spec.trainer.precision)
+    return backend
+
+
+def same_data(data: Dataset, ranks: Ranks) -> None:
+    """Raise DataError where processes that train together have different data."""
+    if others := ranks.differing(data.digest):
+        raise ranks.together(
+            DataError(
+                f"{data.name}: process {others[0]} has other data than process 0",
+                where=data.source,
+                why="all processes train on shards of the same batches",
+                fix="the same files on every host",
+            )
+        )
+
+
 def set_up(
     spec: RunSpec,
     data: Dataset,
@@ -46,26 +69,31 @@ def set_up(
     note: Callable[[str], None],
     compiling: Report,
     record: Mapping[str, str],
+    ranks: Ranks = ALONE,
 ) -> Setup:
     """Plan, choose ways, compile, and draw the first weights.
 
     note: is told what is worth knowing;  record: ways that were chosen before
+    ranks: the processes that do this together; plans are of this one's largest shard
     """
     trainer = spec.trainer
     data, notes = shortened(data, trainer, spec.seed)
     batch = min(trainer.batch_size, len(data.train))
+    # Pairs of samples that are mixed stay together.
+    unit = 2 if spec.augment.mixes and not trainer.overfit_batches else 1
+    largest = len(shard(batch, 0, ranks.size, unit))
     loss = spec.model.effective_loss
     if classes := loss.classes_to_count(spec.model.output):
         loss = loss.measured(class_counts(data.train.y, classes))
         notes.append(f"{loss.type}: {loss.about()}")
-    choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv, record=record)
+    choice = Choice(trainer.backend, ranks.threads(trainer.threads), exact=trainer.exact_conv, record=record)
     graphs = (
-        step_graph(spec, batch, loss),
-        eval_graph(spec.model, batch, trainer.precision, loss),
+        step_graph(spec, largest, loss, ranks.size),
+        eval_graph(spec.model, largest, trainer.precision, loss, ranks.size),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
     if trainer.autotune and choice.guessed:
-        untouched = (Executable(p, backend, Weights(p, backend)).bound(batch).steps() for p in (plan, eval_plan))
+        untouched = (Executable(p, backend, Weights(p, backend)).bound(largest).steps() for p in (plan, eval_plan))
         backend.prepare(chain(choice.trials(backend), *untouched), compiling)
         choice.device = backend
         plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
@@ -88,8 +116,9 @@ def set_up(
         if not len(split):
             return None
         return Batches(
-            split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend
-        )
+            split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend,
+            share=lambda n: ranks.shard(n, unit),
+        )  # fmt: skip
 
     as_they_are = bool(trainer.overfit_batches)
     augment = None if as_they_are else spec.augment
@@ -98,10 +127,10 @@ def set_up(
     averages = None
     if trainer.averaging is not None:
         measured = trainer.swa is not None and bool(plan.state)
-        averages = Averages(train, batches(data.train, not as_they_are, augment) if measured else None)
+        averages = Averages(train, batches(data.train, not as_they_are, augment) if measured else None, ranks)
         averages.begin()
     evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
-    backend.prepare(chain(train.bound(batch).steps(), evaluation.bound(batch).steps()), compiling)
+    backend.prepare(chain(train.bound(largest).steps(), evaluation.bound(largest).steps()), compiling)
     return Setup(
         train, evaluation, loss, samples, batches(data.validation), batches(data.test),
         choice.chosen, averages,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnforge.executable import Bound, Executable
+from cnnforge.train.ranks import ALONE, Ranks
 
 
 class LayerStatistics:
@@ -21,9 +22,9 @@ class LayerStatistics:
     a learning rate that does not suit in the second, dead units in the third.
     """
 
-    def __init__(self, train: Executable, names: Mapping[Any, str], every: int | None) -> None:
+    def __init__(self, train: Executable, names: Mapping[Any, str], every: int | None, ranks: Ranks = ALONE) -> None:
         """names: of layers by their path;  every: None for never"""
-        self._train, self._names, self._every = train, names, every
+        self._train, self._names, self._every, self._ranks = train, names, every, ranks
         self._weights = [name for name, grad in train.grads.items() if len(grad.shape) > 1]
         self._before: dict[str, Any] = {}
 
@@ -31,17 +32,26 @@ class LayerStatistics:
         """Is update ``step`` (from 1) one that is looked at? The first is, and every so many."""
         return self._every is not None and (step == 1 or step % self._every == 0)
 
-    def before(self, bound: Bound) -> dict[str, float]:
-        """After forward and loss, before backward overwrites what rectifiers gave."""
+    def before(self, bound: Bound, counts: bool = True) -> dict[str, float]:
+        """After forward and loss, before backward overwrites what rectifiers gave.
+
+        counts: are its samples this process's own?
+        """
         get = self._train.backend.get
         self._before = {name: np.array(get(self._train.weights.params[name])) for name in self._weights}
-        dead: dict[str, float] = {}
+        alive: dict[str, Any] = {}
         for call in bound.calls.get("backward", ()):
             if call.node.op.startswith(("relu_dx", "relu6_dx")):
                 y = get(call.ins[0])
-                share = float((y.reshape(-1, y.shape[-1]) <= 0).all(axis=0).mean())
-                dead[f"layer/{self._names.get(call.node.path, call.node.path[-1])}/dead"] = share
-        return dead
+                name = str(self._names.get(call.node.path, call.node.path[-1]))
+                dead = (y.reshape(-1, y.shape[-1]) <= 0).all(axis=0)
+                alive[name] = np.where(dead, 0.0, counts)
+        return {f"layer/{name}/dead": self._dead(alive[name]) for name in sorted(alive)}
+
+    def _dead(self, alive: Any) -> float:
+        """The share of units that no rank has seen at work."""
+        self._ranks.sum(alive)
+        return float((alive == 0).mean())
 
     def after(self, inv_n: float) -> dict[str, float]:
         """After the update. ``inv_n``: what turns the sums of gradients into means."""

@@ -10,6 +10,7 @@ from time import time
 from typing import Any, Protocol
 
 from cnnforge.backends.base import Backend
+from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.data import Dataset, load
 from cnnforge.errors import DataError, InterruptedRun, PrunedRun
 from cnnforge.executable import Executable
@@ -21,8 +22,9 @@ from cnnforge.train.averages import Averages
 from cnnforge.train.checkpoint import Checkpoints, save_model
 from cnnforge.train.folder import write_json
 from cnnforge.train.loop import Metrics, Progress, Recipe, evaluate, fit
+from cnnforge.train.ranks import ALONE, Ranks
 from cnnforge.train.record import RunRecord, is_timing
-from cnnforge.train.setup import set_up
+from cnnforge.train.setup import Setup, same_data, set_up
 from cnnforge.train.shortcuts import most_steps
 from cnnforge.train.signals import StopRequest
 from cnnforge.train.transfer import transfer
@@ -74,6 +76,7 @@ class Life:
     checkpoints: Checkpoints
     backend: Backend
     record: RunRecord | None = None
+    ranks: Ranks = ALONE
     result: Result = field(default_factory=dict)
     train: Executable | None = None
     preprocessing: Mapping[str, Any] | None = None
@@ -101,8 +104,7 @@ class Life:
         if "first_step_seconds" not in self.result:
             self.result["first_step_seconds"] = seconds_since_start()
         self.log(metrics, progress.step)
-        every = self.spec.trainer.checkpoint_every
-        if every and progress.step % every == 0 and progress.step_in_epoch < self.steps_per_epoch:
+        if checkpoint_due(self.spec, progress, self.steps_per_epoch):
             self.save(progress, best=False)
         self.console.step(progress, metrics)
 
@@ -117,12 +119,13 @@ class Life:
     def log(self, metrics: Metrics, step: int) -> None:
         """Write metrics down once: what an earlier life of the run has recorded stays, and is compared."""
         known = self.record.metrics if self.record else {}
+        as_many = self.record is not None and self.record.ranks == self.ranks.size
         if new := {name: value for name, value in metrics.items() if (name, step) not in known}:
             self.journal.metrics(new, step)
         self.differing |= {
             name
             for name, value in metrics.items()
-            if (name, step) in known and value != known[name, step] and not is_timing(name)
+            if as_many and (name, step) in known and value != known[name, step] and not is_timing(name)
         }
 
     def restore(self, progress: Progress) -> None:
@@ -141,28 +144,39 @@ class Life:
             self.save(progress, best=False)
 
 
-def work(run: Life) -> None:
-    """Train from where the run stands, test, save."""
-    spec, trainer = run.spec, run.spec.trainer
-    data = load(spec.data, spec.model.input, spec.seed, run.console.note)
-    for note in data.notes:
-        run.console.note(note)
-    _log_data(run, data)
-    made = set_up(spec, data, run.backend, run.console.note, run.compiling, run.record.ways if run.record else {})
-    run.preprocessing = data.preprocessing.to_dict()
-    run.train, run.steps_per_epoch, run.averages = made.train, made.samples.steps_per_epoch, made.averages
-    _log_plan(run, made.ways, made.train.plan, made.evaluation.plan)
+def checkpoint_due(spec: RunSpec, progress: Progress, steps_per_epoch: int) -> bool:
+    """Is a checkpoint written after this update, beside those at the ends of epochs?"""
+    every = spec.trainer.checkpoint_every
+    return bool(every) and progress.step % (every or 1) == 0 and progress.step_in_epoch < steps_per_epoch
 
-    recipe = Recipe(
+
+def recipe_of(spec: RunSpec, made: Setup) -> Recipe:
+    """How a run trains."""
+    trainer = spec.trainer
+    return Recipe(
         spec.optimizer, spec.schedule, made.loss, trainer.epochs, log_every=trainer.log_every,
         max_steps=most_steps(trainer), stats_every=trainer.stats_every,
         layers={row.path: row.name for row in spec.model.table}, early_stop=trainer.early_stop,
         accumulate=trainer.accumulate, averaging=trainer.averaging,
     )  # fmt: skip
-    run.checkpoints.mend()
-    if not run.checkpoints.has("last"):
-        _transfer(run)
-    progress = _progress(run)
+
+
+def work(run: Life) -> None:
+    """Train from where the run stands, test, save. ``follow`` is what other processes of the job do meanwhile."""
+    spec, trainer, ranks = run.spec, run.spec.trainer, run.ranks
+    data = ranks.in_order(lambda: _data(run))
+    same_data(data, ranks)
+    ways = run.record.ways if run.record else {}
+    made = ranks.in_order(lambda: set_up(spec, data, run.backend, run.console.note, run.compiling, ways, ranks))
+    run.preprocessing = data.preprocessing.to_dict()
+    run.train, run.steps_per_epoch, run.averages = made.train, made.samples.steps_per_epoch, made.averages
+    _log_plan(run, made.ways, made.train.plan, made.evaluation.plan)
+
+    recipe = recipe_of(spec, made)
+    if ranks.size > 1:
+        _say_how_many(run)
+    progress = ranks.first(ranks.in_order(lambda: _begin(run)))
+    ranks.align(made.train.kept)
     run.console.begin(trainer.epochs, run.steps_per_epoch, recipe.steps(run.steps_per_epoch))
     fit(
         made.train,
@@ -174,13 +188,15 @@ def work(run: Life) -> None:
         progress,
         ahead=True,
         averages=made.averages,
+        ranks=ranks,
     )
     run.stopped_early = progress.stopped
 
     weights = made.evaluation.weights
     run.checkpoints.load_weights("best" if run.checkpoints.has("best") else "last", weights)
+    ranks.align(weights.params | weights.state)
     if made.test is not None:
-        tested = evaluate(made.evaluation, made.test, made.loss, "test")
+        tested = evaluate(made.evaluation, made.test, made.loss, "test", ranks)
         run.result |= tested
         run.log(tested, run.result["epochs"])
     if run.differing:
@@ -190,6 +206,34 @@ def work(run: Life) -> None:
     save_model(run.folder / "model", spec.model, trainer.precision, weights, run.preprocessing)
     if spec.tracking.log_model:
         run.journal.model("model", input_shape=spec.model.input, output_shape=spec.model.output)
+
+
+def _data(run: Life) -> Dataset:
+    data = load(run.spec.data, run.spec.model.input, run.spec.seed, run.console.note)
+    for note in data.notes:
+        run.console.note(note)
+    _log_data(run, data)
+    return data
+
+
+def _say_how_many(run: Life) -> None:
+    trainer, size = run.spec.trainer, run.ranks.size
+    run.console.note(f"{size} processes, each with its part of every batch of {trainer.batch_size}")
+    normed = any(isinstance(row.block, BatchNorm) for row in run.spec.model.table)
+    if normed and not trainer.sync_batch_norm:
+        run.console.note(
+            "batch_norm: each process takes the mean and variance of its own part, about "
+            f"{trainer.batch_size / size:g} samples; trainer.sync_batch_norm=true takes the whole batch's, as one "
+            "process does"
+        )
+
+
+def _begin(run: Life) -> Progress:
+    """Weights and counters to begin with."""
+    run.checkpoints.mend()
+    if not run.checkpoints.has("last"):
+        _transfer(run)
+    return _progress(run)
 
 
 def _transfer(run: Life) -> None:
@@ -240,6 +284,7 @@ def _log_plan(run: Life, ways: Mapping[str, str], *plans: Plan) -> None:
         "backend": first.backend,
         "precision": first.dtype,
         "batch": first.batch,
+        "ranks": run.ranks.size,
         "memory": memory(*plans),
         "arena": {"bytes": first.sizes["arena"], "unshared": first.unshared, "lower_bound": first.bound},
         "segments": [

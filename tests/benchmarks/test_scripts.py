@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import machine, nets, options, timing
+from benchmarks import machine, mpi, nets, options, timing
 from benchmarks.alone import in_a_process
 from benchmarks.engines import Ours
 from benchmarks.recipe import draws, recipe
@@ -37,6 +37,7 @@ SCRIPTS = (
     "alone",
     "forecast",
     "batches",
+    "mpi",
 )
 PLAIN = ("--quick", "--backend", "numpy", "--threads", "1")
 
@@ -115,6 +116,20 @@ def test_scaling(capsys):
     assert counts[3][0] == "lenet, 1"
     for depth, spec, *_ in scaling.points("depth", chosen):
         assert len([row for row in spec.table if row.macs]) == depth
+
+
+@pytest.mark.skipif(bool(mpi.unavailable()), reason=mpi.unavailable() or "it is there")
+def test_processes_that_share_a_step(capsys):
+    mpi.main(["--net", "lenet", "--batch", "4", "--rounds", "1", *PLAIN])
+    head, _, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("lenet: training step, float32, 1 threads in each process")
+    assert [row.split()[:3] for row in rows] == [["-", "1", "4"], ["weak", "2", "4"], ["strong", "2", "2"]]
+
+
+def test_without_mpi_there_is_nothing_to_measure(monkeypatch, capsys):
+    monkeypatch.setattr(mpi, "mpiexec", lambda: None)
+    mpi.main(["--quick"])
+    assert "nothing to measure" in capsys.readouterr().out
 
 
 def test_a_process_of_its_own():

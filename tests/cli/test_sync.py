@@ -71,6 +71,46 @@ def test_every_run_below_is_sent_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert find("0", runs) == trial
 
 
+def make_sweep(folder: Path) -> list[Path]:
+    """A sweep and its trials, none of it sent: its tracker was down, and its sender was killed."""
+    places = ["trials/2", "trials/10/seed0", "trials/10/seed1"]
+    return [make_run(folder), *(make_run(folder / place) for place in places)]
+
+
+def nested(database: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(
+            "SELECT parent.name, r.name FROM runs r JOIN tags t USING (run_uuid) JOIN runs parent "
+            "ON parent.run_uuid = t.value WHERE t.key = 'mlflow.parentRunId' ORDER BY r.name"
+        ).fetchall()
+
+
+def test_a_sweep_is_sent_before_its_trials_and_they_below_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = tmp_path / "runs"
+    folders = make_sweep(runs / "a-sweep")
+    other = make_sweep(runs / "other")
+    with pytest.raises(ConfigError) as caught:
+        command("a-sweep", "--dir", str(runs), "--uri", "http://127.0.0.1:9")
+    assert str(caught.value).startswith(
+        "a-sweep: 12 records of 4 runs could not be sent\n  where: http://127.0.0.1:9\n  why:   Connection refused\n"
+    )
+    # a trial alone brings its sweep, or it would hang below nothing
+    assert command("a-sweep/trials/10/seed1", "--dir", str(runs)) == 0
+    assert nested(runs / "mlflow.db") == [("a-sweep", "seed1")]
+    assert command("a-sweep", "--dir", str(runs)) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said] == [
+        str(folder) for folder in (folders[0], folders[3], folders[1], folders[2])
+    ] + ["2 of 4 runs had nothing to send"]
+    assert command("--dir", str(runs)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "4 of 8 runs had nothing to send"
+    assert sorted(nested(runs / "mlflow.db")) == sorted(
+        (sweep, run_dir.name) for sweep in ("a-sweep", "other") for run_dir in other[1:]
+    )
+
+
 def test_a_silent_tracker_is_one_clear_error_per_run_and_forgets_nothing(tmp_path: Path) -> None:
     make_run(tmp_path / "a")
     moving = make_run(tmp_path / "b")

@@ -5,6 +5,7 @@ A new op needs a case here: ``test_every_op_has_a_case`` fails without.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
@@ -397,6 +398,59 @@ def _running(draw, op, dtype):
     return Case(new, old, expected, {"momentum": momentum}, scale=20)
 
 
+# What several processes make of each other's parts of a batch.
+
+
+def _batch_of_each(draw) -> list[int]:
+    """The samples of some processes: none of one that has none."""
+    counts = draw(st.lists(st.integers(0, 4), min_size=1, max_size=4))
+    assume(any(counts))
+    return counts
+
+
+@case("gather_ranks")
+def _gather_ranks(draw, op, dtype):
+    x, vectors = reals(draw, draw(shapes), dtype), [reals(draw, (draw(axis),), dtype) for _ in range(draw(axis))]
+    row = np.concatenate([[len(x)], *vectors]).astype(dtype)
+    return Case([x, *vectors], [((1, len(row)), dtype)], [row[None]], exact=True)
+
+
+@case("batch_norm_merge")
+def _batch_norm_merge(draw, op, dtype):
+    counts, c, per_sample = _batch_of_each(draw), draw(axis), draw(axis)
+    x = [reals(draw, (n, per_sample, c), dtype) + np.asarray(draw(st.sampled_from([0, 100])), dtype) for n in counts]
+    gathered = np.zeros((len(counts), 1 + 2 * c), dtype)
+    for row, part in zip(gathered, x, strict=True):
+        if len(part):
+            row[0], (row[1 : 1 + c], row[1 + c :], _) = len(part), formulas.batch_statistics(part)
+    expected = formulas.batch_statistics(np.concatenate(x))
+    scale = max(float(abs(part).max(initial=1)) for part in x)
+    return Case([gathered], [((c,), dtype)] * 3, [*expected], {"per_sample": per_sample}, scale=scale**2)
+
+
+@case("batch_norm_parts")
+def _batch_norm_parts(draw, op, dtype):
+    counts, c = _batch_of_each(draw), draw(axis)
+    x, sums = reals(draw, (max(1, counts[0]), c), dtype), reals(draw, (len(counts), 2 * c), dtype)
+    gathered = np.concatenate([np.array(counts, dtype)[:, None], sums], axis=1)
+    total = [math.fsum(map(float, column)) * len(x) / sum(counts) for column in sums.T]
+    return Case([x, gathered], [((c,), dtype)] * 2, [total[:c], total[c:]], scale=100)
+
+
+@case("label_weights")
+def _label_weights(draw, op, dtype):
+    shape = draw(shapes)
+    labels = _generator(draw).integers(-1, shape[-1], shape[:-1])
+    weights = tuple(float(w) for w in _generator(draw).integers(0, 4, shape[-1]))
+    total = math.fsum(weights[label] for label in labels.reshape(-1) if label >= 0)
+    if draw(st.booleans()):  # mixed of two
+        labels = np.empty((shape[0], 3), dtype)
+        labels[:, :2] = _generator(draw).integers(0, shape[-1], (shape[0], 2))
+        labels[:, 2] = _generator(draw).integers(0, 9, shape[0]) / 8
+        total = _mixed_weight(labels, weights)
+    return Case([labels], [((1,), dtype)], [[total]], {"weights": weights}, exact=True)
+
+
 # Normalisation within a sample.
 
 
@@ -468,7 +522,18 @@ def _class_targets(draw, op, dtype):
     labels = _generator(draw).integers(-1, shape[-1], shape[:-1])  # -1 is no class
     weights = tuple(float(w) for w in _generator(draw).integers(0, 4, shape[-1])) if draw(st.booleans()) else ()
     attrs = {"smoothing": draw(st.sampled_from([0.0, 0.1, 0.75])), "weights": weights}
+    if weights and draw(st.booleans()):  # the labels of another process count too
+        others = _generator(draw).integers(-1, shape[-1], (draw(axis), *shape[1:-1]))
+        everything = np.concatenate([labels, others])
+        sums = [sum(weights[label] for label in part.reshape(-1) if label >= 0) for part in (labels, others)]
+        gathered = np.array([[len(labels), sums[0]], [len(others), sums[1]]], dtype)
+        q = formulas.class_targets(everything, shape[-1], **attrs)[: len(labels)]
+        return Case([labels, gathered], [(shape, dtype)], [q], attrs, scale=10)
     return Case([labels], [(shape, dtype)], [formulas.class_targets(labels, shape[-1], **attrs)], attrs, scale=10)
+
+
+def _mixed_weight(labels, weights) -> float:
+    return math.fsum(weights[int(a)] * share + weights[int(b)] * (1 - share) for a, b, share in labels.tolist())
 
 
 @case("mixed_targets")
@@ -479,8 +544,15 @@ def _mixed_targets(draw, op, dtype):
     labels[:, 2] = _generator(draw).integers(0, 9, n) / 8  # halves too: the first of equal shares is the answer
     weights = tuple(float(w) for w in _generator(draw).integers(0, 4, classes)) if draw(st.booleans()) else ()
     attrs = {"smoothing": draw(st.sampled_from([0.0, 0.1, 0.75])), "weights": weights}
-    q, best = formulas.mixed_targets(labels, classes, **attrs)
-    return Case([labels], [(q.shape, dtype), (best.shape, "int64")], [q, best], attrs, scale=10)
+    ins = [labels]
+    if weights and draw(st.booleans()):  # the labels of another process count too
+        others = labels[::-1] if draw(st.booleans()) else labels[:1]
+        sums = [_mixed_weight(part, weights) for part in (labels, others)]
+        ins.append(np.array([[len(labels), sums[0]], [len(others), sums[1]]], dtype))
+        q, best = (a[: len(labels)] for a in formulas.mixed_targets(np.concatenate([labels, others]), classes, **attrs))
+    else:
+        q, best = formulas.mixed_targets(labels, classes, **attrs)
+    return Case(ins, [(q.shape, dtype), (best.shape, "int64")], [q, best], attrs, scale=10)
 
 
 @case("soft_cross_entropy", "soft_cross_entropy_dz")

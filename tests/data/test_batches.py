@@ -14,6 +14,7 @@ from cnnforge.data import Batches, Preprocessing, Split
 from cnnforge.data.adapt import adaptation
 from cnnforge.data.preprocess import measure
 from cnnforge.spec import AugmentSpec
+from cnnforge.train.ranks import shard
 
 
 def cut(n: int, batch_size: int, *, seed: int = 0, shuffle: bool = True) -> Batches:
@@ -46,6 +47,31 @@ def test_every_sample_comes_exactly_once_per_epoch(n: int, size: int, seed: int,
     assert sorted(set(sizes), reverse=True) == list(batches.sizes)
     assert len(sizes) == batches.steps_per_epoch
     assert shuffle or labels == list(range(n))
+
+
+@given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 5))
+def test_shards_of_a_batch_are_the_batch(n: int, size: int, ranks: int) -> None:
+    """A rank without samples is given the first of the batch."""
+    preprocessing = Preprocessing.identity((1, 1, 1))
+    x = np.arange(n, dtype="float32").reshape(-1, 1, 1, 1)
+
+    def batches(rank: int, of: int) -> Batches:
+        return Batches(
+            Split(x, np.arange(n)), preprocessing, size, seed=3, shuffle=True, share=lambda m: shard(m, rank, of)
+        )
+
+    whole = batches(0, 1)
+    for step in range(whole.steps_per_epoch):
+        parts = []
+        for one in (batches(rank, ranks) for rank in range(ranks)):
+            room, labels = np.zeros((size, 1, 1, 1), "float32"), np.zeros(size, int)
+            filled = one.fill(one.epoch(2), step, room, labels)
+            assert filled == max(1, len(one.shard(step)))
+            assert labels[:filled].tolist() == room[:filled].ravel().tolist() == one.rows(2, step).tolist()
+            parts += labels[: len(one.shard(step))].tolist()
+            if not one.shard(step):
+                assert labels[0] == whole.rows(2, step)[0]
+        assert parts == whole.rows(2, step).tolist()
 
 
 @given(st.integers(2, 70), st.integers(0, 5), st.integers(0, 3))

@@ -107,8 +107,8 @@ def test_a_failure_is_written_down_and_the_sweep_goes_on():
 
 
 def test_tried_again_at_once_and_then_too_many_failures_end_it():
-    outcome, kept, said = go("seed=range(0,5)", "optimizer=sgd", f"optimizer.lr={WILD}", "sweep.max_failures=1", "trainer.max_steps=6",
-                             "sweep.retry=1")  # fmt: skip
+    words = ["seed=range(0,5)", "optimizer=sgd", f"optimizer.lr={WILD}", "trainer.max_steps=6"]
+    outcome, kept, said = go(*words, "sweep.max_failures=1", "sweep.retry=1")
     assert list(states(kept).values()) == ["failed", "failed", "waiting", "waiting", "waiting"]
     assert said.count("failed and is tried again: training diverged") == 2
     assert "2 trials failed: no more are begun (max_failures: 1)" in said
@@ -153,8 +153,9 @@ def test_every_sampler_tries_as_many_points_as_the_budget_has_and_goes_on_with_m
 
 def test_replicas_are_one_trial_with_mean_and_deviation():
     outcome, kept, _ = go("optimizer.lr=0.1,0.01", "sweep.replicate={seeds: [3, 5], folds: 2}", "sweep.parallel=2")
-    folders = sorted(folder.name for folder in (outcome.folder / "trials").iterdir())
-    assert folders == [f"{n}-seed-{s}-fold-{f}" for n in (1, 2) for s in (3, 5) for f in (1, 2)]
+    trials = outcome.folder / "trials"
+    folders = sorted(str(file.parent.relative_to(trials)) for file in trials.glob("*/*/result.json"))
+    assert folders == [f"{n}/seed-{s}-fold-{f}" for n in (1, 2) for s in (3, 5) for f in (1, 2)]
     results = [json.loads((outcome.folder / "trials" / name / "result.json").read_text()) for name in folders[:4]]
     losses = [result["val_loss"] for result in results]
     assert len(set(losses)) == 4

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cnnforge.errors import CnnforgeError, ConfigError
-from cnnforge.tracking.journal import Journal, count, flatten, journal_path, read, scan
+from cnnforge.tracking.journal import Journal, count, flatten, is_written, journal_path, read, scan
 
 
 def whole_journal(run_dir: Path) -> bytes:
@@ -153,6 +153,14 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
     Journal(tmp_path).close()  # let go of by closing
 
 
+def test_whether_a_journal_is_written_is_asked_without_a_trace(tmp_path: Path) -> None:
+    with Journal(tmp_path):
+        assert is_written(tmp_path)
+    assert not is_written(tmp_path)
+    assert not is_written(tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+
+
 def test_a_full_disk_leaves_whole_lines_and_a_clear_error(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Journal(tmp_path) as journal:
@@ -190,7 +198,10 @@ def test_artifacts_lie_inside_the_run_folder(tmp_path: Path, path: str) -> None:
 
 
 def test_the_status_is_one_of_the_known(tmp_path: Path) -> None:
-    with Journal(tmp_path) as journal, pytest.raises(ValueError, match="known: finished, failed, diverged"):
+    with (
+        Journal(tmp_path) as journal,
+        pytest.raises(ValueError, match="known: finished, failed, diverged, interrupted, early_stopped, pruned"),
+    ):
         journal.end("done")  # type: ignore[arg-type]
 
 

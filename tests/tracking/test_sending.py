@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from cnnforge.tracking import Journal, Outcome, mlflow_run_id, read, start
 from cnnforge.tracking.journal import journal_path
 from cnnforge.tracking.sender import send_all
 from cnnforge.tracking.state import load, save
+from tests.waiting import closed_port, wait_for
 
 Query = Callable[..., list[tuple[Any, ...]]]
 NewRun = Callable[[], Path]
@@ -40,19 +40,6 @@ def _load_pyfunc(path):
     model.factor = json.loads((pathlib.Path(path) / "model.json").read_text())["factor"]
     return model
 """
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def status_of(query: Query, run_id: str | None) -> str:
@@ -333,24 +320,53 @@ def test_a_locked_database_keeps_nobody_waiting(new_run: NewRun, runs: Path, sen
         os.kill(sender.pid, 0)
 
 
-def test_two_runs_make_one_new_database_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journals: list[Journal] = []
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        journals.append(Journal(tmp_path / name))
-    senders = []
-    for journal in journals:
-        # as in two containers that share the runs: MLflow's own lock lies in the temporary folder
-        monkeypatch.setenv("TMPDIR", str(journal.run_dir))
-        senders.append(start(journal.run_dir, uri=None, experiment="new", run_name="both"))
-    for journal in journals:
-        journal.metrics({"train_loss": 1.0}, 1)
-    journals[0].end("finished")
-    journals[1].end("interrupted")
-    for journal in journals:
-        journal.close()
-    assert [sender.finish(timeout=60).pending for sender in senders] == [0, 0]
-    assert (tmp_path / "a" / "tracking.log").read_text() == ""
+WRITER = """
+import sys
+from pathlib import Path
+from cnnforge.tracking import Journal, start
+
+run_dir = Path(sys.argv[1])
+run_dir.mkdir()
+with Journal(run_dir) as journal:
+    sender = start(run_dir, uri=None, experiment="new", run_name=run_dir.name)
+    journal.params({f"p{i}": i for i in range(200)})
+    for step in range(1500):
+        journal.metrics({"train_loss": 1 / (step + 1)}, step)
+    (run_dir / "plot.txt").write_text(run_dir.name)
+    journal.artifact("plot.txt")
+    journal.end(sys.argv[2])
+    outcome = sender.finish(timeout=120)
+assert outcome.pending == 0, outcome.reason
+"""
+
+
+def test_four_processes_make_and_fill_one_new_database_at_once(tmp_path: Path) -> None:
+    words = {"a": "finished", "b": "interrupted", "c": "pruned", "d": "failed"}
+    for name in words:
+        (tmp_path / f"tmp-{name}").mkdir()
+    writers = [
+        # as in containers that share the runs: MLflow's own lock lies in the temporary folder
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path / name), word],
+            env={**os.environ, "TMPDIR": str(tmp_path / f"tmp-{name}")},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name, word in words.items()
+    ]
+    assert [(writer.communicate()[1], writer.returncode) for writer in writers] == 4 * [("", 0)]
+    assert {name: (tmp_path / name / "tracking.log").read_text() for name in words} == dict.fromkeys(words, "")
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
-        rows = connection.execute("SELECT name, status FROM runs ORDER BY status").fetchall()
-    assert rows == [("both", "FINISHED"), ("both", "KILLED")]
+        rows = connection.execute(
+            "SELECT r.name, r.status, (SELECT count(*) FROM params p WHERE p.run_uuid = r.run_uuid), "
+            "(SELECT group_concat(step) FROM (SELECT step FROM metrics m WHERE m.run_uuid = r.run_uuid ORDER BY step)) "
+            "FROM runs r ORDER BY r.name"
+        ).fetchall()
+    steps = ",".join(map(str, range(1500)))
+    assert rows == [
+        ("a", "FINISHED", 200, steps),
+        ("b", "KILLED", 200, steps),
+        ("c", "FINISHED", 200, steps),
+        ("d", "FAILED", 200, steps),
+    ]
+    assert sorted(path.read_text() for path in (tmp_path / "artifacts").rglob("plot.txt")) == list(words)

@@ -43,7 +43,10 @@ def test_the_config_comes_before_the_environment_before_the_default(
 
 def test_trials_share_the_database_of_all_runs(tmp_path: Path) -> None:
     assert runs_dir_of(tmp_path / "runs" / "sweep" / "trials" / "3") == tmp_path / "runs"
+    assert runs_dir_of(tmp_path / "runs" / "sweep" / "trials" / "3" / "seed1") == tmp_path / "runs"
     assert runs_dir_of(tmp_path / "runs" / "lenet") == tmp_path / "runs"
+    assert runs_dir_of(tmp_path / "trials" / "lenet") == tmp_path / "trials"
+    assert runs_dir_of(tmp_path / "trials" / "runs" / "lenet") == tmp_path / "trials" / "runs"
 
 
 def test_a_run_stays_where_it_is_unless_the_config_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +60,17 @@ def test_a_run_stays_where_it_is_unless_the_config_says_otherwise(monkeypatch: p
     unsent = replace(SENT, store=None, mlflow_run_id=None, offset=0)
     assert restated(unsent, Settings(follow=False)).store == "http://other:5000"
     assert restated(replace(unsent, uri="http://config:1"), Settings(follow=False)).store == "http://config:1"
+
+
+def test_a_trial_goes_where_its_sweep_went(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other:5000")
+    settings = Settings(follow=True, uri=None, experiment="e", run_name="r")
+    unsent = replace(SENT, store=None, mlflow_run_id=None, offset=0)
+    assert restated(unsent, settings, SENT).store == "default"
+    assert restated(unsent, settings, unsent).store == "http://other:5000"  # nor was the sweep sent
+    assert restated(SENT, settings, SENT) == SENT
+    moved = restated(SENT, settings, replace(SENT, store="http://new:5000"))
+    assert (moved.store, moved.mlflow_run_id, moved.offset) == ("http://new:5000", None, 0)
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

@@ -56,6 +56,9 @@ class Noise:
     def size(self, step):
         return 8 - step % 2
 
+    def shard(self, step):
+        return range(self.size(step))
+
     def epoch(self, number):
         return number
 

@@ -294,6 +294,15 @@ def test_only_what_reached_its_end_can_be_done_again(monkeypatch):
     assert "cnnforge resume a" in str(error.value)
 
 
+def test_what_several_processes_trained_is_not_done_again_by_one(monkeypatch):
+    folder, _ = go("run.name=a")
+    plan = json.loads((folder / "plan.json").read_text())
+    (folder / "plan.json").write_text(json.dumps(plan | {"ranks": 4}))
+    with pytest.raises(ConfigError, match="a was trained by 4 processes") as error:
+        reproduce(folder, PlainConsole(io.StringIO()))
+    assert "mpiexec -n 4 cnnforge train" in str(error.value)
+
+
 KILLED = [
     "model=lenet5", "data=digits", "trainer.batch_size=32", "optimizer=adamw", "augment=flip_crop",
     "augment.crop.padding=2", "trainer.checkpoint_every=7", "trainer.stats_every=20",

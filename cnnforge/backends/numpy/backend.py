@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cnnforge import optim
-from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step
+from cnnforge.backends.base import Collect, Distort, Distortion, Gather, Kernel, Report, Step
 from cnnforge.backends.numpy import (
     activation,
     conv,
@@ -25,10 +26,11 @@ from cnnforge.backends.numpy import (
     optimizer,
     pool,
     random,
+    ranks,
     sample_norm,
     tensorwise,
 )
-from cnnforge.backends.numpy.capabilities import capabilities
+from cnnforge.backends.numpy.capabilities import GATHER, capabilities
 from cnnforge.backends.numpy.fused import fused
 from cnnforge.errors import BackendError
 from cnnforge.ir.op import added_ops
@@ -37,7 +39,7 @@ from cnnforge.plan.arena import ALIGN
 KERNELS: dict[str, Kernel] = {
     **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **hard_activation.KERNELS,
     **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **merge.KERNELS, **loss.KERNELS,
-    **optimizer.KERNELS, **tensorwise.KERNELS,
+    **optimizer.KERNELS, **tensorwise.KERNELS, **ranks.KERNELS,
 }  # fmt: skip
 
 
@@ -77,13 +79,13 @@ class NumpyBackend:
     name = "numpy"
     capabilities = capabilities()
 
-    def __init__(self, threads: int | None = None) -> None:
-        """``threads``: of BLAS while steps run; 1 where not given.
+    def __init__(self, threads: int | None = None, collect: Collect = ranks.alone) -> None:
+        """``threads``: of BLAS while steps run; 1 where not given.  ``collect``: see ``cnnforge.backends.create``
 
         The products of one layer are many and small. On two cores LeNet's step took 2 to 6 times as long with two
         threads as with one, most of it waiting, and one thread always adds in the same order.
         """
-        self.threads = threads or 1
+        self.threads, self._collect = threads or 1, collect
         self._blas = ThreadpoolController()
 
     def buffer(self, nbytes: int) -> NDArray[np.uint8]:
@@ -103,6 +105,8 @@ class NumpyBackend:
         """The kernel of ``op``; a fused op runs its parts one after another in the same memory."""
         if "+" in op:
             return fused(KERNELS)
+        if op == GATHER:
+            return partial(ranks.gather_ranks, collect=self._collect)
         return KERNELS[op] if op in KERNELS else _added(op)
 
     def prepare(self, steps: Iterable[Step], report: Report) -> None:

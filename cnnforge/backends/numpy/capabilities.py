@@ -136,6 +136,9 @@ def _conv2d_dx(x: Value, w: Value, y: Value, attrs: Mapping[str, Any]) -> tuple[
     return Scratch((*y.shape[:3], win.kernel[1] * x.shape[3]), y.dtype), *_columns(x, win)
 
 
+#: The op that talks to other processes.
+GATHER = "gather_ranks"
+
 Rule = Callable[[tuple[Value, ...], tuple[Value, ...], Mapping[str, Any]], tuple[Scratch, ...]]
 
 _RULES: dict[str, Rule] = {
@@ -182,6 +185,11 @@ _RULES: dict[str, Rule] = {
     ),
     "batch_norm_dx": lambda i, o, a: (_like(i[0]), Scratch((2, i[0].shape[-1]), i[0].dtype, False)),
     "batch_norm_running": lambda i, o, a: (Scratch(i[0].shape, i[0].dtype, False),),
+    GATHER: lambda i, o, a: (Scratch(o[0].shape[1:], o[0].dtype, False),),
+    "batch_norm_merge": lambda i, o, a: (
+        Scratch(i[0].shape[:1], i[0].dtype, False), Scratch((i[0].shape[0], o[0].shape[0]), i[0].dtype, False),
+    ),
+    "label_weights": lambda i, o, a: (_like(i[0], "bool"),),
     "lrn": lambda i, o, a: (_like(i[0]),),
     "lrn_dx": lambda i, o, a: (_like(i[0]), _like(i[0])),
     "group_norm": lambda i, o, a: (_like(i[0]), _positions(i[0]), _per_channel(i[0])),
@@ -251,7 +259,7 @@ _PLAIN = frozenset(
         "prelu", "prelu_dx", "prelu_dalpha",
         "max_pool2d", "max_pool2d_dx", "average_pool2d", "average_pool2d_dx", "dropout", "dropout_dx",
         "batch_norm", "batch_norm_inference", "fold_batch_norm", "batch_norm_dparams", "batch_norm_dx",
-        "batch_norm_running",
+        "batch_norm_running", "batch_norm_merge", "batch_norm_parts", "label_weights", GATHER,
         "group_norm", "group_norm_dx", "group_norm_dgamma", "layer_norm", "layer_norm_dx", "layer_norm_dgamma",
         "lrn", "lrn_dx",
     )

@@ -6,6 +6,8 @@ of the loss *summed* over the batch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cnnforge.backends.base import Kernel, Step
@@ -63,24 +65,34 @@ def softmax_cross_entropy_dz(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step
     return step
 
 
+def _weighted(q: Array, labels: int, per_sample: int, gathered: Sequence[Array]) -> float:
+    """Labels / the sum of their weights, which is that of ``q``; 0 where none has a weight. Of all processes where
+    ``gathered`` knows of others.
+    """
+    if gathered:
+        labels, weight = int(gathered[0][:, 0].sum()) * per_sample, float(gathered[0][:, 1].sum())
+    else:
+        weight = float(q.sum())
+    return labels / weight if weight > 0 else 0.0
+
+
 def class_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, weights: tuple[float, ...]) -> Step:
     """What each class's log probability counts: q_c = w_c ((1 - smoothing) [c is the label] + smoothing / C).
 
     labels (N, …) int64 -> q (N, …, C). With weights, q is divided by the mean weight of the batch's labels, so that the
     mean over samples of what follows is the weighted one. A label that is no class counts nothing.
+    A second input, of several processes: (ranks, 2), the samples of each and the sum of their labels' weights.
     """
-    (labels,), (q,), (right, known, total) = ins, outs, scratch
-    numbers, whole = np.arange(q.shape[-1]), total.reshape(())
+    (labels, *gathered), (q,), (right, known, total) = ins, outs, scratch
+    numbers = np.arange(q.shape[-1])
     w = np.ones(q.shape[-1], q.dtype) if not weights else np.array(weights, q.dtype)
-    rest, least = w * (smoothing / len(w)), np.finfo(q.dtype).tiny ** 0.5
+    rest = w * (smoothing / len(w))
 
     def step() -> None:
         np.equal(labels[..., None], numbers, out=right)
         np.multiply(right, w, out=q)
         if weights:
-            np.sum(q, out=whole)
-            np.maximum(total, least, out=total)
-            np.divide(labels.size, total, out=total)
+            total[0] = _weighted(q, labels.size, labels.size // len(labels), gathered)
         np.multiply(q, 1 - smoothing, out=q)
         np.any(right, axis=-1, keepdims=True, out=known)
         np.add(q, rest, out=q, where=known)
@@ -95,10 +107,10 @@ def mixed_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
 
     labels (N, 3): two class numbers and the share of the first -> q (N, C), the label of the larger share (N,) int64.
     """
-    (labels,), (q, best), (one, other, right, total) = ins, outs, scratch
-    numbers, whole = np.arange(q.shape[-1]), total.reshape(())
+    (labels, *gathered), (q, best), (one, other, right, total) = ins, outs, scratch
+    numbers = np.arange(q.shape[-1])
     w = np.ones(q.shape[-1], q.dtype) if not weights else np.array(weights, q.dtype)
-    rest, least = w * (smoothing / len(w)), np.finfo(q.dtype).tiny ** 0.5
+    rest = w * (smoothing / len(w))
     (a, b), share = (labels[:, k, None] for k in (0, 1)), labels[:, 2, None]
 
     def step() -> None:
@@ -112,12 +124,10 @@ def mixed_targets(ins: Arrays, outs: Arrays, scratch: Arrays, smoothing: float, 
         np.copyto(best, labels[:, 1], casting="unsafe")
         np.copyto(best, labels[:, 0], casting="unsafe", where=labels[:, 2] >= 0.5)
         if weights:
-            np.sum(q, out=whole)
+            total[0] = _weighted(q, len(labels), 1, gathered)
         np.multiply(q, 1 - smoothing, out=q)
         np.add(q, rest, out=q)
         if weights:
-            np.maximum(total, least, out=total)
-            np.divide(len(labels), total, out=total)
             np.multiply(q, total, out=q)
 
     return step

@@ -20,6 +20,11 @@ def _alike(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]
     return str(ins[1].dtype) == "float32"
 
 
+def _alone(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> bool:
+    """Nothing is to be heeded of another process's labels."""
+    return len(ins) == 1
+
+
 def _factor(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
     """By what weighted labels are multiplied."""
     return (Scratch((1,), "float64", False),) if attrs["weights"] else ()
@@ -29,6 +34,6 @@ RULES = {
     **dict.fromkeys(("softmax", "softmax_dx"), Rule()),
     **{op + end: Rule(_numbers if op.startswith("softmax") else _alike) for op in LOSSES for end in ("", "_dz")},
     "soft_cross_entropy": Rule(_numbers),
-    "class_targets": Rule(_numbers, scratch=_factor),
-    "mixed_targets": Rule(scratch=_factor),
+    "class_targets": Rule(_alone, scratch=_factor),
+    "mixed_targets": Rule(_alone, scratch=_factor),
 }

@@ -1,0 +1,137 @@
+"""The processes that train one net together, as the parts of a training see them: each is a rank, from 0.
+
+All ranks run the same loop over the same batches, each on its own shard of every batch. What follows from a whole batch
+they add up; what follows from those sums is then the same on all of them. Rank 0 alone writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Protocol, TypeVar
+
+from cnnforge.backends.base import Array
+from cnnforge.errors import CnnforgeError, InterruptedRun
+from cnnforge.train.metrics import Sums
+
+T = TypeVar("T")
+Error = TypeVar("Error", bound=CnnforgeError)
+
+
+def shard(n: int, rank: int, size: int, unit: int = 1) -> range:
+    """Which of n samples are a rank's: neighbours, one more for the first ranks where they do not divide.
+
+    unit: so many of them stay together, counted from the first
+    """
+    each, more = divmod(-(-n // unit), size)
+    begin = rank * each + min(rank, more)
+    end = begin + each + (rank < more)
+    return range(min(begin * unit, n), min(end * unit, n))
+
+
+class Ranks(Protocol):
+    """What a training asks of the processes that do it. All ranks make the same calls in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def threads(self, wanted: int | None) -> int | None:
+        """Threads for this process: ``wanted`` where given, else its part of the host's cores."""
+
+    def shard(self, n: int, unit: int = 1) -> range:
+        """Which of a batch's n samples are this rank's, as ``shard``; none where there are more ranks than units."""
+
+    def take(self, shard: range) -> int:
+        """Samples to compute for this shard: one, for company, where it is empty; what it gives then counts nothing.
+
+        A rank without samples takes part in whatever the others do together.
+        """
+
+    def sum(self, array: Array) -> None:
+        """Add ``array`` up over the ranks, in place."""
+
+    def total(self, part: Sums) -> Sums:
+        """The sums over all ranks."""
+
+    def collect(self, own: Array, into: Array) -> None:
+        """Every rank's ``own`` (K,) into ``into`` (size, K), within a kernel; zeros of one without samples."""
+
+    def first(self, value: T) -> T:
+        """Rank 0's value."""
+
+    def earliest(self, found: T | None, place: int) -> T | None:
+        """Of what ranks have found, that of the smallest ``place``; None where none has found anything."""
+
+    def differing(self, value: str) -> list[int]:
+        """The ranks whose value is not rank 0's."""
+
+    def align(self, arrays: Mapping[str, Array]) -> None:
+        """Take over what rank 0 has in these arrays."""
+
+    def in_order(self, work: Callable[[], T]) -> T:
+        """Do ``work`` on rank 0, then on all the others. An error of rank 0's ends all of them."""
+
+    def stopping(self, reason: InterruptedRun | None) -> InterruptedRun | None:
+        """The reason to stop that any rank has."""
+
+    def together(self, error: Error) -> Error:
+        """``error``, which every rank is about to raise: nobody has to be told of it."""
+
+
+class Alone:
+    """One process, which is all there is."""
+
+    rank, size = 0, 1
+
+    def __enter__(self) -> Alone:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Nobody has to be told."""
+
+    def threads(self, wanted: int | None) -> int | None:
+        return wanted
+
+    def shard(self, n: int, unit: int = 1) -> range:
+        return range(n)
+
+    def take(self, shard: range) -> int:
+        return len(shard)
+
+    def sum(self, array: Array) -> None:
+        """Nobody has anything to add."""
+
+    def total(self, part: Sums) -> Sums:
+        return part
+
+    def collect(self, own: Array, into: Array) -> None:
+        into[0] = own
+
+    def first(self, value: T) -> T:
+        return value
+
+    def earliest(self, found: T | None, place: int) -> T | None:
+        return found
+
+    def differing(self, value: str) -> list[int]:
+        return []
+
+    def align(self, arrays: Mapping[str, Array]) -> None:
+        """There is nobody to agree with."""
+
+    def in_order(self, work: Callable[[], T]) -> T:
+        return work()
+
+    def stopping(self, reason: InterruptedRun | None) -> InterruptedRun | None:
+        return reason
+
+    def together(self, error: Error) -> Error:
+        return error
+
+
+ALONE = Alone()

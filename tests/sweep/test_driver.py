@@ -32,7 +32,7 @@ LONGER = [
     "trainer.batch_size=16", "trainer.backend=numpy", "trainer.threads=1",
 ]  # fmt: skip
 #: A learning rate with which nothing stays finite.
-WILD = "1.0e+30"
+WILD = "3.0e+38"
 ROOT = Path(__file__).parents[2]
 
 
@@ -92,12 +92,12 @@ def test_a_second_sweep_has_a_folder_of_its_own():
 
 
 def test_a_failure_is_written_down_and_the_sweep_goes_on():
-    words = [f"optimizer.lr={WILD},0.01", "optimizer=sgd", "trainer.max_steps=6"]
+    words = [f"optimizer.lr={WILD},0.01", "trainer.max_steps=6"]
     outcome, kept, said = go(*words)
     assert states(kept) == {1: "failed", 2: "finished"}
     assert kept["trials"][0]["error"]["what"].startswith("training diverged: the loss is ")
     assert kept["best"] == [2]
-    assert "trial 1 failed  optimizer.lr=1e+30  training diverged" in said
+    assert "trial 1 failed  optimizer.lr=3e+38  training diverged" in said
     # It is not tried again, unless that is asked for.
     assert states(go(*words, folder=outcome.folder)[1]) == states(kept)
     _, kept, said = go(*words, folder=outcome.folder, retry=True)
@@ -107,7 +107,7 @@ def test_a_failure_is_written_down_and_the_sweep_goes_on():
 
 
 def test_tried_again_at_once_and_then_too_many_failures_end_it():
-    words = ["seed=range(0,5)", "optimizer=sgd", f"optimizer.lr={WILD}", "trainer.max_steps=6"]
+    words = ["seed=range(0,5)", f"optimizer.lr={WILD}", "trainer.max_steps=6"]
     outcome, kept, said = go(*words, "sweep.max_failures=1", "sweep.retry=1")
     assert list(states(kept).values()) == ["failed", "failed", "waiting", "waiting", "waiting"]
     assert said.count("failed and is tried again: training diverged") == 2
@@ -138,14 +138,16 @@ def test_every_sampler_tries_as_many_points_as_the_budget_has_and_goes_on_with_m
     if "nsga2" in sampler:
         words.append("sweep.objective=[{metric: val_loss}, {metric: macs}]")
     outcome, kept, _ = go(*words, "sweep.budget.trials=5")
-    assert list(states(kept).values()) == ["finished"] * 5
-    rates = {trial["values"]["optimizer.lr"] for trial in kept["trials"]}
-    assert len(rates) == 5
-    assert all(0.001 <= rate <= 0.1 for rate in rates)
+    # A generation may bring a point that was there before, which counts for none.
+    done = [trial for trial in kept["trials"] if trial["state"] == "finished"]
+    assert len(done) == 5
+    points = {tuple(trial["values"].values()) for trial in done}
+    assert len(points) == 5
+    assert all(0.001 <= rate <= 0.1 and 0 <= decay <= 0.1 for rate, decay in points)
     if sampler != "random":  # whose points are known before, so that it is another sweep with more
         _, more, said = go(*words, "sweep.budget.trials=7", folder=outcome.folder)
-        assert list(states(more).values()) == ["finished"] * 7
-        assert more["trials"][:5] == kept["trials"]
+        assert list(states(more).values()).count("finished") == 7
+        assert more["trials"][: len(kept["trials"])] == kept["trials"]
         assert "5 trials were done before" in said
         whole = go(*words, "sweep.budget.trials=7", "run.name=whole")[1]
         assert [t["values"] for t in more["trials"]] == [t["values"] for t in whole["trials"]]
@@ -198,6 +200,12 @@ def begin(*words):
     )
 
 
+def finished(*words):
+    process = begin(*words)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+
+
 def numbers(name):
     """What must be equal however often a sweep was killed."""
     kept = json.loads(Path(f"runs/{name}/sweep.json").read_text())
@@ -220,8 +228,7 @@ def workers_of(pid):
 @pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_and_resumed_every_trial_is_done_once(rounds):
     """``kill -9`` of the driver and of workers: nothing lost, nothing doubled, every number as if it had never been."""
-    whole = begin("sweep", *SWEEP, "run.name=whole")
-    assert whole.wait(120) == 0, whole.communicate()
+    finished("sweep", *SWEEP, "run.name=whole")
     chance = random.Random(rounds)
     for number in range(rounds):
         name = f"killed{number}"
@@ -240,9 +247,7 @@ def test_killed_at_random_and_resumed_every_trial_is_done_once(rounds):
             process = begin("sweep", f"resume={name}") if known else begin("sweep", *SWEEP, f"run.name={name}")
         process.communicate(timeout=120)
         while any(state != "finished" for state, _ in numbers(name).values()):
-            process = begin("sweep", f"resume={name}")
-            assert process.wait(120) == 0, process.communicate()
-            process.communicate()
+            finished("sweep", f"resume={name}")
         assert numbers(name) == numbers("whole")
 
 

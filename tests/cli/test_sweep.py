@@ -31,7 +31,7 @@ def test_two_by_two(command, capsys, tmp_path):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith("sweep: grid over 2 axes (4 points), to minimize val_loss\n")
-    assert out.index("4 trials; training memory at most") < out.index("trial 1: model=lenet1 optimizer.lr=0.1\n")
+    assert out.index("4 trials; training memory at most") < out.index("trial 1 finished  model=lenet1 optimizer.lr=0.1  val_loss")
     assert "\ntrials        4 finished, " in out
     assert "\nsweep folder  runs/sweep/\n" in out
     kept = json.loads((tmp_path / "runs/latest/sweep.json").read_text())
@@ -48,8 +48,8 @@ def test_what_is_impossible_is_named_before_the_rest_is_trained(capsys):
     assert main(["sweep", "model=lenet5", "model.layers.conv1.kernel=5,40", "sweep.name=windows", *QUICK]) == 0
     out = capsys.readouterr().out
     assert "1 point is dropped:\n  point 2: conv1: a 40x40 window does not fit a 32x32 input\n" in out
-    assert out.index("is dropped") < out.index("trial 1: ")
-    assert "trial 2: " not in out
+    assert out.index("is dropped") < out.index("trial 1 finished")
+    assert "trial 2 " not in out
     assert "1 finished" in out
     assert Path("runs/windows/trials/1/result.json").exists()
 

@@ -6,7 +6,7 @@ figures differ as two seeds do, and no more.
 
 MNIST: LeNet-5's layers by Adam. CIFAR-10: lenet by Adam, and resnet20 with --nets, by SGD with momentum.
 
-    python -m benchmarks.accuracy [--epochs 5] [--seeds 3] [--cifar FILE.npz] [--nets lenet5/mnist lenet/cifar …]
+    python -m benchmarks.accuracy [--epochs 5] [--seeds 3] [--cifar FILE.npz] [--nets lenet5/mnist …] [--curve]
 
 FILE.npz holds xtrain, ytrain, xtest, ytest: pictures (n, 32, 32, 3) uint8 and class numbers. MNIST is found as
 ``data=mnist`` finds it.
@@ -39,6 +39,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=options.positive, default=3, help="runs of each (%(default)s)")
     parser.add_argument("--cifar", help="CIFAR-10 as one file; without it only MNIST")
     parser.add_argument("--nets", nargs="+", help="NET/mnist or NET/cifar, instead of lenet5/mnist lenet/cifar")
+    parser.add_argument("--curve", action="store_true", help="say the accuracy after every epoch too")
     chosen = options.parsed(parser, words)
     pairs = chosen.nets or ["lenet5/mnist", *(["lenet/cifar"] if chosen.cifar else [])]
     print(f"test accuracy after {chosen.epochs} epochs in batches of {BATCH}, {chosen.seeds} seeds")
@@ -78,22 +79,31 @@ def learn(net: str, name: str, seed: int, chosen: Any) -> dict[str, tuple[float,
         ours.backend.put(y[rows], ours.bound.labels)
         ours()
 
-    took = trained(step, orders)
-    results = {"ours": (accuracy(ours_predict(spec, ours.arrays(), chosen), x_test, y_test), took)}
+    def tested() -> float:
+        return accuracy(ours_predict(spec, ours.arrays(), chosen), x_test, y_test)
+
+    took = trained(step, orders, "ours", tested if chosen.curve else None)
+    results = {"ours": (tested(), took)}
     if Rival(chosen.threads).missing is None:
         theirs, predict = rival_of(spec, optimizer, start, x, y)
-        took = trained(theirs, orders)
+        took = trained(theirs, orders, "PyTorch", (lambda: accuracy(predict, x_test, y_test)) if chosen.curve else None)
         results["PyTorch"] = (accuracy(predict, x_test, y_test), took)
     return results
 
 
-def trained(step: Callable[[Any], None], orders: Sequence[Any]) -> float:
-    """Seconds that whole batches of every epoch took."""
-    began = perf_counter()
-    for order in orders:
+def trained(
+    step: Callable[[Any], None], orders: Sequence[Any], side: str = "", tested: Callable[[], float] | None = None
+) -> float:
+    """Seconds that whole batches of every epoch took. tested: is asked and printed after each, outside of the time."""
+    took = 0.0
+    for epoch, order in enumerate(orders, 1):
+        began = perf_counter()
         for low in range(0, len(order) - BATCH + 1, BATCH):
             step(order[low : low + BATCH])
-    return perf_counter() - began
+        took += perf_counter() - began
+        if tested is not None:
+            print(f"  {side:<8} epoch {epoch:>2}  {tested():7.2%}  {took:6.0f} s", flush=True)
+    return took
 
 
 def accuracy(predict: Callable[[Any], Any], x: Any, y: Any) -> float:
@@ -138,7 +148,9 @@ def rival_of(
     def predict(pictures: Any) -> Any:
         net.eval()
         with torch.inference_mode():
-            return net(pictures_of(pictures, True)).numpy()
+            found = net(pictures_of(pictures, True)).numpy()
+        net.train()
+        return found
 
     return step, predict
 

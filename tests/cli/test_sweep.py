@@ -31,7 +31,9 @@ def test_two_by_two(command, capsys, tmp_path):
     out, err = capsys.readouterr()
     assert err == ""
     assert out.startswith("sweep: grid over 2 axes (4 points), to minimize val_loss\n")
-    assert out.index("4 trials; training memory at most") < out.index("trial 1 finished  model=lenet1 optimizer.lr=0.1  val_loss")
+    assert out.index("4 trials; training memory at most") < out.index(
+        "trial 1 finished  model=lenet1 optimizer.lr=0.1  val_loss"
+    )
     assert "\ntrials        4 finished, " in out
     assert "\nsweep folder  runs/sweep/\n" in out
     kept = json.loads((tmp_path / "runs/latest/sweep.json").read_text())

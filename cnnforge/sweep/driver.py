@@ -121,6 +121,7 @@ class _Driver:
         self.said: set[str] = set()
         self.began = monotonic()
         self.failures = self.in_vain = 0
+        self.told = False
 
     def drive(self) -> None:
         """Until nothing is left to do."""
@@ -142,6 +143,7 @@ class _Driver:
             for number, one in self.known.items():
                 if not self.outcome.trials[number].over:
                     self.study.take_over(one, "")
+            self._learn()
             self._write()
             self.view.end()
 
@@ -174,6 +176,16 @@ class _Driver:
         about = one.about
         trial.state, trial.result = about["state"], dict(about.get("result", {}))
         trial.error, trial.code = about.get("error"), about.get("code", 1)
+
+    def _learn(self) -> None:
+        """What other drivers have done in the meantime, and are at."""
+        for one in self.study.trials():
+            if one.number in self.known:
+                continue
+            if one.over:
+                self._take(one)
+            elif one.claimed and one.values:
+                self._trial(one).state = "running"
 
     def _trial(self, one: Known) -> Trial:
         trial = self.outcome.trials.get(one.number)
@@ -212,7 +224,11 @@ class _Driver:
             return False
         if spec.max_failures is not None and self.failures > spec.max_failures:
             return False
-        return spec.budget.seconds is None or monotonic() - self.began < spec.budget.seconds
+        over = spec.budget.seconds is not None and monotonic() - self.began >= spec.budget.seconds
+        if over and not self.told:
+            self.told = True
+            self.view.note("the time is up: no more trials are begun")
+        return not over
 
     def _claimed(self) -> Known | None:
         """The next trial that can be trained and is new; others are told at once."""

@@ -118,8 +118,9 @@ def test_tried_again_at_once_and_then_too_many_failures_end_it():
 
 
 def test_the_time_is_up():
-    _, kept, _ = go("seed=1,2", "sweep.budget.time='1 ms'", "sweep.sampler=grid")
+    _, kept, said = go("seed=1,2", "sweep.budget.time='1 ms'", "sweep.sampler=grid")
     assert "waiting" in states(kept).values()
+    assert said.count("the time is up: no more trials are begun") == 1
 
 
 def test_random_points_until_there_are_no_more(monkeypatch):
@@ -278,6 +279,8 @@ def test_several_drivers_on_one_storage_share_the_trials():
         assert process.returncode == 0, out
     done = sorted(int(p.parent.name) for p in Path().glob("host*/shared/trials/*/result.json"))
     assert done == list(range(1, 9))
+    kept = [json.loads(path.read_text()) for path in Path().glob("host*/shared/sweep.json")]
+    assert any(list(states(one).values()) == ["finished"] * 8 for one in kept), "the last one to end knows of all"
 
 
 def test_a_sweep_that_is_not_there():

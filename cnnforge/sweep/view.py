@@ -5,20 +5,11 @@ from __future__ import annotations
 from time import monotonic
 from typing import TextIO
 
-from cnnforge.sweep.table import text
+from cnnforge.sweep.table import shown, text
 from cnnforge.sweep.trials import Outcome, Trial
 
 #: Seconds between two lines that say how far everything is.
 EVERY = 30.0
-
-
-def shown(metric: str, value: float | None) -> str:
-    """A number as its metric is read."""
-    if value is None:
-        return ""
-    if metric.endswith("accuracy"):
-        return f"{value:.2%}"
-    return f"{value:,.0f}" if value == int(value) else f"{value:.4f}"
 
 
 class PlainView:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +194,7 @@ def _curve(run: Path, metric: str) -> Iterator[tuple[int, float | None]]:
 
 def _number(value: Any) -> float | None:
     """A finite number; the journal has others as text."""
-    return float(value) if isinstance(value, int | float) and abs(value) != float("inf") else None
+    return float(value) if isinstance(value, int | float) and isfinite(value) else None
 
 
 def _alive(folder: Path) -> bool:

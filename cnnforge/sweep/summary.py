@@ -8,11 +8,12 @@ from cnnforge.errors import ConfigError
 from cnnforge.report.table import aligned, seconds_text
 from cnnforge.sweep.report import Report, Tried
 from cnnforge.sweep.table import short_names, shown, text
+from cnnforge.sweep.trials import State
 
 #: Trials that are shown; ``--json`` has all. And in the description.
 MOST, MOST_NOTED = 30, 5
 #: The order in which trials are counted.
-_STATES = ("finished", "pruned", "failed", "killed", "running", "waiting", "dropped", "same")
+_STATES: tuple[State, ...] = ("finished", "pruned", "failed", "killed", "running", "waiting", "dropped", "same")
 
 
 def summary(report: Report) -> Iterator[str]:

@@ -12,6 +12,15 @@ from cnnforge.sweep.trials import Outcome, Trial
 EVERY = 30.0
 
 
+def make_view(stream: TextIO) -> PlainView:
+    """A live view where ``stream`` is a terminal, plain lines where it is a file or a pipe."""
+    if not stream.isatty():
+        return PlainView(stream)
+    from cnnforge.sweep.live import LiveView
+
+    return LiveView(stream)
+
+
 class PlainView:
     """Lines: one for each trial that ends, and now and then how far the others are."""
 
@@ -28,9 +37,14 @@ class PlainView:
         self._outcome = outcome
 
     def trial(self, trial: Trial) -> None:
+        if (line := self._line(trial)) is not None:
+            self.note(line)
+
+    def _line(self, trial: Trial) -> str | None:
+        """What is said of a trial that is over."""
         assert self._outcome is not None
         if trial.state in ("running", "waiting"):
-            return
+            return None
         values = " ".join(f"{key}={text(value)}" for key, value in trial.point.values.items())
         goals = self._outcome.objective
         scores = self._outcome.scores(trial) if trial.state == "finished" else None
@@ -44,7 +58,7 @@ class PlainView:
                 f"after {trial.epoch} of {trial.epochs} epochs, {goals[0].metric} {shown(goals[0].metric, trial.score)}"
             )
         star = "  *" if trial in self._outcome.best else ""
-        self.note(f"trial {trial.number} {trial.state}  {values}  {end}{star}")
+        return f"trial {trial.number} {trial.state}  {values}  {end}{star}"
 
     def progress(self, trial: Trial) -> None:
         assert self._outcome is not None

@@ -8,8 +8,6 @@ from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from cnnforge.sweep.table import short_names, shown, text
@@ -20,6 +18,8 @@ from cnnforge.sweep.view import PlainView
 RATE = 4.0
 #: Trials that are shown while they run, and lines of what happened last.
 MOST_RUNNING, MOST_EVENTS = 16, 4
+#: Columns of a bar on narrow and on wide terminals, and of a terminal from which on it is wide.
+BAR, WIDE = (10, 24), 90
 _ENDED: tuple[State, ...] = ("finished", "pruned", "failed", "killed")
 _COLOURS: dict[State, str] = {
     "finished": "green",
@@ -69,11 +69,10 @@ class LiveView(PlainView):
             self._taken.append(monotonic() - since)
         if trial.state == "finished":
             self._best = self._outcome.best
-        if (line := self._line(trial)) is None:
-            return
         if trial.state in ("failed", "killed"):
-            self.note(line)
-        else:
+            super().trial(trial)
+        elif trial.state != "waiting":
+            line = f"trial {trial.number} {trial.state}  {self._end(trial)}  {self._values(trial)}"
             self._events.append((monotonic() - self._began, line))
 
     def progress(self, trial: Trial) -> None:
@@ -90,7 +89,7 @@ class LiveView(PlainView):
         parts: list[RenderableType] = [Text(""), self._head()]
         running = [trial for trial in list(self._outcome.trials.values()) if trial.state == "running"]
         if running:
-            parts.append(self._bars(running[:MOST_RUNNING]))
+            parts += self._bars(running[:MOST_RUNNING])
         if len(running) > MOST_RUNNING:
             parts.append(Text(f"… and {len(running) - MOST_RUNNING} more", style="dim"))
         parts += [self._named(trial) for trial in self._best[:3]]
@@ -136,23 +135,28 @@ class LiveView(PlainView):
         left = open_trials * sum(taken) / len(taken) / min(self._workers, max(1, planned - ended))
         return left if up is None else min(left, up)
 
-    def _bars(self, running: list[Trial]) -> Table:
+    def _bars(self, running: list[Trial]) -> list[Text]:
+        """A line for each trial, with columns of one width."""
         assert self._outcome is not None
         metric = self._outcome.objective[0].metric
-        grid = Table.grid(padding=(0, 2))
-        for _ in range(4):
-            grid.add_column(no_wrap=True)
-        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        cells = []
         for trial in running:
             done, of = trial.runs
             run = f"run {done + 1}/{of}, " if of > 1 else ""
-            grid.add_row(
-                f"trial {trial.number}", ProgressBar(total=1.0, completed=_share(trial), width=24),
-                f"{run}epoch {trial.epoch}/{trial.epochs}",
-                "" if trial.score is None else f"{metric} {shown(metric, trial.score)}",
-                Text(self._values(trial), style="dim"),
-            )  # fmt: skip
-        return grid
+            score = "" if trial.score is None else f"{metric} {shown(metric, trial.score)}"
+            cells.append((f"trial {trial.number}", f"{run}epoch {trial.epoch}/{trial.epochs}", score))
+        name_width, epoch_width, score_width = (max(map(len, column)) for column in zip(*cells, strict=True))
+        length = BAR[self._console.width >= WIDE]
+        lines = []
+        for trial, (name, epoch, score) in zip(running, cells, strict=True):
+            full = round(length * _share(trial))
+            line = Text(f"{name:<{name_width}}  ", no_wrap=True, overflow="ellipsis")
+            line.append("━" * full, "cyan")
+            line.append("━" * (length - full), "bright_black")
+            line.append(f"  {epoch:<{epoch_width}}  {score:<{score_width}}  ")
+            line.append(self._values(trial), "dim")
+            lines.append(line)
+        return lines
 
     def _named(self, trial: Trial) -> Text:
         assert self._outcome is not None

@@ -73,11 +73,12 @@ def parallel(report: Report) -> Figure | None:
                           fontsize=8, color="0.4")  # fmt: skip
     axes.set_xticks(range(len(names)), names, fontsize=9, rotation=20 if len(names) > 7 else 0)
     axes.set_xlim(-0.65, len(names) - 0.8)
-    axes.set_ylim(ABSENT - 0.05, 1.05)
+    axes.set_ylim(ABSENT - 0.05 if any(len(t.values) < len(report.axes) for t in done) else -0.05, 1.05)
     axes.yaxis.set_visible(False)
     axes.spines[["left", "right", "top", "bottom"]].set_visible(False)
     axes.tick_params(length=0)
-    axes.set_title(f"{_title(report)}: {len(done)} finished trials, the best in orange")
+    trials = f"{len(done)} finished trial{'s' * (len(done) > 1)}"
+    figure.suptitle(f"{_title(report)}: {trials}, the best in orange", fontsize=11)
     return figure
 
 
@@ -96,7 +97,7 @@ def importance(report: Report) -> Figure | None:
     axes.set_xlim(0, 1.15 * max(shares.values()))
     axes.xaxis.set_visible(False)
     axes.spines[["right", "top", "bottom"]].set_visible(False)
-    axes.set_title(f"{_title(report)}: what tells the best of {len(scores)} trials from the others", fontsize=10)
+    figure.suptitle(f"{_title(report)}: what tells the best of {len(scores)} trials from the others", fontsize=11)
     return figure
 
 
@@ -113,7 +114,10 @@ def history(report: Report) -> Figure | None:
         gone = [(t.number, t.curve[t.epoch]) for t in report.of("pruned") if t.epoch in t.curve]
         if gone and goal.metric == report.followed:
             axes.plot(*zip(*gone, strict=True), "x", color=GONE, label="pruned, its last epoch")
-        axes.plot(numbers, so_far, drawstyle="steps-post", color=BEST, label="best so far", zorder=2)
+        last = max(trial.number for trial in report.trials if trial.scored or trial.epoch)
+        axes.plot(
+            [*numbers, last], [*so_far, so_far[-1]], drawstyle="steps-post", color=BEST, label="best so far", zorder=2
+        )
         spread = [t.spread[i] for t in done]
         if any(spread):
             axes.errorbar(numbers, values, [s or 0.0 for s in spread], fmt="none", ecolor="tab:blue", alpha=0.5)
@@ -186,11 +190,16 @@ def pareto(report: Report) -> Figure | None:
     pairs = [(t, t.scores[1] or 0.0, t.scores[0] or 0.0) for t in done]
     front = sorted([pair for pair in pairs if pair[0].number in report.best], key=lambda pair: pair[1])
     others = [pair for pair in pairs if pair[0].number not in report.best]
-    axes.plot([x for _, x, _ in others], [y for _, _, y in others], "o", color=GONE, markersize=4, label="beaten")
+    if others:
+        axes.plot([x for _, x, _ in others], [y for _, _, y in others], "o", color=GONE, markersize=4, label="beaten")
     axes.plot([x for _, x, _ in front], [y for _, _, y in front], "o-", color=BEST, label="not beaten in both")
-    for trial, x, y in front[:: ceil(len(front) / MOST_NAMED)]:
+    places: dict[tuple[float, float], list[str]] = {}
+    for trial, x, y in front:
+        places.setdefault((x, y), []).append(str(trial.number))
+    for (x, y), numbers in list(places.items())[:: ceil(len(places) / MOST_NAMED)]:
         above = 7 if first.maximizes else -7
-        axes.annotate(str(trial.number), (x, y), xytext=(0, above), textcoords="offset points", ha="center",
+        label = ", ".join(numbers[:3]) + (" …" if len(numbers) > 3 else "")
+        axes.annotate(label, (x, y), xytext=(0, above), textcoords="offset points", ha="center",
                       va="bottom" if first.maximizes else "top", fontsize=8)  # fmt: skip
     _measure(axes, first.metric, [y for _, _, y in pairs])
     _measure(axes, second.metric, [x for _, x, _ in pairs], across=True)
@@ -233,7 +242,7 @@ def _colour(rank: int, of: int) -> tuple[float, float, float, float]:
 
 def _measure(axes: Axes, metric: str, values: Sequence[float], across: bool = False) -> None:
     """Name and scale of an axis that has a metric."""
-    from matplotlib.ticker import EngFormatter, PercentFormatter
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, PercentFormatter
 
     axis = axes.xaxis if across else axes.yaxis
     axis.set_label_text(metric)
@@ -241,6 +250,9 @@ def _measure(axes: Axes, metric: str, values: Sequence[float], across: bool = Fa
         axis.set_major_formatter(PercentFormatter(1.0))
     elif is_wide(values, metric):
         (axes.set_xscale if across else axes.set_yscale)("log")
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+        axis.set_major_formatter(EngFormatter(sep="") if max(values) >= 1e4 else lambda value, _: f"{value:g}")
+        axis.set_minor_formatter(NullFormatter())
     elif max(values) >= 1e4:
         axis.set_major_formatter(EngFormatter(sep=""))
 

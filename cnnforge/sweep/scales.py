@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil, exp, floor, log, log10
 from typing import Any
 
@@ -14,6 +15,8 @@ from cnnforge.sweep.table import shown, text
 ABSENT = -0.12
 #: Choices that are named, and marks on a range.
 MOST_CHOICES, MARKS = 12, 5
+#: Letters of a choice that fit between two axes.
+LONGEST = 17
 #: Largest over smallest number from which on losses and sizes are shown on a logarithmic scale.
 WIDE = 30.0
 
@@ -44,8 +47,8 @@ def of_numbers(values: Sequence[float], metric: str) -> Scale:
     low, high = min(values), max(values)
     if low == high:
         return Scale([(0.5, shown(metric, low))], lambda _: 0.5)
-    short = _short if high >= 1e4 else lambda value: shown(metric, value)
-    return _of_range(low, high, is_wide(values, metric), short, whole=False)
+    label = partial(shown, metric) if metric.endswith("accuracy") else _short
+    return _of_range(low, high, is_wide(values, metric), label, whole=False)
 
 
 def is_wide(values: Sequence[float], metric: str) -> bool:
@@ -57,7 +60,7 @@ def _of_choices(names: Sequence[str]) -> Scale:
     step = 1 / max(len(names) - 1, 1)
     heights: Mapping[str, float] = {name: i * step if len(names) > 1 else 0.5 for i, name in enumerate(names)}
     every = ceil(len(names) / MOST_CHOICES)
-    return Scale([(heights[name], name) for name in names[::every]], lambda value: heights[text(value)])
+    return Scale([(heights[name], _cut(name)) for name in names[::every]], lambda value: heights[text(value)])
 
 
 def _of_range(low: float, high: float, logarithmic: bool, label: Callable[[float], str], whole: bool) -> Scale:
@@ -65,16 +68,18 @@ def _of_range(low: float, high: float, logarithmic: bool, label: Callable[[float
         ends = log(low), log(high)
         decades = [10.0**n for n in range(ceil(log10(low)), floor(log10(high)) + 1)]
         decades = decades[:: ceil(len(decades) / MARKS)] if decades else []
-        marks = [low, *(d for d in decades if 0.06 < _share(log(d), *ends) < 0.94), high]
+        marks = [low, *(d for d in decades if 0.08 < _share(log(d), *ends) < 0.92), high]
         if len(marks) < MARKS - 1:
             marks = [exp(ends[0] + (ends[1] - ends[0]) * i / (MARKS - 1)) for i in range(MARKS)]
         return Scale(
             [(_share(log(mark), *ends), label(round(mark) if whole else mark)) for mark in marks],
             lambda value: _share(log(value), *ends),
         )
-    marks = [low + (high - low) * i / (MARKS - 1) for i in range(MARKS)]
-    if whole:
-        marks = sorted({float(round(mark)) for mark in marks})
+    step = 10.0 ** floor(log10((high - low) / MARKS))
+    step = next(step * n for n in (1, 2, 5, 10) if (high - low) / (step * n) <= MARKS)
+    step = max(step, 1.0) if whole else step
+    between = [step * n for n in range(ceil(low / step), floor(high / step) + 1)]
+    marks = [low, *(mark for mark in between if 0.08 < _share(mark, low, high) < 0.92), high]
     return Scale([(_share(mark, low, high), label(mark)) for mark in marks], lambda value: _share(value, low, high))
 
 
@@ -82,9 +87,13 @@ def _share(value: float, low: float, high: float) -> float:
     return (value - low) / (high - low)
 
 
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
+
+
 def _short(value: float) -> str:
     """``1234567`` -> ``1.23M``."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
+    return f"{value:.4g}"

@@ -57,7 +57,8 @@ def aim(report: Report) -> str:
 
 
 def _table(report: Report) -> Iterator[str]:
-    pruned = sorted(report.of("pruned"), key=lambda trial: (-trial.epoch, trial.number))
+    sign = -1 if report.goals[0].maximizes else 1
+    pruned = sorted(report.of("pruned"), key=lambda t: (-t.epoch, sign * t.curve.get(t.epoch, 0.0), t.number))
     others = report.of("running", "killed", "failed") + [t for t in report.of("waiting") if t.epoch]
     rest = [trial for trial in report.of("finished") if not trial.scored]
     trials = [*report.ranked, *pruned, *others, *rest]

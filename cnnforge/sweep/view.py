@@ -37,15 +37,13 @@ class PlainView:
         self._outcome = outcome
 
     def trial(self, trial: Trial) -> None:
-        if (line := self._line(trial)) is not None:
-            self.note(line)
+        if trial.state not in ("running", "waiting"):
+            values = " ".join(f"{key}={text(value)}" for key, value in trial.point.values.items())
+            self.note(f"trial {trial.number} {trial.state}  {values}  {self._end(trial)}")
 
-    def _line(self, trial: Trial) -> str | None:
-        """What is said of a trial that is over."""
+    def _end(self, trial: Trial) -> str:
+        """What came of a trial that is over."""
         assert self._outcome is not None
-        if trial.state in ("running", "waiting"):
-            return None
-        values = " ".join(f"{key}={text(value)}" for key, value in trial.point.values.items())
         goals = self._outcome.objective
         scores = self._outcome.scores(trial) if trial.state == "finished" else None
         if scores is not None:
@@ -57,8 +55,7 @@ class PlainView:
             end = (
                 f"after {trial.epoch} of {trial.epochs} epochs, {goals[0].metric} {shown(goals[0].metric, trial.score)}"
             )
-        star = "  *" if trial in self._outcome.best else ""
-        return f"trial {trial.number} {trial.state}  {values}  {end}{star}"
+        return end + ("  *" if trial in self._outcome.best else "")
 
     def progress(self, trial: Trial) -> None:
         assert self._outcome is not None

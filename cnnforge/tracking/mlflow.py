@@ -172,12 +172,10 @@ class Store:
         except self.api.exceptions.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-        model_id = models[0].model_id
-        versions = client.search_model_versions(f"name = '{name}'")
-        if all(version.model_id != model_id for version in versions):
-            client.create_model_version(
-                name, f"models:/{model_id}", self.run_id, model_id=model_id, await_creation_for=0
-            )
+        if not client.search_model_versions(f"name = '{name}' AND run_id = '{self.run_id}'"):
+            self.api.set_tracking_uri(client.tracking_uri)  # MLflow looks for the model there, not where the client is
+            source = f"models:/{models[0].model_id}"
+            client.create_model_version(name, source, self.run_id, model_id=models[0].model_id, await_creation_for=0)
         return True
 
     def _models(self) -> list[Any]:

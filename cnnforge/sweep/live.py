@@ -152,7 +152,7 @@ class LiveView(PlainView):
             full = round(length * _share(trial))
             line = Text(f"{name:<{name_width}}  ", no_wrap=True, overflow="ellipsis")
             line.append("━" * full, "cyan")
-            line.append("━" * (length - full), "bright_black")
+            line.append("─" * (length - full), "bright_black")
             line.append(f"  {epoch:<{epoch_width}}  {score:<{score_width}}  ")
             line.append(self._values(trial), "dim")
             lines.append(line)

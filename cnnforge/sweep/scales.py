@@ -39,7 +39,8 @@ def of_axis(axis: Axis) -> Scale:
         return _of_choices([text(choice) for choice in axis.choices])
     assert axis.low is not None, "an axis has choices or a range"
     assert axis.high is not None, "an axis has choices or a range"
-    return _of_range(float(axis.low), float(axis.high), axis.log, lambda value: f"{value:.3g}", whole=axis.is_int)
+    label = "{:.0f}".format if axis.is_int else "{:.3g}".format
+    return _of_range(float(axis.low), float(axis.high), axis.log, label, axis.is_int)
 
 
 def of_numbers(values: Sequence[float], metric: str) -> Scale:

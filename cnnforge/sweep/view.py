@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from time import monotonic
 from typing import TextIO
 
@@ -13,8 +14,8 @@ EVERY = 30.0
 
 
 def make_view(stream: TextIO) -> PlainView:
-    """A live view where ``stream`` is a terminal, plain lines where it is a file or a pipe."""
-    if not stream.isatty():
+    """A live view where ``stream`` is a terminal that can be drawn on, plain lines elsewhere."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
         return PlainView(stream)
     from cnnforge.sweep.live import LiveView
 

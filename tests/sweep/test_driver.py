@@ -305,3 +305,34 @@ def test_the_best():
     assert [t.number for t in outcome(["macs"], *scores).best] == [4]
     assert [t.number for t in outcome(["val_accuracy", "macs"], *scores).best] == [1, 2, 4]
     assert outcome(["val_loss"], *scores).best == []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_in_mlflow_a_sweep_is_the_parent_of_its_trials(monkeypatch):
+    """With their true ends: one finished, one diverged, one given up."""
+    import mlflow
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    words = ["trainer.epochs=3", "trainer.max_steps=null", f"optimizer.lr=0.01,0.02,1e-9,{WILD}", "tracking=mlflow"]
+    outcome, kept, said = go(*words, "sweep.pruner={type: median, n_startup_trials: 2}", "run.name=nested")
+    assert states(kept) == {1: "finished", 2: "finished", 3: "pruned", 4: "failed"}
+    assert "tracking:" not in said
+    client = mlflow.MlflowClient("sqlite:///runs/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "cnnforge"]
+    runs = client.search_runs([experiment.experiment_id])
+    (above,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    children = {run.data.tags["cnnforge.trial"]: run for run in runs if run is not above}
+    assert {run.data.tags["mlflow.parentRunId"] for run in children.values()} == {above.info.run_id}
+    assert (above.info.run_name, above.info.status) == ("nested", "FINISHED")
+    assert above.data.params["space.optimizer.lr"] == "{choices: [0.01, 0.02, 1e-09, 3e+38]}"
+    assert above.data.metrics["trials_finished"] == 2
+    best = min(trial.result["val_loss"] for trial in outcome.finished)
+    assert above.data.metrics["best/val_loss"] == best
+    ends = {number: (run.info.status, run.data.tags["cnnforge.status"]) for number, run in children.items()}
+    assert ends == {
+        "1": ("FINISHED", "finished"), "2": ("FINISHED", "finished"),
+        "3": ("FINISHED", "pruned"), "4": ("FAILED", "diverged"),
+    }  # fmt: skip
+    # A second life is the same run: nothing is doubled.
+    go(*words, "sweep.pruner={type: median, n_startup_trials: 2}", "run.name=nested", folder=outcome.folder)
+    assert len(client.search_runs([experiment.experiment_id])) == 5

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 from cnnforge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cnnforge.sweep.check import CheckedSpace
-    from cnnforge.sweep.trials import Outcome
+    from cnnforge.sweep.report import Report
 
-#: The word by which a sweep is gone on with.
-RESUME = "resume="
+#: The words by which a sweep is gone on with, and by which it is only looked at.
+RESUME, REPORT = "resume=", "report"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -30,12 +29,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="check every point and stop")
     parser.add_argument("--json", action="store_true", help="print everything as JSON, and nothing else, on stdout")
     parser.add_argument("--time", action="store_true", help="forecast the time; measures this machine where needed")
+    parser.add_argument("--dir", type=Path, help="with report SWEEP: the folder of the runs (default: runs)")
     parser.add_argument("--retry", action="store_true", help="with resume=SWEEP: try trials that failed once more")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check, print, and without ``--check`` train. Returns the exit code."""
     words = list(args.overrides)
+    if words[:1] == [REPORT]:
+        return _report(words[1:], args)
+    if args.dir is not None:
+        raise ConfigError(
+            "--dir without report SWEEP", where="cnnforge sweep --dir", why="a sweep to be run goes where run.dir says",
+            fix="run.dir=DIR",
+        )  # fmt: skip
     resumed = [word.removeprefix(RESUME) for word in words if word.startswith(RESUME)]
     if args.retry and not resumed:
         raise ConfigError(
@@ -85,17 +92,15 @@ def sweep(
 
     from cnnforge.sweep.driver import begin, run
     from cnnforge.sweep.record import write_begun
+    from cnnforge.sweep.report import report_of
     from cnnforge.sweep.trials import failure_of
-    from cnnforge.sweep.view import PlainView
+    from cnnforge.sweep.view import make_view
 
     if folder is None:
         folder = begin(space)
         write_begun(folder, overrides, config_dir)
-    outcome = run(space, PlainView(stream), folder, retry=retry)
-    if as_json:
-        print(json.dumps({"run": str(outcome.folder)} | outcome.to_json(), indent=2))
-    else:
-        print("\n".join(_summary(space, outcome)))
+    outcome = run(space, make_view(stream), folder, retry=retry)
+    _print(report_of(outcome), as_json)
     if not any(trial.state == "finished" for trial in outcome.trials.values()):
         raise failure_of(outcome)
     return 0
@@ -107,40 +112,47 @@ def _runs(words: list[str]) -> Path:
     return Path(given[-1] if given else "runs")
 
 
-def _summary(space: CheckedSpace, outcome: Outcome) -> Iterator[str]:
-    """The trials from the best on, and where to look."""
-    from cnnforge.cli.train import own_command
-    from cnnforge.report.table import aligned
-    from cnnforge.sweep.table import short_names, text
-    from cnnforge.sweep.trials import BEST
-    from cnnforge.sweep.view import shown
+def _report(words: list[str], args: argparse.Namespace) -> int:
+    """Print what came of a sweep so far, and draw its pictures. A driver that works on it is not disturbed."""
+    if len(words) != 1 or args.check or args.time or args.retry or args.config_dir is not None:
+        raise ConfigError(
+            "report is about one sweep that is there", where="cnnforge sweep report",
+            why=f"{len(words)} were named" if len(words) != 1 else "the other flags are about sweeps to be run",
+            fix="cnnforge sweep report SWEEP, with --json or --dir DIR",
+        )  # fmt: skip
+    from cnnforge.sweep.plots import draw
+    from cnnforge.sweep.record import find_sweep
+    from cnnforge.sweep.report import read_report
 
-    keys, goals = list(space.spec.space), [goal.metric for goal in outcome.objective]
-    done = [(outcome.scores(trial) or [], trial) for trial in outcome.finished]
-    sign = -1 if outcome.objective[0].maximizes else 1
-    done.sort(key=lambda pair: sign * pair[0][0])
-    best = [trial.number for trial in outcome.best]
-    rows = [["trial", *short_names(keys), *goals, ""]]
-    for scores, trial in done[:20]:
-        values = [text(trial.point.values[key]) if key in trial.point.values else "" for key in keys]
-        spread = [trial.result.get(f"{goal}_deviation") for goal in goals]
-        numbers = [
-            shown(goal, value) + (f" ± {shown(goal, more)}" if more is not None else "")
-            for goal, value, more in zip(goals, scores, spread, strict=True)
-        ]
-        rows.append([str(trial.number), *values, *numbers, "best" if trial.number in best else ""])
-    yield ""
-    yield from aligned(rows, left=("",))
-    others = [
-        f"{outcome.count(state)} {state}" for state in ("pruned", "failed", "killed", "waiting", "dropped", "same")
-        if outcome.count(state)
-    ]  # fmt: skip
-    yield ""
-    yield f"trials        {', '.join([f'{len(done)} finished', *others])}, {outcome.seconds:.1f} s"
-    yield f"sweep folder  {os.path.relpath(outcome.folder)}/"
-    if best:
-        yield f"train the best  {own_command()} train {os.path.relpath(outcome.folder / BEST)}"
-    if outcome.count("killed", "waiting"):
-        yield f"go on         {own_command()} sweep resume={outcome.folder.name}"
-    runs = str(outcome.folder.parent)
+    report = read_report(find_sweep(words[0], args.dir or Path("runs")))
+    try:
+        draw(report)
+    except OSError as error:  # of another person, or on a disk that is full
+        print(f"the pictures cannot be written: {error.strerror or error}", file=sys.stderr)
+    _print(report, args.json)
+    return 0
+
+
+def _print(report: Report, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"run": str(report.folder)} | report.to_json(), indent=2))
+        return
+    from cnnforge.sweep.summary import summary
+
+    print("\n".join(["", *summary(report), *_where_to_look(report)]))
+
+
+def _where_to_look(report: Report) -> Iterator[str]:
+    from cnnforge.cli.train import own_command
+    from cnnforge.sweep.plots import FOLDER
+    from cnnforge.sweep.trials import BEST
+
+    yield f"sweep folder  {os.path.relpath(report.folder)}/"
+    if any((report.folder / FOLDER).glob("*.png")):
+        yield f"pictures      {os.path.relpath(report.folder / FOLDER)}/"
+    if report.best:
+        yield f"train the best  {own_command()} train {os.path.relpath(report.folder / BEST)}"
+    if not report.alive and report.of("killed", "waiting"):
+        yield f"go on         {own_command()} sweep resume={report.folder.name}"
+    runs = os.path.relpath(report.folder.parent)
     yield f"look at it    {own_command()} ui" + (f" --dir {runs}" if runs != "runs" else "")

@@ -92,6 +92,7 @@ class SweepSpec(Spec):
              ``grpc://HOST:PORT`` (Optuna's proxy), or a file on a disk that several machines share; every driver that
              names the same storage and ``run.name`` works on the same sweep. Else a file in the sweep's folder
     replicate: several runs of each point, of which the mean counts
+    register_as: at the end the best trial's model becomes a version of this one in MLflow's model registry
     """
 
     name: Name = "sweep"
@@ -109,6 +110,7 @@ class SweepSpec(Spec):
     retry: NonNegativeInt = 0
     storage: str | None = None
     replicate: Replicate = Replicate()
+    register_as: Name | None = None
 
     @property
     def chooses(self) -> Sampler:

@@ -109,6 +109,8 @@ def checked(sweep: ComposedSweep, measure: bool = False) -> CheckedSpace:
     unknown = sum(point.cost is not None and point.cost.seconds is None for point in kept)
     if sweep.spec.constraints.time is not None and unknown:
         notes.append(f"constraints.time: not known of {unknown:,} points before their data is read; they are kept")
+    if sweep.spec.register_as is not None and not any(p.spec and p.spec.tracking.enabled for p in kept):
+        notes.append("register_as: tracking is off, so nothing is registered")
     notes += list(resolver.notes)
     points, probes = (tuple(kept), ()) if planned else ((), tuple(kept))
     return CheckedSpace(

@@ -21,7 +21,7 @@ from cnnforge.sweep.check import CheckedSpace
 from cnnforge.sweep.parent import Parent, parent
 from cnnforge.sweep.points import Point, replicas
 from cnnforge.sweep.study import JOURNAL, Known, Study
-from cnnforge.sweep.trials import Outcome, State, Trial, as_trial, mean_result, score
+from cnnforge.sweep.trials import Outcome, State, Trial, as_trial, mean_result, score, seconds_before
 from cnnforge.sweep.workers import Worker, Workers
 from cnnforge.tracking import journal_path
 from cnnforge.tracking.state import LockHeldError, acquire
@@ -73,14 +73,14 @@ def run(checked: CheckedSpace, view: View, folder: Path, *, retry: bool = False)
         if study.made or checked.spec.storage is None:
             study.enqueue([(point.number, point.values) for point in checked.points], _blank(checked))
         study.wait_until_ready()
-        outcome = Outcome(folder, checked)
+        outcome = Outcome(folder, checked, seconds=seconds_before(folder))
         again = journal_path(folder).exists()
         with parent(outcome, first) as above:
             above.begin(again)
             _Driver(outcome, view, study, pool, stop, owner, retry, above).drive()
             above.end("finished" if stop.reason is None else "interrupted")
-        if above.reason:
-            view.note(f"tracking: {above.reason}")
+        for note in above.notes:
+            view.note(note)
         if stop.reason is not None:
             stop.reason.where = str(folder)
             stop.reason.fix = f"cnnforge sweep resume={folder.name} goes on where it stopped"
@@ -119,7 +119,7 @@ class _Driver:
         self.orphans: list[Known] = []
         self.tries: dict[int, int] = {}
         self.said: set[str] = set()
-        self.began = monotonic()
+        self.began, self.before = monotonic(), outcome.seconds
         self.failures = self.in_vain = 0
         self.told = False
 
@@ -166,8 +166,8 @@ class _Driver:
                 self.orphans.append(one)
             elif one.over:
                 self._take(one)
-        if self.orphans or any(trial.over for trial in self.outcome.trials.values()):
-            done, cut = self.outcome.count("finished", "pruned"), len(self.orphans)
+        done, cut = self.outcome.count("finished", "pruned"), len(self.orphans)
+        if done or cut:
             self.view.note(f"{done} trials were done before{f', {cut} half done' if cut else ''}")
 
     def _take(self, one: Known) -> None:
@@ -281,6 +281,7 @@ class _Driver:
             folders.append(folder)
         trial.state, trial.runs, trial.epochs = "running", (0, len(runs)), spec.trainer.epochs
         worker.order(trial, folders)
+        self._write()
         self.view.trial(trial)
 
     # What workers say.
@@ -296,7 +297,9 @@ class _Driver:
                     self.view.note(said["text"])
             case "begin":
                 trial.runs, trial.epochs = (said["run"], trial.runs[1]), said["epochs"]
+                trial.epoch, trial.part = 0, 0.0
             case "step":
+                trial.part = said["step"] / max(said["steps"], 1)
                 self.view.progress(trial)
             case "epoch":
                 worker.tell({"prune": self._epoch(trial, said)})
@@ -377,7 +380,7 @@ class _Driver:
 
     def _write(self) -> None:
         self.parent.ended()
-        self.outcome.seconds = monotonic() - self.began
+        self.outcome.seconds = self.before + monotonic() - self.began
         self.outcome.write()
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from cnnforge.spec import RunSpec, TrackingSpec
+from cnnforge.sweep.plots import FOLDER, draw
+from cnnforge.sweep.report import report_of
+from cnnforge.sweep.summary import note
 from cnnforge.sweep.table import text
-from cnnforge.sweep.trials import BEST, MARK, Outcome
-from cnnforge.tracking import Journal, Sender, Status, start_sweep
+from cnnforge.sweep.trials import BEST, MARK, Outcome, Trial
+from cnnforge.tracking import Journal, Sender, Status, journal_path, read, start_sweep
+from cnnforge.tracking.family import TRIALS, runs_of_trial
 from cnnforge.tracking.journal import is_written
+from cnnforge.train.work import Result
+
+#: The tag that MLflow shows as a run's description.
+_DESCRIPTION = "mlflow.note.content"
 
 
 class Parent:
@@ -20,7 +30,7 @@ class Parent:
     def __init__(self, outcome: Outcome, journal: Journal | None, sender: Sender | None) -> None:
         self._outcome, self._journal, self._sender = outcome, journal, sender
         self._done = -1
-        self.reason = ""
+        self.notes: list[str] = []
 
     def begin(self, again: bool) -> None:
         """Say what the sweep is; of one that was begun before, that it goes on."""
@@ -50,18 +60,52 @@ class Parent:
         self._journal.metrics(values, len(done))
 
     def end(self, status: Status) -> None:
-        """Keep what came of it, and send what is left, within a bound."""
+        """Keep what came of it, draw it, and send what is left, within a bound."""
         if self._journal is None:
             return
-        for name in (MARK, BEST):
-            if (self._outcome.folder / name).is_file():
+        report = report_of(self._outcome)
+        try:
+            drawn = draw(report)
+        except Exception as error:  # the numbers are worth more than their pictures
+            self.notes.append(f"the pictures could not be drawn: {type(error).__name__}: {error}")
+            drawn = []
+        for name in (MARK, BEST, *(FOLDER for _ in drawn[:1])):
+            if (self._outcome.folder / name).exists():
                 self._journal.artifact(name)
+        self._journal.tags({_DESCRIPTION: note(report)})
         if self._outcome.best:
             self._journal.tags({"best": str(self._outcome.best[0].number)})
+            if status == "finished" and self._sender is not None:
+                self._register(self._outcome.best[0])
         self._journal.end(status)
         if self._sender is not None:
             outcome = self._sender.finish()
-            self.reason = outcome.reason if outcome.pending else ""
+            if outcome.pending:
+                self.notes.append(f"tracking: {outcome.reason}")
+
+    def _register(self, best: Trial) -> None:
+        """Ask, in the trial's own journal, for its model to be registered: there it is sent behind the model."""
+        name = self._outcome.checked.spec.register_as
+        if name is None:
+            return
+        goal = self._outcome.objective[0]
+        runs = [run for run in runs_of_trial(self._outcome.folder / TRIALS / str(best.number)) if _has_model(run)]
+        if not runs:
+            self.notes.append(f"register_as: trial {best.number} has no model here, so nothing is registered")
+            return
+        run = max(runs, key=lambda run: (1 if goal.maximizes else -1) * _result(run).get(goal.metric, 0.0))
+        if not any(record["kind"] == "register" and record["name"] == name for record in read(journal_path(run))[0]):
+            with Journal(run) as journal:
+                journal.register(name)
+
+
+def _has_model(run: Path) -> bool:
+    return any(record["kind"] == "model" for record in read(journal_path(run))[0])
+
+
+def _result(run: Path) -> Result:
+    result: Result = json.loads((run / "result.json").read_text("utf-8"))
+    return result
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from cnnforge.errors import ConfigError
 from cnnforge.spec import SweepSpec
 from cnnforge.spec.axis import Axis
 from cnnforge.spec.samplers import CmaEs, Grid, Hyperband, Median, NoPruner, Nsga2, Random, SuccessiveHalving, Tpe
+from cnnforge.spec.sweep import Objective
 from cnnforge.sweep.space import Space, Values
 from cnnforge.sweep.table import text
 from cnnforge.tracking.state import acquire, locked
@@ -29,6 +30,8 @@ from cnnforge.tracking.state import acquire, locked
 JOURNAL = "optuna.journal"
 #: Seconds to wait for the driver that is making the study.
 MAKING = 60.0
+#: Finished trials below which nothing is said of what is important, and which share of them is called the best.
+FEWEST, BEST_SHARE = 6, 0.25
 #: What we keep with each of Optuna's trials.
 POINT, OWNER, ABOUT = "point", "owner", "about"
 _READY, _MEANT = "cnnforge.ready", "cnnforge.sweep"
@@ -196,6 +199,29 @@ class Study:
         if isinstance(d, kinds.IntDistribution):
             return trial.suggest_int(key, d.low, d.high, step=d.step, log=d.log)
         return trial.suggest_float(key, d.low, d.high, step=d.step, log=d.log)
+
+
+def importances(
+    axes: Mapping[str, Axis], goals: Sequence[Objective], done: Sequence[tuple[Values, Sequence[float]]]
+) -> dict[str, float]:
+    """By axis, its share in what makes the best trials best, from the largest; the sum is 1 (PED-ANOVA).
+
+    done: values and scores of each trial.  Empty where there are too few to tell.
+    Watanabe, Bansal, Hutter: PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary Subspaces, 2023
+    """
+    if len(done) < FEWEST or all(scores == done[0][1] for _, scores in done):
+        return {}
+    optuna = _optuna()
+    kinds = {key: _distribution(optuna, axis) for key, axis in axes.items()}
+    with _quiet():
+        study = optuna.create_study(directions=["maximize" if goal.maximizes else "minimize" for goal in goals])
+        for values, scores in done:
+            params = {key: _encoded(axes[key], value) for key, value in values.items()}
+            own = {key: kinds[key] for key in params}
+            study.add_trial(optuna.trial.create_trial(params=params, distributions=own, values=list(scores)))
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
+        found: dict[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return found
 
 
 def _optuna() -> Any:

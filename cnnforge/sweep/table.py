@@ -113,6 +113,15 @@ def text(value: Any) -> str:
     return str(value)
 
 
+def shown(metric: str, value: float | None) -> str:
+    """A number as its metric is read."""
+    if value is None:
+        return ""
+    if metric.endswith("accuracy"):
+        return f"{value:.2%}"
+    return f"{value:,.0f}" if value == int(value) else f"{value:.4f}"
+
+
 def to_json(checked: CheckedSpace) -> dict[str, Any]:
     """As ``cnnforge sweep --check --json`` prints it: memory in bytes, time in seconds, of training."""
     spec, totals = checked.spec, checked.totals

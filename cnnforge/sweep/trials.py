@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
@@ -39,6 +41,7 @@ class Trial:
     result: means over the replicas of every number that all of them have, with ``NAME_deviation`` where there are some
     error: why it failed: what, where, why, fix;  code: the exit code that ``train`` would have ended with
     epoch, epochs: how far its run is;  score: the objective at that epoch;  runs: replicas done, of how many
+    part: of the steps of its run, those that are done, 0 to 1
     """
 
     point: Point
@@ -50,6 +53,7 @@ class Trial:
     epochs: int = 0
     score: float | None = None
     runs: tuple[int, int] = (0, 1)
+    part: float = 0.0
 
     @property
     def number(self) -> int:
@@ -120,11 +124,25 @@ class Outcome:
                 {"metric": goal.metric, "direction": "maximize" if goal.maximizes else "minimize"}
                 for goal in self.objective
             ],
+            "space": {key: axis.model_dump(mode="json", exclude_defaults=True) for key, axis in spec.space.items()},
+            "planned": self.checked.totals.trials,
             "seconds": round(self.seconds, 3),
             "best": [trial.number for trial in self.best],
             "duplicates": {str(number): original for number, original in self.checked.duplicates.items()},
-            "trials": [trial.to_json() for _, trial in sorted(self.trials.items())],
+            "trials": [trial.to_json() | self._extent(trial) for _, trial in sorted(self.trials.items())],
         }
+
+    def _extent(self, trial: Trial) -> dict[str, int]:
+        """Runs of a trial, and epochs of one of them that nothing ends early."""
+        spec = trial.point.spec
+        if spec is None:
+            return {}
+        folds = spec.data.folds if spec.data.folds and spec.data.fold is None else 1
+        epochs, most = spec.trainer.epochs, spec.trainer.max_steps
+        steps, done = trial.result.get("steps"), trial.result.get("epochs")
+        if most and isinstance(steps, int) and isinstance(done, int) and steps and done:
+            epochs = min(epochs, ceil(most * done / steps))
+        return {"runs": max(1, len(self.checked.spec.replicate.seeds)) * folds, "epochs": epochs}
 
     def write(self) -> None:
         """Write ``sweep.json``, and ``best.yaml`` where there is a best trial: a config that ``train`` takes."""
@@ -133,6 +151,14 @@ class Outcome:
             spec = trial.point.spec
             assert spec is not None, "it has been trained"
             write_text(self.folder / BEST, run_text(as_trial(spec, self.checked)))
+
+
+def seconds_before(folder: Path) -> float:
+    """For how long a sweep has been worked on in its earlier lives."""
+    try:
+        return float(json.loads((folder / MARK).read_text("utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0  # its first
 
 
 def as_trial(spec: RunSpec, checked: CheckedSpace, folder: Path | None = None) -> RunSpec:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from time import monotonic
 from typing import TextIO
 
-from cnnforge.sweep.table import text
+from cnnforge.sweep.table import shown, text
 from cnnforge.sweep.trials import Outcome, Trial
 
 #: Seconds between two lines that say how far everything is.
 EVERY = 30.0
 
 
-def shown(metric: str, value: float | None) -> str:
-    """A number as its metric is read."""
-    if value is None:
-        return ""
-    if metric.endswith("accuracy"):
-        return f"{value:.2%}"
-    return f"{value:,.0f}" if value == int(value) else f"{value:.4f}"
+def make_view(stream: TextIO) -> PlainView:
+    """A live view where ``stream`` is a terminal that can be drawn on, plain lines elsewhere."""
+    if not stream.isatty() or os.environ.get("TERM") == "dumb":
+        return PlainView(stream)
+    from cnnforge.sweep.live import LiveView
+
+    return LiveView(stream)
 
 
 class PlainView:
@@ -37,10 +38,13 @@ class PlainView:
         self._outcome = outcome
 
     def trial(self, trial: Trial) -> None:
+        if trial.state not in ("running", "waiting"):
+            values = " ".join(f"{key}={text(value)}" for key, value in trial.point.values.items())
+            self.note(f"trial {trial.number} {trial.state}  {values}  {self._end(trial)}")
+
+    def _end(self, trial: Trial) -> str:
+        """What came of a trial that is over."""
         assert self._outcome is not None
-        if trial.state in ("running", "waiting"):
-            return
-        values = " ".join(f"{key}={text(value)}" for key, value in trial.point.values.items())
         goals = self._outcome.objective
         scores = self._outcome.scores(trial) if trial.state == "finished" else None
         if scores is not None:
@@ -52,8 +56,7 @@ class PlainView:
             end = (
                 f"after {trial.epoch} of {trial.epochs} epochs, {goals[0].metric} {shown(goals[0].metric, trial.score)}"
             )
-        star = "  *" if trial in self._outcome.best else ""
-        self.note(f"trial {trial.number} {trial.state}  {values}  {end}{star}")
+        return end + ("  *" if trial in self._outcome.best else "")
 
     def progress(self, trial: Trial) -> None:
         assert self._outcome is not None

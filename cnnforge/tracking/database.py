@@ -12,7 +12,10 @@ from urllib.request import url2pathname
 from cnnforge.tracking.state import ARTIFACTS, local_database, locked
 
 #: Where MLflow keeps absolute addresses of artifacts.
-_ADDRESSES = (("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"))
+_ADDRESSES = (
+    ("experiments", "artifact_location"), ("runs", "artifact_uri"), ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)  # fmt: skip
 
 
 def artifacts_uri(database: Path) -> str:

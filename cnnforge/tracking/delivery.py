@@ -73,7 +73,7 @@ class Delivery:
         while found := scan(self.journal, self.state.offset, CHUNK):
             batch = Batch(store.params)
             for record, after in found:
-                if self.state.status != "RUNNING" and record["kind"] != "end":
+                if self.state.status != "RUNNING" and record["kind"] not in ("end", "register"):
                     store.resume()
                     self._keep(status="RUNNING")
                 if self._add(record, batch, store):
@@ -164,7 +164,7 @@ class Delivery:
                     batch.tag(name, str(value))
             case "event":
                 batch.tag(*event_tag(record))
-            case "artifact" | "dataset" | "model" | "end":
+            case "artifact" | "dataset" | "model" | "register" | "end":
                 return False
             case "run":
                 pass  # read when the store was opened
@@ -179,12 +179,18 @@ class Delivery:
                 self._attempt(what, store, lambda: store.artifact(self._inside(record["path"]), record["path"]))
             case "model":
                 self._attempt(what, store, lambda: store.model(self._inside(record["path"]), record))
+            case "register":
+                self._attempt(what, store, lambda: self._register(record["name"], store))
             case "dataset":
                 self._attempt(what, store, lambda: store.dataset(record))
             case "end":
                 status = MLFLOW_STATUS.get(record["status"], "KILLED")
                 store.end(status, record["status"], record["time"])
                 self._keep(status=status)
+
+    def _register(self, name: str, store: Store) -> None:
+        if not store.register(name):
+            raise UnsendableError("the run has no model in MLflow")
 
     def _attempt(self, what: str, store: Store, call: Callable[[], None]) -> None:
         """Makes a call that one record alone needs; a record at fault does not hold up the others for ever."""

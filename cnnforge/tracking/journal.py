@@ -5,6 +5,7 @@ write, so a ``kill -9`` costs at most half of the last line. Reopening cuts that
 
 Kinds: ``run`` (id), ``params`` (values), ``tags`` (values), ``metrics`` (step, values), ``artifact`` (path),
 ``dataset`` (name, source, digest, splits, shape, classes), ``model`` (path, loader, input_shape, output_shape),
+``register`` (name: of a model in the registry, whose version the run's model becomes; after the run has ended),
 ``event`` (name, data), ``end`` (status). A line that is not such a record reads as kind ``damaged`` (text).
 """
 
@@ -39,6 +40,7 @@ _FIELDS: dict[str, dict[str, type]] = {
     "artifact": {"path": str},
     "dataset": {"name": str, "source": str, "digest": str, "splits": dict, "shape": list},
     "model": {"path": str, "loader": str},
+    "register": {"name": str},
     "event": {"name": str, "data": dict},
     "end": {"status": str},
 }
@@ -163,6 +165,10 @@ class Journal:
                 "output_shape": None if output_shape is None else [int(n) for n in output_shape],
             },
         )
+
+    def register(self, name: str) -> None:
+        """Make the run's model, logged before, a version of the registered model ``name``."""
+        self._write("register", {"name": name})
 
     def event(self, name: str, **data: object) -> None:
         """Something that happened, with plain JSON data; MLflow shows the latest of each name as a tag."""

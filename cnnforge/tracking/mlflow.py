@@ -132,9 +132,7 @@ class Store:
         """
         client = self.client
         shapes = {key: str(record[key]) for key in ("input_shape", "output_shape") if record.get(key)}
-        known = client.search_logged_models(
-            [self.experiment_id], filter_string=f"name = '{MODEL_NAME}' AND source_run_id = '{self.run_id}'"
-        )
+        known = self._models()
         model = (
             known[0]
             if known
@@ -162,6 +160,28 @@ class Store:
             )
             client.log_model_artifacts(model.model_id, target)
         client.finalize_logged_model(model.model_id, "READY")
+
+    def register(self, name: str) -> bool:
+        """Makes the run's model a version of the registered model ``name``, once; False where it has no model."""
+        client = self.client
+        models = self._models()
+        if not models:
+            return False
+        try:
+            client.create_registered_model(name)
+        except self.api.exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        if not client.search_model_versions(f"name = '{name}' AND run_id = '{self.run_id}'"):
+            self.api.set_tracking_uri(client.tracking_uri)  # MLflow looks for the model there, not where the client is
+            source = f"models:/{models[0].model_id}"
+            client.create_model_version(name, source, self.run_id, model_id=models[0].model_id, await_creation_for=0)
+        return True
+
+    def _models(self) -> list[Any]:
+        """The run's model, if it has one."""
+        what = f"name = '{MODEL_NAME}' AND source_run_id = '{self.run_id}'"
+        return list(self.client.search_logged_models([self.experiment_id], filter_string=what))
 
     def resume(self) -> None:
         """Makes an ended run a running one."""

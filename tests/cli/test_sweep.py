@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from cnnforge.cli.main import main
+from cnnforge.tracking.state import locked
 from tests.cli.test_main import imports_of
 from tests.cores import two_cores
+from tests.sweep.folders import mixed
 
 ROOT = Path(__file__).parents[2]
 QUICK = [
@@ -32,7 +34,7 @@ def test_two_by_two(command, capsys, tmp_path):
     assert err == ""
     assert out.startswith("sweep: grid over 2 axes (4 points), to minimize val_loss\n")
     assert out.index("4 trials; training memory at most") < out.index(
-        "trial 1 finished  model=lenet1 optimizer.lr=0.1  val_loss"
+        "trial 1 finished  model=lenet1 optimizer.lr=0.1  val_loss "
     )
     assert "\ntrials        4 finished, " in out
     assert "\nsweep folder  runs/sweep/\n" in out
@@ -119,7 +121,81 @@ def test_json_of_a_whole_sweep_is_all_that_stdout_holds(capsys):
     shown = json.loads(out)
     assert (shown["run"], [trial["state"] for trial in shown["trials"]]) == ("runs/sweep", ["finished"] * 2)
     assert err.startswith("sweep: grid over 1 axis (2 points)")
-    assert json.loads(Path("runs/sweep/sweep.json").read_text()) == {k: v for k, v in shown.items() if k != "run"}
+    more = {"run", "epochs", "curves"}
+    assert json.loads(Path("runs/sweep/sweep.json").read_text()) == {k: v for k, v in shown.items() if k not in more}
+    assert shown["epochs"] == {"trained": 2, "saved": 0}
+    assert main(["sweep", "report", "sweep", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == shown
+
+
+def test_report_prints_later_what_was_printed_at_the_end(capsys, tmp_path):
+    assert main(["sweep", "model=lenet5", "seed=1,2", *QUICK, f"run.dir={tmp_path / 'mine'}"]) == 0
+    end = capsys.readouterr().out.split("\n\ntrial  ")[1]
+    pictures = {path: path.read_bytes() for path in (tmp_path / "mine/sweep/plots").iterdir()}
+    assert sorted(path.name for path in pictures) == ["epochs.png", "history.png", "parallel.png"]
+    for path in pictures:
+        path.unlink()
+    for words in (["sweep", "--dir", "mine"], ["latest", "--dir", "mine"], ["mine/sweep"]):
+        assert main(["sweep", "report", *words]) == 0
+        out, err = capsys.readouterr()
+        assert (out, err) == ("\ntrial  " + end, "")
+    assert {path: path.read_bytes() for path in pictures} == pictures
+    assert "\nepochs        2 trained\n" in end
+    assert "\npictures      mine/sweep/plots/\n" in end
+
+
+def test_report_of_a_sweep_that_was_cut_off(capsys, tmp_path):
+    mixed(tmp_path / "runs/mine")
+    assert main(["sweep", "report", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert "  cut off after 2 of 5 epochs\n" in out
+    assert "\ngo on         python -m cnnforge sweep resume=mine\n" in out
+    with locked(tmp_path / "runs/mine/.driver-host-1"):
+        assert main(["sweep", "report", "mine"]) == 0
+    out = capsys.readouterr().out
+    assert ", 75.2 s so far\n" in out
+    assert "go on" not in out
+
+
+def test_report_where_nothing_can_be_written(capsys, tmp_path):
+    mixed(tmp_path / "runs/mine")
+    (tmp_path / "runs/mine/plots").write_text("")
+    assert main(["sweep", "report", "mine"]) == 0
+    out, err = capsys.readouterr()
+    assert err == "the pictures cannot be written: File exists\n"
+    assert "pictures" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["report"],
+            "report is about one sweep that is there\n  where: cnnforge sweep report\n  why:   0 were named\n"
+            "  fix:   cnnforge sweep report SWEEP, with --json or --dir DIR\n",
+        ),
+        (
+            ["report", "mine", "--retry"],
+            "report is about one sweep that is there\n  where: cnnforge sweep report\n"
+            "  why:   the other flags are about sweeps to be run\n"
+            "  fix:   cnnforge sweep report SWEEP, with --json or --dir DIR\n",
+        ),
+        (
+            ["report", "mine"],
+            "mine: no such sweep\n  where: looked in runs\n  why:   there is none there\n"
+            "  fix:   the name of a sweep's folder, or its path\n",
+        ),
+        (
+            ["sweep=lr_search", "--dir", "mine"],
+            "--dir without report SWEEP\n  where: cnnforge sweep --dir\n"
+            "  why:   a sweep to be run goes where run.dir says\n  fix:   run.dir=DIR\n",
+        ),
+    ],
+)
+def test_report_and_its_mistakes(words, text, capsys):
+    assert main(["sweep", *words]) == 2
+    assert capsys.readouterr() == ("", text)
+    assert not Path("runs").exists()
 
 
 def test_where_no_trial_finishes_the_first_error_ends_it(capsys, monkeypatch):

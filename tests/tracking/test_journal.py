@@ -212,3 +212,14 @@ def test_importing_the_room_brings_nothing_heavy() -> None:
         "sys.exit(', '.join(heavy) or None)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_a_model_is_registered_after_the_end_by_reopening(tmp_path: Path) -> None:
+    whole_journal(tmp_path)
+    with Journal(tmp_path) as journal:
+        journal.register("digits")
+    with journal_path(tmp_path).open("ab") as file:
+        file.write(b'{"seq":7,"time":0,"kind":"register"}\n')
+    *_, end, register, damaged = read(journal_path(tmp_path))[0]
+    assert (end["kind"], register["kind"], register["seq"], register["name"]) == ("end", "register", 6, "digits")
+    assert damaged["kind"] == "damaged"

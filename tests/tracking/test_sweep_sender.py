@@ -169,6 +169,38 @@ def test_a_resumed_sweep_goes_on_in_the_same_runs_and_doubles_nothing(swept: Swe
     assert statuses[f"{name}-12"] == ("FINISHED", "finished")
 
 
+def test_the_best_trials_model_is_registered_once(new_run: NewRun, runs: Path, query: Query) -> None:
+    """The record comes after the trial's end, and is sent behind its model; sent again it changes nothing."""
+    sweep_dir = new_run()
+    with Journal(sweep_dir) as journal:
+        sender = start_sweep(sweep_dir, uri=None, experiment="sweeps")
+        write_trial(sweep_dir, "1", "finished")
+        best = write_trial(sweep_dir, "0", None)
+        (best / "model").mkdir()
+        (best / "model" / "weights").write_text("7")
+        with Journal(best) as trial:
+            trial.model("model", loader="json")
+            trial.end("finished")
+        wait_for(lambda: status_of(query, best) == "FINISHED", seconds=60)
+        with Journal(best) as trial:
+            trial.register("mine")
+        with Journal(sweep_dir / "trials" / "1") as other:
+            other.register("mine")
+        journal.end("finished")
+        outcome = sender.finish(timeout=60)
+    versions = "SELECT v.version, v.run_id, v.status, m.artifact_location = v.storage_location FROM model_versions v "
+    versions += "JOIN logged_models m ON v.source = 'models:/' || m.model_id WHERE v.name = 'mine'"
+    assert outcome.pending == 0
+    assert query(versions) == [(1, mlflow_run_id(best), "READY", 1)]
+    assert status_of(query, best) == "FINISHED"
+    log = (sweep_dir / "trials" / "1" / "tracking.log").read_text()
+    assert "left out, and not tried again: record 6, register : the run has no model in MLflow" in log
+    (best / "tracking.json").unlink()
+    assert [outcome.pending for _, outcome in send_all([best])] == [0]
+    assert query(versions) == [(1, mlflow_run_id(best), "READY", 1)]
+    assert status_of(query, best) == "FINISHED"
+
+
 def test_kill_9_of_the_sender_loses_nothing(new_run: NewRun, query: Query) -> None:
     sweep_dir = new_run()
     with Journal(sweep_dir) as journal:

@@ -226,6 +226,7 @@ class Actors:
         """Its process, its actor's or its node's is gone."""
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
         self.all.remove(actor)
+        actor.kill()  # one that cannot be reached may live on, over a trial that others take over
         self._heard.append((actor, {"kind": "died", "why": f"its Ray actor: {why}"}))
         self._stillborn += not actor.placed
         if self._stillborn > STILLBORN:
@@ -264,6 +265,7 @@ def _connected(address: str) -> tuple[Any, bool]:
     main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        _reached(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     except Exception as error:  # whatever the network brings forth
         raise ConfigError(
@@ -276,3 +278,10 @@ def _connected(address: str) -> tuple[Any, bool]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
     return ray, True
+
+
+def _reached(address: str) -> None:
+    """Raises OSError where nobody listens there, which Ray takes minutes to find."""
+    host, mark, port = address.rpartition(":")
+    if mark and port.isdigit():
+        socket.create_connection((host.removeprefix("ray://"), int(port)), timeout=10.0).close()

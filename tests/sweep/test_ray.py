@@ -112,15 +112,14 @@ def test_a_node_that_is_cut_off_is_a_killed_trial_which_resume_ends(cluster):
     assert process.returncode == 0, out
     assert sorted(state for state, _ in numbers("cut").values()) == ["finished", "killed"]
     assert "its process died" in out
-    assert "its Ray actor: The actor died" in json.dumps(kept("runs/cut"))
+    assert "its Ray actor: The actor" in json.dumps(kept("runs/cut"))
     finished(begin("sweep", "resume=cut", "sweep.parallel=1"))
     assert {(state, result["epochs"]) for state, result in numbers("cut").values()} == {("finished", 200)}
 
 
 @needs_ray
 def test_no_cluster_there():
-    process = begin("sweep", *QUICK, "seed=1,2", "sweep.executor=ray", f"sweep.ray.address=127.0.0.1:{closed_port()}",
-                    RAY_gcs_rpc_server_connect_timeout_s="1", RAY_gcs_server_request_timeout_seconds="1")  # fmt: skip
+    process = begin("sweep", *QUICK, "seed=1,2", "sweep.executor=ray", f"sweep.ray.address=127.0.0.1:{closed_port()}")
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 2, out
     assert "there is no Ray cluster at '127.0.0.1:" in out

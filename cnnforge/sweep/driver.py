@@ -205,7 +205,7 @@ class _Driver:
             if trial.point.feasible and trial.state != "same"
         } if not self.checked.points else {}  # fmt: skip
         while True:
-            if not self.study.waiting() and self._endless():
+            if self._endless() and not self.study.waiting():
                 self.study.enqueue_blank()
             one = self.study.claim(self.me.name)
             if one is None:

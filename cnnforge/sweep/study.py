@@ -144,8 +144,10 @@ class Study:
 
     def claim(self, owner: str) -> Known | None:
         """Take the next trial that nobody has, its values chosen; None where none is left."""
-        number = len(self._study.get_trials(deepcopy=False)) - self.waiting()
-        if (found := self._popped()) is None:
+        there = self._study.get_trials(deepcopy=False)  # of a database that is all that is open: read once
+        waiting = [trial for trial in there if trial.state == self._optuna.trial.TrialState.WAITING]
+        number = len(there) - len(waiting)
+        if (found := self._popped(waiting)) is None:
             return None
         self._storage.set_trial_user_attr(found, OWNER, owner)
         self._choose(found, number)
@@ -163,14 +165,13 @@ class Study:
                     values[key] = _decoded(axis, self._suggested(trial, key))
             trial.set_user_attr(VALUES, values)
 
-    def _popped(self) -> int | None:
-        """Optuna's id of a trial that is this driver's from now on.
+    def _popped(self, waiting: list[Any]) -> int | None:
+        """Optuna's id of a trial, of those that wait, that is this driver's from now on.
 
         Optuna's ``ask`` makes another trial where others took the last one, and tries one after the other, of which
         each driver before has just taken one.
         """
         states = self._optuna.trial.TrialState
-        waiting = self._study.get_trials(deepcopy=False, states=(states.WAITING,))
         while waiting:
             found: int = waiting.pop(0)._trial_id
             try:

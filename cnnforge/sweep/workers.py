@@ -59,11 +59,15 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signals.SIGTERM)
 
-    def end(self) -> None:
-        """No more orders: an idle process ends at once. One that does not is killed."""
+    def leave(self) -> None:
+        """No more orders: an idle process ends at once, another with a checkpoint."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def end(self) -> None:
+        """Wait until it has ended. One that does not is killed."""
+        self.leave()
         try:
             self.process.wait(STOPPING if self.trial is not None else 5.0)
         except subprocess.TimeoutExpired:
@@ -107,9 +111,8 @@ class Processes:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self.all:
-            if worker.trial is not None:
-                worker.stop()
+        for worker in self.all:  # not by a signal: it gives itself one, and a second would interrupt the checkpoint
+            worker.leave()
         for worker in self.all:
             worker.end()
         self._log.close()

@@ -116,7 +116,7 @@ def test_a_trial_without_a_name_is_left_alone_while_others_live(clock, monkeypat
     with elsewhere("a", monkeypatch) as they, elsewhere("b", monkeypatch) as we:
         they.sign(mine)
         we.sign(mine)
-        assert mine._popped() is not None
+        assert mine._popped(mine._study.get_trials()) is not None
         assert not we.is_dead("", mine)
         clock.now += SILENT + 1
         we.sign(mine)

@@ -2,8 +2,9 @@
 
 Storage: 1 or more drivers, each a process, share a study of ours and do what a driver does of a trial, but for the
 training: claim it, report 5 epochs, say what came of it. Trials/s: claimed and told, all drivers together, until none
-of ``--points`` is left or ``--seconds`` are over. Signs/s: signs of life, of which a driver gives one in 30 s. Journal file and SQLite lie in the
-system's folder for temporary files; PostgreSQL is a server of its own on this host, or the one that ``--url`` names.
+of ``--points`` is left or ``--seconds`` are over. Signs/s: signs of life, of which a driver gives one in 30 s. Journal
+file and SQLite lie in the system's folder for temporary files; PostgreSQL is a server of its own on this host, or the
+one that ``--url`` names.
 
 Tracker: batches of 20 metrics that one or more processes write to one MLflow database of SQLite.
 

@@ -71,6 +71,7 @@ def test_four_drivers_that_begin_at_once_share_an_empty_postgresql(database):
     assert stat.S_IMODE(Path("runs/together/begun.json").stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 def test_four_drivers_share_a_study_through_the_proxy(served):
     share(served, "proxied")
 
@@ -79,6 +80,7 @@ def test_three_drivers_share_a_journal_file():
     share("study.journal", "shared", drivers=3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "{type: cma_es, n_startup_trials: 2}"])
 def test_drivers_draw_as_many_points_as_the_budget_has(database, sampler):
     name = sampler.strip("{").partition(",")[0].rpartition(" ")[2]

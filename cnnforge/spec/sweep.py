@@ -9,7 +9,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from cnnforge.errors import suggest
-from cnnforge.fields import Duration, Name, NonNegativeInt, PositiveFloat, PositiveInt, Spec, as_yaml, mistake
+from cnnforge.fields import (
+    Duration,
+    Name,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Spec,
+    as_yaml,
+    mistake,
+)
 from cnnforge.spec.axis import Axis
 from cnnforge.spec.limits import Constraints, seconds
 from cnnforge.spec.samplers import AnyPruner, AnySampler, CmaEs, Grid, NoPruner, Random, Sampler
@@ -74,6 +84,20 @@ def _one_or_several(value: Any) -> Any:
     return [value] if isinstance(value, Mapping) else value
 
 
+class Ray(Spec):
+    """``ray:`` of ``executor: ray``: which cluster, and what a trial takes of it.
+
+    address: ``auto``: the cluster that ``RAY_ADDRESS`` names or that this host is part of; ``HOST:PORT``; ``local``:
+             one on this host, for as long as the sweep runs
+    cpus_per_trial: cores, which are also a trial's threads where ``trainer.threads`` does not say
+    gpus_per_trial: of those that Ray has found; below 1 several trials share one
+    """
+
+    address: str = "auto"
+    cpus_per_trial: PositiveInt = 1
+    gpus_per_trial: NonNegativeFloat = 0.0
+
+
 class SweepSpec(Spec):
     """``sweep:`` many runs of one config.
 
@@ -84,7 +108,9 @@ class SweepSpec(Spec):
     objective: what the best is best in; a list for several at once
     budget: when no more trials are begun; a grid ends by itself
     constraints: what a point must keep to, by what is known of it before training
-    parallel: trials at a time
+    parallel: trials at a time, of each driver
+    executor: where trials run: ``local``, as processes of this host, or on the workers of a ``ray`` cluster
+    ray: of ``executor: ray``
     infeasible: points that cannot be trained: ``drop`` names them and goes on, ``error`` ends before the first trial
     max_failures: end the sweep once more trials than this have failed
     retry: so many further tries for a trial that failed
@@ -105,6 +131,8 @@ class SweepSpec(Spec):
     budget: Budget = Budget()
     constraints: Constraints = Constraints()
     parallel: PositiveInt = 1
+    executor: Literal["local", "ray"] = "local"
+    ray: Ray = Ray()
     infeasible: Literal["drop", "error"] = "drop"
     max_failures: NonNegativeInt | None = None
     retry: NonNegativeInt = 0

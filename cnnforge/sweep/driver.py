@@ -7,29 +7,33 @@ any moment: the next one takes over what it was at, from the last checkpoints.
 
 from __future__ import annotations
 
-import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from typing import Any, Protocol
 
 from cnnforge.config import run_text
+from cnnforge.errors import CnnforgeError, ConfigError
 from cnnforge.sweep.check import CheckedSpace
+from cnnforge.sweep.ledger import Ledger
 from cnnforge.sweep.parent import Parent, parent
-from cnnforge.sweep.points import Point, replicas
+from cnnforge.sweep.points import replicas
+from cnnforge.sweep.pool import Pool, Worker, pool_of
+from cnnforge.sweep.presence import Presence, present
 from cnnforge.sweep.study import JOURNAL, Known, Study
 from cnnforge.sweep.trials import Outcome, State, Trial, as_trial, mean_result, score, seconds_before
-from cnnforge.sweep.workers import Worker, Workers
 from cnnforge.tracking import journal_path
-from cnnforge.tracking.state import LockHeldError, acquire
-from cnnforge.train.folder import new_folder, point_latest, write_text
+from cnnforge.train.folder import new_folder, point_latest, shared_folder, write_text
 from cnnforge.train.signals import StopRequest
 
 #: Points in a row that bring nothing new, after which a sampler has nothing more to say.
 MOST_IN_VAIN = 100
+#: Seconds after which the storage is asked again whether there is a trial, where there was none.
+ASK_EVERY = 2.0
+#: The file that says which study the trials in a folder are of, where that is in a shared storage.
+STUDY = ".study"
 
 
 class View(Protocol):
@@ -52,33 +56,40 @@ class View(Protocol):
 
 
 def begin(checked: CheckedSpace) -> Path:
-    """Make the folder of a new sweep."""
+    """Make the folder of a new sweep. In a shared storage the name says which sweep it is: its drivers share it."""
     first = checked.feasible[0].spec
     assert first is not None, "a feasible point has a run"
-    return new_folder(Path(first.run.dir), first.run.name or checked.spec.name)
+    make = new_folder if checked.spec.storage is None else shared_folder
+    return make(Path(first.run.dir), first.run.name or checked.spec.name)
 
 
 def run(checked: CheckedSpace, view: View, folder: Path, *, retry: bool = False) -> Outcome:
     """Train every point, until all are done or the budget is spent. Returns what came of it.
 
     folder: of the sweep, new or begun before;  retry: try trials that failed once more
-    Raises ConfigError where the storage does not answer or has another sweep; InterruptedRun where a person stops it.
+    Raises ConfigError where the storage cannot be opened or has another sweep, CnnforgeError where it goes away;
+    InterruptedRun where a person stops it.
     """
     first = checked.feasible[0].spec
     assert first is not None, "a feasible point has a run"
     point_latest(folder)
-    with _lock(folder) as owner, StopRequest() as stop, Workers(checked.spec.parallel, folder / "workers.log") as pool:
+    with present(folder) as me, StopRequest() as stop:
         where = checked.spec.storage or str(folder / JOURNAL)
         study = Study(where, folder.name, checked.spec, checked.space, _meant(checked), first.trainer.epochs)
-        if study.made or checked.spec.storage is None:
-            study.enqueue([(point.number, point.values) for point in checked.points], _blank(checked))
-        study.wait_until_ready()
-        outcome = Outcome(folder, checked, seconds=seconds_before(folder))
-        again = journal_path(folder).exists()
-        with parent(outcome, first) as above:
-            above.begin(again)
-            _Driver(outcome, view, study, pool, stop, owner, retry, above).drive()
-            above.end("finished" if stop.reason is None else "interrupted")
+        with closing(study), study.answering(), pool_of(checked.spec, folder) as pool:
+            me.sign(study)
+            points = [(point.number, point.values) for point in checked.points]
+            if study.made or checked.spec.storage is None:
+                study.enqueue(points, _blank(checked))
+            study.wait_until_ready(points, _blank(checked))
+            if checked.spec.storage is not None:
+                _refuse_others(folder, study.ready)
+            outcome = Outcome(folder, checked, seconds=seconds_before(folder))
+            again = journal_path(folder).exists()
+            with parent(outcome, first) as above:
+                above.begin(again)
+                _Driver(outcome, view, study, pool, stop, me, retry, above).drive()
+                above.end("finished" if stop.reason is None else "interrupted")
         for note in above.notes:
             view.note(note)
         if stop.reason is not None:
@@ -86,6 +97,21 @@ def run(checked: CheckedSpace, view: View, folder: Path, *, retry: bool = False)
             stop.reason.fix = f"cnnforge sweep resume={folder.name} goes on where it stopped"
             raise stop.reason
         return outcome
+
+
+def _refuse_others(folder: Path, study: str) -> None:
+    """Raises ConfigError where the folder's trials are not of this study: what they left would be taken for its own."""
+    file = folder / STUDY
+    if file.is_file():
+        if file.read_text("utf-8") == study:
+            return
+    elif not any((folder / name).exists() for name in (JOURNAL, "config.yaml")):
+        write_text(file, study)
+        return
+    raise ConfigError(
+        f"{folder.name} is another sweep's or run's folder", where=str(folder),
+        why="the sweep of that name in sweep.storage is not the one that made it", fix="another run.name or run.dir",
+    )  # fmt: skip
 
 
 def _meant(checked: CheckedSpace) -> str:
@@ -107,30 +133,32 @@ class _Driver:
     """One life of a sweep."""
 
     def __init__(
-        self, outcome: Outcome, view: View, study: Study, pool: Workers, stop: StopRequest, owner: str, retry: bool,
+        self, outcome: Outcome, view: View, study: Study, pool: Pool, stop: StopRequest, me: Presence, retry: bool,
         parent: Parent,
     ) -> None:  # fmt: skip
         self.checked, self.folder, self.view, self.study = outcome.checked, outcome.folder, view, study
-        self.pool, self.stop, self.owner, self.retry, self.parent = pool, stop, owner, retry, parent
-        self.outcome = outcome
-        self.known: dict[int, Known] = {}
-        checked = outcome.checked
-        self.points = {point.number: point for point in (*checked.points, *checked.dropped) if checked.points}
-        self.orphans: list[Known] = []
+        self.pool, self.stop, self.me, self.retry, self.parent = pool, stop, me, retry, parent
+        self.outcome, self.ledger = outcome, Ledger(outcome, study, me)
         self.tries: dict[int, int] = {}
         self.said: set[str] = set()
         self.began, self.before = monotonic(), outcome.seconds
+        self.ask_at = 0.0
         self.failures = self.in_vain = 0
         self.told = False
 
     def drive(self) -> None:
         """Until nothing is left to do."""
-        self._remember()
+        self.ledger.begin(self.retry)
+        done, cut = self.outcome.count("finished", "pruned"), len(self.ledger.orphans)
+        if done or cut:
+            self.view.note(f"{done} trials were done before{f', {cut} half done' if cut else ''}")
         self.view.begin(self.outcome, self.pool.count)
         try:
             while True:
+                if self.me.sign(self.study):
+                    self.ledger.look(adopt=self._may_go_on())
                 self._assign()
-                if not self.pool.busy:
+                if not self.pool.busy and not self._is_more():
                     break
                 if (heard := self.pool.next(0.2)) is not None:
                     self._hear(*heard)
@@ -140,80 +168,23 @@ class _Driver:
             for worker in self.pool.busy:  # only where something went wrong here
                 assert worker.trial is not None
                 worker.trial.state = "waiting"
-            for number, one in self.known.items():
-                if not self.outcome.trials[number].over:
-                    self.study.take_over(one, "")
-            self._learn()
+            with suppress(CnnforgeError), self.study.answering():
+                self.ledger.let_go()
             self._write()
             self.view.end()
 
-    # What was before.
-
-    def _remember(self) -> None:
-        """What the storage knows of; trials whose drivers are dead, and with ``retry`` failed ones, are ours."""
-        for trial in [Trial(point, "dropped") for point in self.checked.dropped if self.checked.points]:
-            self.outcome.trials[trial.number] = trial
-        for point in self.checked.points:
-            self.outcome.trials[point.number] = Trial(point)
-        known = self.study.trials()
-        later = {one.number for one in known if not one.over}
-        for one in known:
-            if one.over and self.retry and one.about.get("state") == "failed" and one.number not in later:
-                self.study.again(one)
-                later.add(one.number)
-            elif one.claimed and (not one.owner or self._is_dead(one.owner)):
-                self.study.take_over(one, self.owner)
-                self.orphans.append(one)
-            elif one.over:
-                self._take(one)
-        done, cut = self.outcome.count("finished", "pruned"), len(self.orphans)
-        if done or cut:
-            self.view.note(f"{done} trials were done before{f', {cut} half done' if cut else ''}")
-
-    def _take(self, one: Known) -> None:
-        """A trial that is over, perhaps by another driver's work."""
-        trial = self._trial(one)
-        about = one.about
-        trial.state, trial.result = about["state"], dict(about.get("result", {}))
-        trial.error, trial.code = about.get("error"), about.get("code", 1)
-
-    def _learn(self) -> None:
-        """What other drivers have done in the meantime, and are at."""
-        for one in self.study.trials():
-            if one.number in self.known:
-                continue
-            if one.over:
-                self._take(one)
-            elif one.claimed and one.values:
-                self._trial(one).state = "running"
-
-    def _trial(self, one: Known) -> Trial:
-        trial = self.outcome.trials.get(one.number)
-        if trial is None:
-            trial = Trial(self._point(one))
-            self.outcome.trials[one.number] = trial
-        return trial
-
-    def _point(self, one: Known) -> Point:
-        return self.points.get(one.number) or self.checked.resolve(one.values, one.number)
-
-    def _is_dead(self, owner: str) -> bool:
-        """Has the driver of that name let go of its lock? One without a lock here works elsewhere."""
-        lock = self.folder / owner
-        if not lock.is_file():
-            return False
-        try:
-            acquire(lock, timeout=0.0).close()
-        except LockHeldError:
-            return False
-        return True
+    def _is_more(self) -> bool:
+        """Nothing is under way here: what have others done, and has a driver died over its trials?"""
+        going = self._may_go_on()
+        self.ledger.look(adopt=going)
+        return going and bool(self.ledger.orphans)
 
     # What is next.
 
     def _assign(self) -> None:
         """Give trials to idle workers while there are any, and the budget is not spent."""
         while self._may_go_on() and (worker := self.pool.idle()) is not None:
-            one = self.orphans.pop(0) if self.orphans else self._claimed()
+            one = self.ledger.orphans.pop(0) if self.ledger.orphans else self._claimed()
             if one is None:
                 return
             self._begin(worker, one)
@@ -232,17 +203,20 @@ class _Driver:
 
     def _claimed(self) -> Known | None:
         """The next trial that can be trained and is new; others are told at once."""
+        if monotonic() < self.ask_at:
+            return None
         identities = {
             trial.point.identity: trial for trial in self.outcome.trials.values()
             if trial.point.feasible and trial.state != "same"
         } if not self.checked.points else {}  # fmt: skip
         while True:
-            if not self.study.waiting() and self._endless():
+            if self._endless() and not self.study.waiting():
                 self.study.enqueue_blank()
-            one = self.study.claim(self.owner)
+            one = self.study.claim(self.me.name)
             if one is None:
+                self.ask_at = monotonic() + ASK_EVERY
                 return None
-            trial = self._trial(one)
+            trial = self.ledger.trial(one)
             same = identities.get(trial.point.identity) if trial.point.feasible else None
             if trial.point.feasible and (same is None or same.number == one.number):
                 self.in_vain = 0
@@ -267,10 +241,10 @@ class _Driver:
             self.study.enqueue_blank()
 
     def _begin(self, worker: Worker, one: Known) -> None:
-        trial = self._trial(one)
+        trial = self.ledger.trial(one)
         spec = trial.point.spec
         assert spec is not None, "only points that can be trained are tried"
-        self.known[one.number] = one
+        self.ledger.known[one.number] = one
         runs = replicas(spec, self.checked.spec.replicate)
         folders = []
         for name, own in runs.items():
@@ -316,10 +290,7 @@ class _Driver:
             case "died" if worker.stopping:
                 self._interrupted(worker)
             case "died":
-                number = said["signal"]
-                why = "it ended by itself, see workers.log" if number <= 0 else f"signal {number}"
-                why += ": not enough memory, or kill -9" if number == 9 else ""
-                self._failed(worker, "killed", {"what": "its process died", "why": why}, 1)
+                self._failed(worker, "killed", {"what": "its process died", "why": said["why"]}, 1)
 
     def _epoch(self, trial: Trial, said: Mapping[str, Any]) -> bool:
         """Note where it is; is it to be given up?"""
@@ -330,7 +301,7 @@ class _Driver:
         self.view.progress(trial)
         if said["run"] or value is None or len(self.checked.spec.objective) > 1:
             return False  # the first run of several stands for all
-        return self.study.report(self.known[trial.number], trial.epoch, value)
+        return self.study.report(self.ledger.known[trial.number], trial.epoch, value)
 
     def _over(self, worker: Worker, state: State) -> None:
         trial = worker.trial
@@ -339,7 +310,7 @@ class _Driver:
         trial.error = None
         about = {"state": state, "result": trial.result}
         scores = self.outcome.scores(trial) if state == "finished" else None
-        self.study.tell(self.known[trial.number], about, scores)
+        self.study.tell(self.ledger.known[trial.number], about, scores)
         goal = self.checked.spec.objective[0]
         trial.score = score(trial, goal) if state == "finished" else trial.score
         self._write()
@@ -354,13 +325,13 @@ class _Driver:
         if tries <= self.checked.spec.retry:
             self.view.note(f"trial {trial.number} failed and is tried again: {error['what']}")
             trial.state = "waiting"
-            self.orphans.append(self.known[trial.number])
+            self.ledger.orphans.append(self.ledger.known[trial.number])
             return
         trial.state = state
         self.failures += 1
         if state == "failed":
             about = {"state": state, "error": error, "code": code}
-            self.study.tell(self.known[trial.number], about, None)
+            self.study.tell(self.ledger.known[trial.number], about, None)
         self._write()
         self.view.trial(trial)
         most = self.checked.spec.max_failures
@@ -382,14 +353,3 @@ class _Driver:
         self.parent.ended()
         self.outcome.seconds = self.before + monotonic() - self.began
         self.outcome.write()
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[str]:
-    """A lock of this driver's own, by whose name others see whether it lives."""
-    name = f".driver-{socket.gethostname()}-{os.getpid()}"
-    with acquire(folder / name, timeout=1.0):
-        try:
-            yield name
-        finally:
-            (folder / name).unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnforge.errors import ConfigError
 from cnnforge.sweep.trials import MARK
+from cnnforge.tracking.state import shown
 from cnnforge.train.folder import write_json
 
 #: The file that has the command's words.
@@ -16,9 +17,13 @@ BEGUN = "begun.json"
 
 
 def write_begun(folder: Path, overrides: Sequence[str], config_dir: Path | None) -> None:
-    """Keep the words of the command that began the sweep in ``folder``."""
+    """Keep the words of the command that began the sweep in ``folder``; for its owner alone where they have a password.
+
+    Of several drivers that begin it at once, all have the same to say.
+    """
+    private = any(shown(word) != word for word in overrides)
     where = str(config_dir.resolve()) if config_dir is not None else None
-    write_json(folder / BEGUN, {"overrides": list(overrides), "config_dir": where})
+    write_json(folder / BEGUN, {"overrides": list(overrides), "config_dir": where}, private)
 
 
 def read_begun(folder: Path) -> tuple[list[str], Path | None]:

@@ -2,19 +2,18 @@
 
 Its storage is the truth about a sweep's trials: a journal file in the sweep's folder, or what ``sweep.storage`` names,
 which several drivers on several machines may share. A trial is enqueued once, by the driver that makes the study, and
-claimed once: Optuna hands out each to one driver alone.
+claimed once: the storage gives each to one driver alone. Where a driver is dead, one other takes over its trials.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
+import random
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from cnnforge import rng
 from cnnforge.errors import ConfigError
@@ -23,18 +22,20 @@ from cnnforge.spec.axis import Axis
 from cnnforge.spec.samplers import CmaEs, Grid, Hyperband, Median, NoPruner, Nsga2, Random, SuccessiveHalving, Tpe
 from cnnforge.spec.sweep import Objective
 from cnnforge.sweep.space import Space, Values
+from cnnforge.sweep.storage import close_storage, lost, open_optuna, open_storage, quiet, troubles
 from cnnforge.sweep.table import text
-from cnnforge.tracking.state import acquire, locked
 
 #: The file of a sweep that has no other storage.
 JOURNAL = "optuna.journal"
-#: Seconds to wait for the driver that is making the study.
+#: Seconds without a new trial after which the driver that is making the study is taken for dead.
 MAKING = 60.0
 #: Finished trials below which nothing is said of what is important, and which share of them is called the best.
 FEWEST, BEST_SHARE = 6, 0.25
 #: What we keep with each of Optuna's trials.
-POINT, OWNER, ABOUT = "point", "owner", "about"
-_READY, _MEANT = "cnnforge.ready", "cnnforge.sweep"
+POINT, OWNER, VALUES, ABOUT = "point", "owner", "values", "about"
+_READY, _MEANT, _SIGN = "cnnforge.ready", "cnnforge.sweep", "cnnforge.alive "
+#: Follows the name of an owner that has let go of its trial.
+_LET_GO = " let go"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Known:
     """A trial as the storage has it.
 
     id: Optuna's;  number: the point's;  values: by key of the space, empty until it is claimed
-    owner: the driver that claimed it, empty where it has let go of it;  about: what came of it, empty until it is over
+    owner: the driver that has it, or had: see ``free``;  about: what came of it, empty until it is over
     scores: the objective after each epoch, by epoch
     """
 
@@ -55,6 +56,11 @@ class Known:
     claimed: bool
     over: bool
 
+    @property
+    def free(self) -> bool:
+        """Has its owner let go of it?"""
+        return self.owner.endswith(_LET_GO)
+
 
 class Study:
     """The trials of one sweep.
@@ -64,22 +70,24 @@ class Study:
     """
 
     def __init__(self, storage: str, name: str, spec: SweepSpec, space: Space, meant: str, epochs: int) -> None:
-        self._optuna = _optuna()
+        self._optuna = open_optuna()
         self._spec, self._space, self._epochs = spec, space, epochs
-        self._storage, self._name = _storage(self._optuna, storage), name
+        self._where, self._troubles = storage, troubles(self._optuna)
+        self._name = name
+        opened = open_storage(self._optuna, storage)
         self._distributions = {key: _distribution(self._optuna, axis) for key, axis in space.axes.items()}
         directions = ["maximize" if goal.maximizes else "minimize" for goal in spec.objective]
         self._pruner = _pruner(self._optuna, spec, epochs)
         try:
-            with _quiet():
+            with quiet():
                 self._study = self._optuna.create_study(
-                    storage=self._storage, study_name=name, directions=directions, pruner=self._pruner
+                    storage=opened, study_name=name, directions=directions, pruner=self._pruner
                 )
             self._study.set_user_attr(_MEANT, meant)
             self.made = True
         except self._optuna.exceptions.DuplicatedStudyError:
-            with _quiet():
-                self._study = self._optuna.load_study(study_name=name, storage=self._storage, pruner=self._pruner)
+            with quiet():
+                self._study = self._optuna.load_study(study_name=name, storage=opened, pruner=self._pruner)
             self.made = False
             if (found := self._study.user_attrs.get(_MEANT, meant)) != meant:
                 raise ConfigError(
@@ -88,6 +96,7 @@ class Study:
                     why=f"its config is not this one ({found[:12]}…, {meant[:12]}…)",
                     fix="another run.name, or the config that it was begun with",
                 ) from None
+        self._storage = self._study._storage
 
     def enqueue(self, points: Sequence[tuple[int, Values]], blank: int) -> None:
         """Whoever made the study says what is to be tried: ``points``, and as many that the sampler chooses.
@@ -105,29 +114,28 @@ class Study:
         for _ in range(blank - sum(t.user_attrs.get(ABOUT, {}).get("state") not in vain for t in chosen)):
             self.enqueue_blank()
         if not self.ready:
-            self._study.set_user_attr(_READY, True)
+            self._study.set_user_attr(_READY, uuid4().hex)
 
     def enqueue_blank(self) -> None:
         """One more trial that the sampler chooses."""
         self._study.enqueue_trial({}, user_attrs={POINT: 0})
 
-    def wait_until_ready(self) -> None:
-        """Another driver may still be enqueuing. Raises ConfigError where it does not get on."""
-        until = time.monotonic() + MAKING
-        while not self._study.user_attrs.get(_READY):
-            if time.monotonic() > until:
-                raise ConfigError(
-                    f"the trials of {self._name} are not all enqueued",
-                    where="sweep.storage",
-                    why=f"the driver that makes the sweep has not done so within {MAKING:.0f} s; was it killed?",
-                    fix="begin the sweep anew under another run.name",
-                )
+    def wait_until_ready(self, points: Sequence[tuple[int, Values]], blank: int) -> None:
+        """Another driver may still be enqueuing. Where it does not get on, one of those that wait does it."""
+        there, until = -1, 0.0
+        while not self.ready:
+            if (now := len(self._study.get_trials(deepcopy=False))) != there:
+                there, until = now, time.monotonic() + MAKING
+            elif time.monotonic() > until:
+                if self._first(f"enqueues from {there}"):
+                    self.enqueue(points, blank)
+                until = time.monotonic() + MAKING
             time.sleep(0.2)
 
     @property
-    def ready(self) -> bool:
-        """Has everything been enqueued?"""
-        return bool(self._study.user_attrs.get(_READY))
+    def ready(self) -> str:
+        """Empty until everything has been enqueued; then what no other study has."""
+        return str(self._study.user_attrs.get(_READY, ""))
 
     def trials(self) -> list[Known]:
         """Every trial of ours, in the order in which they were enqueued."""
@@ -139,39 +147,111 @@ class Study:
 
     def claim(self, owner: str) -> Known | None:
         """Take the next trial that nobody has, its values chosen; None where none is left."""
-        if not self.waiting():
+        there = self._study.get_trials(deepcopy=False)  # of a database that is all that is open: read once
+        waiting = [trial for trial in there if trial.state == self._optuna.trial.TrialState.WAITING]
+        number = len(there) - len(waiting)
+        if (found := self._popped(waiting)) is None:
             return None
-        number = len(self._study.get_trials(deepcopy=False)) - self.waiting()
-        with _quiet():
+        self._storage.set_trial_user_attr(found, OWNER, owner)
+        self._choose(found, number)
+        return self._known(self._storage.get_trial(found))
+
+    def _choose(self, found: int, number: int) -> None:
+        """Let the sampler say what it has not said yet. number: of trials before"""
+        with quiet():
             self._study.sampler = _sampler(self._optuna, self._spec, number)
-            trial = self._study.ask()
-            if POINT not in trial.user_attrs:  # somebody else took the last one, and Optuna made another
-                self._study.tell(trial, state=self._optuna.trial.TrialState.FAIL)
-                return None
-            trial.set_user_attr(OWNER, owner)
+            self._study._thread_local.cached_all_trials = None  # as ``ask`` does: the sampler sees what is new
+            trial = self._optuna.trial.Trial(self._study, found)
             values: dict[str, Any] = {}
             for key, axis in self._space.axes.items():
                 if self._space.active(key, values):
                     values[key] = _decoded(axis, self._suggested(trial, key))
-            trial.set_user_attr("values", values)
-        return self._known(self._storage.get_trial(trial._trial_id))
+            trial.set_user_attr(VALUES, values)
 
-    def take_over(self, trial: Known, owner: str) -> None:
-        """A trial that nobody works on is this driver's now; nobody's where ``owner`` is empty."""
+    def _popped(self, waiting: list[Any]) -> int | None:
+        """Optuna's id of a trial, of those that wait, that is this driver's from now on.
+
+        Optuna's ``ask`` makes another trial where others took the last one, and tries one after the other, of which
+        each driver before has just taken one.
+        """
+        states = self._optuna.trial.TrialState
+        while waiting:
+            found: int = waiting.pop(0)._trial_id
+            try:
+                if self._storage.set_trial_state_values(found, states.RUNNING):
+                    return found
+            except self._optuna.exceptions.UpdateFinishedTrialError:
+                pass
+            random.shuffle(waiting)
+        return None
+
+    def take_over(self, trial: Known, owner: str) -> Known | None:
+        """A trial that nobody works on is this driver's now; None where another was quicker."""
+        if not self._first(f"takes over {trial.id} of {trial.owner}"):
+            return None
         self._storage.set_trial_user_attr(trial.id, OWNER, owner)
+        found = self._storage.get_trial(trial.id)
+        if VALUES not in found.user_attrs:  # killed while they were chosen
+            self._choose(trial.id, found.number)
+        return self._known(self._storage.get_trial(trial.id))
+
+    def let_go(self, trial: Known, owner: str) -> None:
+        """This driver does not go on with a trial; whoever comes next may."""
+        if self._storage.get_trial(trial.id).user_attrs.get(OWNER) == owner:
+            self._storage.set_trial_user_attr(trial.id, OWNER, owner + _LET_GO)
+
+    def _first(self, what: str) -> bool:
+        """Is this driver the first that does this? In every storage a study's name can be given once only."""
+        try:
+            with quiet():
+                self._optuna.create_study(storage=self._storage, study_name=f"{self._name} {what}")
+        except self._optuna.exceptions.DuplicatedStudyError:
+            return False
+        return True
+
+    def sign(self, owner: str, now: float) -> None:
+        """A driver is alive."""
+        self._study.set_user_attr(_SIGN + owner, now)
+
+    @property
+    def signs(self) -> Mapping[str, float]:
+        """When each driver was last heard of, by its clock: seconds since 1970."""
+        attrs = self._study.user_attrs.items()
+        return {key.removeprefix(_SIGN): value for key, value in attrs if key.startswith(_SIGN)}
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raises CnnforgeError where the storage goes away."""
+        try:
+            yield
+        except self._troubles as error:
+            raise lost(self._where, error) from None
+
+    def close(self) -> None:
+        """Let go of the storage's connections."""
+        close_storage(self._storage)
 
     def report(self, trial: Known, epoch: int, score: float) -> bool:
         """Note the objective after an epoch; True where the trial is to be given up."""
         if isinstance(self._spec.pruner, NoPruner):
             return False
+        if (now := self._storage.get_trial(trial.id)).state.is_finished():
+            return False  # another driver took it for dead
         live = self._optuna.trial.Trial(self._study, trial.id)
-        if epoch not in self._storage.get_trial(trial.id).intermediate_values:  # resumed: it was there before
+        if epoch not in now.intermediate_values:  # resumed: it was there before
             live.report(score, epoch)
-        with _quiet():
+        with quiet():
             return bool(live.should_prune())
 
     def tell(self, trial: Known, about: Mapping[str, Any], scores: Sequence[float] | None) -> None:
-        """A trial is over. scores: by objective; None where it has none. about: what all drivers shall know."""
+        """A trial is over. scores: by objective; None where it has none. about: what all drivers shall know.
+
+        Where another driver took it for dead and was done before, that one's word counts.
+        """
+        with suppress(self._optuna.exceptions.UpdateFinishedTrialError):
+            self._tell(trial, about, scores)
+
+    def _tell(self, trial: Known, about: Mapping[str, Any], scores: Sequence[float] | None) -> None:
         states = self._optuna.trial.TrialState
         self._storage.set_trial_user_attr(trial.id, ABOUT, dict(about))
         state = states.COMPLETE if scores is not None else states.FAIL
@@ -187,7 +267,7 @@ class Study:
     def _known(self, trial: Any) -> Known:
         attrs = trial.user_attrs
         return Known(
-            trial._trial_id, attrs[POINT] or trial.number + 1, attrs.get("values", {}), attrs.get(OWNER, ""),
+            trial._trial_id, attrs[POINT] or trial.number + 1, attrs.get(VALUES, {}), attrs.get(OWNER, ""),
             attrs.get(ABOUT, {}), dict(trial.intermediate_values),
             trial.state == self._optuna.trial.TrialState.RUNNING, trial.state.is_finished(),
         )  # fmt: skip
@@ -211,9 +291,9 @@ def importances(
     """
     if len(done) < FEWEST or all(scores == done[0][1] for _, scores in done):
         return {}
-    optuna = _optuna()
+    optuna = open_optuna()
     kinds = {key: _distribution(optuna, axis) for key, axis in axes.items()}
-    with _quiet():
+    with quiet():
         study = optuna.create_study(directions=["maximize" if goal.maximizes else "minimize" for goal in goals])
         for values, scores in done:
             params = {key: _encoded(axes[key], value) for key, value in values.items()}
@@ -222,65 +302,6 @@ def importances(
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=BEST_SHARE)
         found: dict[str, float] = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return found
-
-
-def _optuna() -> Any:
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's warnings that something is experimental, or that an enqueued value is what it is."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.getLogger("optuna").setLevel(logging.ERROR)
-        yield
-
-
-def _storage(optuna: Any, where: str) -> Any:
-    scheme, mark, rest = where.partition("://")
-    with _quiet():
-        if not mark:
-            return optuna.storages.JournalStorage(_journal(optuna, Path(where)))
-        try:
-            if scheme == "grpc":
-                host, _, port = rest.rstrip("/").rpartition(":")
-                return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
-            return optuna.storages.get_storage(where)
-        except Exception as error:  # whatever a database, its driver or the network brings forth
-            raise ConfigError(
-                "the sweep's storage cannot be opened",
-                where="sweep.storage",
-                why=(str(error).strip().splitlines() or [type(error).__name__])[0],
-                fix="postgresql+psycopg://USER@HOST/DATABASE, grpc://HOST:PORT or the path of a file; is it running?",
-            ) from None
-
-
-def _journal(optuna: Any, path: Path) -> Any:
-    """A journal file whose lock is the operating system's.
-
-    Optuna's own locks are files, which a driver that is killed leaves behind, for all others to wait for; and half a
-    line, if it was killed while writing, would make the file unreadable.
-    """
-
-    class Lock(optuna.storages.journal._file.BaseJournalFileLock):  # type: ignore[misc]
-        def acquire(self) -> bool:
-            self._held = acquire(path.with_name(f"{path.name}.lock"), timeout=None)
-            return True
-
-        def release(self) -> None:
-            self._held.close()
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f"{path.name}.lock")):
-        path.touch()
-        with path.open("rb+") as file:
-            whole = file.read()
-            file.truncate(whole.rfind(b"\n") + 1)
-    return optuna.storages.journal.JournalFileBackend(str(path), lock_obj=Lock())
 
 
 def _distribution(optuna: Any, axis: Axis) -> Any:

@@ -164,7 +164,9 @@ def seconds_before(folder: Path) -> float:
 def as_trial(spec: RunSpec, checked: CheckedSpace, folder: Path | None = None) -> RunSpec:
     """A point's run as it is trained: with its share of the threads, and in ``folder`` where that is given."""
     trainer = spec.trainer
-    if trainer.threads is None and checked.spec.parallel > 1:
+    if trainer.threads is None and checked.spec.executor == "ray":
+        trainer = trainer.model_copy(update={"threads": checked.spec.ray.cpus_per_trial})
+    elif trainer.threads is None and checked.spec.parallel > 1:
         share = max(1, (os.cpu_count() or 1) // checked.spec.parallel)
         trainer = trainer.model_copy(update={"threads": share})
     where = spec.run if folder is None else spec.run.model_copy(update={"dir": str(folder), "name": None})

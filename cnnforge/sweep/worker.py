@@ -37,7 +37,7 @@ class Line:
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)  # whatever prints does not spoil the answers
         self._in: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
-        self.busy = False
+        self.busy = self._ended = False
         threading.Thread(target=self._read, daemon=True).start()
 
     def say(self, kind: str, **about: Any) -> None:
@@ -50,14 +50,14 @@ class Line:
 
     def hear(self) -> dict[str, Any] | None:
         """The next line; None where there will be no more."""
-        heard = self._in.get()
-        if heard is None:
-            self._in.put(None)
-        return heard
+        if self._ended and self._in.empty():  # a signal may have interrupted whoever took the last None
+            return None
+        return self._in.get()
 
     def _read(self) -> None:
         for line in sys.stdin:
             self._in.put(json.loads(line))
+        self._ended = True
         self._in.put(None)
         if self.busy:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
+import signal as signals
 import subprocess
 import sys
 import threading
@@ -20,10 +20,10 @@ from cnnforge.sweep.trials import Trial
 STOPPING = 60.0
 
 
-class Worker:
+class Process:
     """One process. ``trial``: what it works on."""
 
-    def __init__(self, events: SimpleQueue[tuple[Worker, Mapping[str, Any]]], log: IO[bytes]) -> None:
+    def __init__(self, events: SimpleQueue[tuple[Process, Mapping[str, Any]]], log: IO[bytes]) -> None:
         self.trial: Trial | None = None
         self.stopping = False
         self._events = events
@@ -57,13 +57,17 @@ class Worker:
         """Let its run write a checkpoint and end."""
         self.stopping = True
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGTERM)
+            self.process.send_signal(signals.SIGTERM)
 
-    def end(self) -> None:
-        """No more orders: an idle process ends at once. One that does not is killed."""
+    def leave(self) -> None:
+        """No more orders: an idle process ends at once, another with a checkpoint."""
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
+
+    def end(self) -> None:
+        """Wait until it has ended. One that does not is killed."""
+        self.leave()
         try:
             self.process.wait(STOPPING if self.trial is not None else 5.0)
         except subprocess.TimeoutExpired:
@@ -84,45 +88,51 @@ class Worker:
         for line in self.process.stdout:
             with contextlib.suppress(ValueError):
                 self._events.put((self, json.loads(line)))
-        self._events.put((self, {"kind": "died", "signal": -self.process.wait()}))
+        self._events.put((self, {"kind": "died", "why": _why(-self.process.wait())}))
 
 
-class Workers:
+def _why(signal: int) -> str:
+    """Why a process has ended."""
+    if signal <= 0:
+        return "it ended by itself, see workers*.log"
+    return f"signal {signal}{': not enough memory, or kill -9' if signal == signals.SIGKILL else ''}"
+
+
+class Processes:
     """As many processes as trials at a time. Entered, they are there; left, they are gone."""
 
     def __init__(self, count: int, log: Path) -> None:
         self.count, self._path = count, log
-        self._events: SimpleQueue[tuple[Worker, Mapping[str, Any]]] = SimpleQueue()
-        self.all: list[Worker] = []
+        self._events: SimpleQueue[tuple[Process, Mapping[str, Any]]] = SimpleQueue()
+        self.all: list[Process] = []
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> Processes:
         self._log = self._path.open("ab")
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self.all:
-            if worker.trial is not None:
-                worker.stop()
+        for worker in self.all:  # not by a signal: it gives itself one, and a second would interrupt the checkpoint
+            worker.leave()
         for worker in self.all:
             worker.end()
         self._log.close()
 
     @property
-    def busy(self) -> list[Worker]:
+    def busy(self) -> list[Process]:
         """Those that work on a trial."""
         return [worker for worker in self.all if worker.trial is not None]
 
-    def idle(self) -> Worker | None:
+    def idle(self) -> Process | None:
         """One that has nothing to do, started where there may be more; None where all are busy."""
         for worker in self.all:
             if worker.trial is None:
                 return worker
         if len(self.all) < self.count:
-            self.all.append(Worker(self._events, self._log))
+            self.all.append(Process(self._events, self._log))
             return self.all[-1]
         return None
 
-    def next(self, timeout: float) -> tuple[Worker, Mapping[str, Any]] | None:
+    def next(self, timeout: float) -> tuple[Process, Mapping[str, Any]] | None:
         """What a process says next; None where none says anything for ``timeout`` seconds."""
         try:
             worker, said = self._events.get(timeout=timeout)

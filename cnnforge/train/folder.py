@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,16 @@ def new_folder(runs: Path, name: str) -> Path:
             return folder
 
 
+def shared_folder(runs: Path, name: str) -> Path:
+    """``runs/NAME``, made by whoever comes first."""
+    folder = runs / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot(runs, error.strerror or str(error)) from None
+    return folder
+
+
 def _cannot(runs: Path, why: str) -> ConfigError:
     return ConfigError(f"cannot make a run folder in {runs}", where="run.dir", why=why, fix="run.dir=ANOTHER_FOLDER")
 
@@ -36,22 +47,30 @@ def _cannot(runs: Path, why: str) -> ConfigError:
 def point_latest(folder: Path) -> None:
     """Let ``latest``, beside the run folder, point at it."""
     link = folder.parent / "latest"
-    temporary = folder.parent / f".latest.{os.getpid()}.tmp"
+    temporary = folder.parent / f".latest.{_writer()}.tmp"
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(folder.name)
     temporary.replace(link)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_text(path: Path, text: str, private: bool = False) -> None:
+    """Write a small file whole or not at all. private: that only its owner may read"""
+    temporary = path.with_name(f".{path.name}.{_writer()}.tmp")
+    if private:
+        temporary.unlink(missing_ok=True)
+        temporary.touch(mode=0o600)
     temporary.write_text(text, "utf-8")
     temporary.replace(path)
 
 
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
+def write_json(path: Path, data: Mapping[str, Any], private: bool = False) -> None:
     """``write_text`` of indented JSON. Numbers that are not finite become null, which JSON can say."""
-    write_text(path, json.dumps(_finite(data), indent=1) + "\n")
+    write_text(path, json.dumps(_finite(data), indent=1) + "\n", private)
+
+
+def _writer() -> str:
+    """Differs for all that may write at once, on every host that shares the disk."""
+    return f"{platform.node()}.{os.getpid()}"
 
 
 def _finite(value: Any) -> Any:

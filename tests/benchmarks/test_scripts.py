@@ -38,6 +38,7 @@ SCRIPTS = (
     "forecast",
     "batches",
     "mpi",
+    "storage",
 )
 PLAIN = ("--quick", "--backend", "numpy", "--threads", "1")
 
@@ -241,3 +242,18 @@ def test_tables(capsys):
     table.row("lenet", 3.0)
     table.notes("fast")
     assert capsys.readouterr().out == "\n| net | ms |\n|---|---|\n| lenet | 3.00 |\n\nfast\n"
+
+
+def test_storages(capsys):
+    """Trials are claimed and told on each kind that is there; what is sent is a matter of the nets' sizes."""
+    import_module("benchmarks.storage").main(["--quick", "--backend", "numpy", "--drivers", "2", "--gbit", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    rows = {line[:16].strip(): line[16:].split() for line in lines}
+    for name in ("journal file", "SQLite"):
+        drivers, trials, *_, errors = rows[name]
+        assert (drivers, errors) == ("2", "0.00")
+        assert float(trials) > 0
+    assert float(rows["MLflow, SQLite"][1]) > 0
+    size, *times = rows["lenet5"]
+    assert float(size) == pytest.approx(61_706 * 4 / 1e6, rel=0.02)
+    assert float(times[0]) == pytest.approx(61_706 * 32 / 1e9 * 1e3, rel=0.01)

@@ -13,7 +13,6 @@ from statistics import fmean, stdev
 
 import pytest
 
-from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose_sweep, read_run, validate
 from cnnforge.spec.sweep import Objective, SweepSpec
 from cnnforge.sweep import driver
@@ -21,7 +20,6 @@ from cnnforge.sweep.check import checked
 from cnnforge.sweep.points import Cost, Point
 from cnnforge.sweep.trials import Outcome, Trial, failure_of
 from cnnforge.sweep.view import PlainView
-from cnnforge.train.reproduce import reproduce
 
 QUICK = [
     "model=lenet5", "data=synthetic", "data.samples=64", "data.test_samples=16", "tracking=none",
@@ -77,8 +75,11 @@ def test_a_trial_can_be_done_again_and_the_best_trained_anew(capsys):
     from cnnforge.cli.main import main
 
     outcome, kept, _ = go("seed=1,2", "sweep.parallel=2")
-    compared = reproduce(outcome.folder / "trials" / "2", PlainConsole(io.StringIO()))
-    assert (compared.equal, compared.again.name) == (True, "2-again")
+    process = begin("reproduce", str(outcome.folder / "trials" / "2"), "--json")
+    out, _ = process.communicate(timeout=60)
+    about = json.loads(out[out.index("{") :])
+    assert about["equal"] is True, about
+    assert (outcome.folder / "trials" / "2-again").is_dir()
     assert main(["train", str(outcome.folder / "best.yaml"), "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     best = kept["trials"][kept["best"][0] - 1]["result"]

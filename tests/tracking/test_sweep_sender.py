@@ -59,7 +59,8 @@ def tags(query: Query, run_id: str | None) -> dict[str, str]:
 
 def status_of(query: Query, run_dir: Path) -> str:
     run_id = mlflow_run_id(run_dir)
-    return str(query("SELECT status FROM runs WHERE run_uuid = ?", run_id)[0][0]) if run_id is not None else ""
+    found = query("SELECT status FROM runs WHERE run_uuid = ?", run_id) if run_id is not None else []
+    return str(found[0][0]) if found else ""  # the id is known an instant before another connection sees the run
 
 
 ALIVE = """

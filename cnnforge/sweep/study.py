@@ -149,17 +149,16 @@ class Study:
         """Take the next trial that nobody has, its values chosen; None where none is left."""
         there = self._study.get_trials(deepcopy=False)  # of a database that is all that is open: read once
         waiting = [trial for trial in there if trial.state == self._optuna.trial.TrialState.WAITING]
-        number = len(there) - len(waiting)
         if (found := self._popped(waiting)) is None:
             return None
         self._storage.set_trial_user_attr(found, OWNER, owner)
-        self._choose(found, number)
+        self._choose(found)
         return self._known(self._storage.get_trial(found))
 
-    def _choose(self, found: int, number: int) -> None:
-        """Let the sampler say what it has not said yet. number: of trials before"""
+    def _choose(self, found: int) -> None:
+        """Let the sampler say what it has not said yet; its draws follow from the trial's number, which is its own."""
         with quiet():
-            self._study.sampler = _sampler(self._optuna, self._spec, number)
+            self._study.sampler = _sampler(self._optuna, self._spec, self._storage.get_trial(found).number)
             self._study._thread_local.cached_all_trials = None  # as ``ask`` does: the sampler sees what is new
             trial = self._optuna.trial.Trial(self._study, found)
             values: dict[str, Any] = {}
@@ -192,7 +191,7 @@ class Study:
         self._storage.set_trial_user_attr(trial.id, OWNER, owner)
         found = self._storage.get_trial(trial.id)
         if VALUES not in found.user_attrs:  # killed while they were chosen
-            self._choose(trial.id, found.number)
+            self._choose(trial.id)
         return self._known(self._storage.get_trial(trial.id))
 
     def let_go(self, trial: Known, owner: str) -> None:
@@ -325,7 +324,7 @@ def _decoded(axis: Axis, param: Any) -> Any:
 
 
 def _sampler(optuna: Any, spec: SweepSpec, number: int) -> Any:
-    """A fresh one for each trial: its draws follow from the seed and the number of trials before, resumed or not."""
+    """A fresh one for each trial: its draws follow from the seed and the trial's number, resumed or not."""
     kinds, how = optuna.samplers, spec.chooses
     seed = rng.stream(how.seed, "sweep", str(number))[0]
     if isinstance(how, Tpe):

@@ -84,7 +84,8 @@ class Swept:
 def swept(new_run: NewRun, query: Query) -> Swept:
     """A whole sweep: every way for a trial to end, replicas, one that is killed and goes on, one that outlives it."""
     sweep_dir = new_run()
-    with Journal(sweep_dir) as journal:
+    with Journal(sweep_dir) as journal, pytest.MonkeyPatch.context() as environment:
+        environment.delenv("MLFLOW_TRACKING_URI", raising=False)  # set before a test's own fixtures see to that
         sender = start_sweep(sweep_dir, uri=None, experiment="sweeps", run_name="my sweep")
         journal.params({"space": {"lr": [0.1, 0.01]}})
         killed = write_trial(sweep_dir, "5", None)

@@ -81,12 +81,13 @@ def test_mlflow_has_it_all(tracked):
     assert run.data.tags["cnnforge.version"] == cnnforge.__version__
 
 
-def test_the_logged_model_predicts_the_same_numbers(tracked):
+def test_the_logged_model_predicts_the_same_numbers(tracked, monkeypatch):
     folder, _ = tracked
     import mlflow
 
     result = json.loads((folder / "runs/latest/result.json").read_text())
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/runs/mlflow.db")
+    # ``mlflow.set_tracking_uri`` would last for all tests after this one.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/runs/mlflow.db")
     loaded = mlflow.pyfunc.load_model(f"runs:/{result['mlflow_run_id']}/model")
     x = np.random.default_rng(0).normal(size=(5, 32, 32, 1)).astype(np.float32)
     own = cnnforge.Model.load(folder / "runs/latest").predict(x)

@@ -27,15 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find the run, go on with it. Returns the exit code."""
-    from cnnforge.train.distributed import job
+    from cnnforge.train.distributed import led
 
-    with job() as ranks:
-        if ranks.rank == 0:
-            return _lead(args, ranks)
-        from cnnforge.train.follow import follow
-
-        follow(ranks)
-        return 0
+    return led(lambda ranks: _lead(args, ranks))
 
 
 def _lead(args: argparse.Namespace, ranks: Ranks) -> int:

@@ -34,15 +34,9 @@ def run(args: argparse.Namespace) -> int:
         from cnnforge.cli.sweep import sweep
 
         return sweep(args.overrides, args.config_dir, args.json)
-    from cnnforge.train.distributed import job
+    from cnnforge.train.distributed import led
 
-    with job() as ranks:
-        if ranks.rank == 0:
-            return _lead(args, ranks)
-        from cnnforge.train.follow import follow
-
-        follow(ranks)
-        return 0
+    return led(lambda ranks: _lead(args, ranks))
 
 
 def _lead(args: argparse.Namespace, ranks: Ranks) -> int:

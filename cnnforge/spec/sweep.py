@@ -52,6 +52,15 @@ class Objective(Spec):
         more = self.metric.endswith("_accuracy") or self.metric == "samples_per_second"
         return self.direction == "maximize" if self.direction else more
 
+    @property
+    def towards(self) -> Literal["minimize", "maximize"]:
+        """``direction`` where it is given, else the metric's own."""
+        return "maximize" if self.maximizes else "minimize"
+
+    def to_json(self) -> dict[str, str]:
+        """As files and ``--json`` say it."""
+        return {"metric": self.metric, "direction": self.towards}
+
 
 class Budget(Spec):
     """``budget:`` when no more trials are begun: whichever comes first.

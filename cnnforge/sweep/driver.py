@@ -25,6 +25,7 @@ from cnnforge.sweep.presence import Presence, present
 from cnnforge.sweep.study import JOURNAL, Known, Study
 from cnnforge.sweep.trials import Outcome, State, Trial, as_trial, mean_result, score, seconds_before
 from cnnforge.tracking import journal_path
+from cnnforge.tracking.state import locked
 from cnnforge.train.folder import new_folder, point_latest, shared_folder, write_text
 from cnnforge.train.signals import StopRequest
 
@@ -32,6 +33,10 @@ from cnnforge.train.signals import StopRequest
 MOST_IN_VAIN = 100
 #: Seconds after which the storage is asked again whether there is a trial, where there was none.
 ASK_EVERY = 2.0
+#: So many times as long as ``sweep.json`` took to write it is left alone: that of thousands of trials takes a while.
+RESTS = 20
+#: The lock of who writes it for the last time.
+WRITING = ".sweep.lock"
 #: The file that says which study the trials in a folder are of, where that is in a shared storage.
 STUDY = ".study"
 
@@ -142,7 +147,7 @@ class _Driver:
         self.tries: dict[int, int] = {}
         self.said: set[str] = set()
         self.began, self.before = monotonic(), outcome.seconds
-        self.ask_at = 0.0
+        self.ask_at = self.write_at = 0.0
         self.failures = self.in_vain = 0
         self.told = False
 
@@ -170,7 +175,10 @@ class _Driver:
                 worker.trial.state = "waiting"
             with suppress(CnnforgeError), self.study.answering():
                 self.ledger.let_go()
-            self._write()
+            with locked(self.folder / WRITING):  # who comes last of those that share the folder knows of all
+                with suppress(CnnforgeError), self.study.answering():
+                    self.ledger.look(adopt=False)
+                self._write(last=True)
             self.view.end()
 
     def _is_more(self) -> bool:
@@ -349,7 +357,12 @@ class _Driver:
             if not worker.stopping:
                 worker.stop()
 
-    def _write(self) -> None:
+    def _write(self, last: bool = False) -> None:
+        """Bring ``sweep.json`` up to date, for a twentieth of the time at most; ``last`` in any case."""
         self.parent.ended()
-        self.outcome.seconds = self.before + monotonic() - self.began
+        began = monotonic()
+        if not last and began < self.write_at:
+            return
+        self.outcome.seconds = self.before + began - self.began
         self.outcome.write()
+        self.write_at = monotonic() + RESTS * (monotonic() - began)

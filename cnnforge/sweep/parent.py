@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from cnnforge.sweep.trials import BEST, MARK, Outcome, Trial
 from cnnforge.tracking import Journal, Sender, Status, journal_path, read, start_sweep
 from cnnforge.tracking.family import TRIALS, runs_of_trial
 from cnnforge.tracking.journal import is_written
-from cnnforge.train.work import Result
+from cnnforge.train.folder import read_result
 
 #: The tag that MLflow shows as a run's description.
 _DESCRIPTION = "mlflow.note.content"
@@ -53,10 +52,9 @@ class Parent:
         self._done = len(done)
         values = {"trials_finished": float(len(done)), "trials_failed": float(self._outcome.count("failed", "killed"))}
         values["trials_pruned"] = float(self._outcome.count("pruned"))
-        for goal, i in zip(self._outcome.objective, range(len(self._outcome.objective)), strict=True):
-            scores = [numbers[i] for trial in done if (numbers := self._outcome.scores(trial)) is not None]
-            if scores:
-                values[f"best/{goal.metric}"] = max(scores) if goal.maximizes else min(scores)
+        reached = [numbers for trial in done if (numbers := self._outcome.scores(trial)) is not None]
+        for goal, scores in zip(self._outcome.objective, zip(*reached, strict=True), strict=False):  # none, or each
+            values[f"best/{goal.metric}"] = max(scores) if goal.maximizes else min(scores)
         self._journal.metrics(values, len(done))
 
     def end(self, status: Status) -> None:
@@ -93,7 +91,7 @@ class Parent:
         if not runs:
             self.notes.append(f"register_as: trial {best.number} has no model here, so nothing is registered")
             return
-        run = max(runs, key=lambda run: (1 if goal.maximizes else -1) * _result(run).get(goal.metric, 0.0))
+        run = max(runs, key=lambda run: (1 if goal.maximizes else -1) * read_result(run).get(goal.metric, 0.0))
         if not any(record["kind"] == "register" and record["name"] == name for record in read(journal_path(run))[0]):
             with Journal(run) as journal:
                 journal.register(name)
@@ -101,11 +99,6 @@ class Parent:
 
 def _has_model(run: Path) -> bool:
     return any(record["kind"] == "model" for record in read(journal_path(run))[0])
-
-
-def _result(run: Path) -> Result:
-    result: Result = json.loads((run / "result.json").read_text("utf-8"))
-    return result
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from cnnforge.config import run_text
@@ -60,7 +61,7 @@ class Point:
         assert self.spec is not None, f"point {self.number} has no run"
         return run_text(self.spec)
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Equal for points whose runs are equal, however they were written."""
         assert self.spec is not None, f"point {self.number} has no run"

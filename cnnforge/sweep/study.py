@@ -76,7 +76,7 @@ class Study:
         self._name = name
         opened = open_storage(self._optuna, storage)
         self._distributions = {key: _distribution(self._optuna, axis) for key, axis in space.axes.items()}
-        directions = ["maximize" if goal.maximizes else "minimize" for goal in spec.objective]
+        directions = [goal.towards for goal in spec.objective]
         self._pruner = _pruner(self._optuna, spec, epochs)
         try:
             with quiet():
@@ -293,7 +293,7 @@ def importances(
     optuna = open_optuna()
     kinds = {key: _distribution(optuna, axis) for key, axis in axes.items()}
     with quiet():
-        study = optuna.create_study(directions=["maximize" if goal.maximizes else "minimize" for goal in goals])
+        study = optuna.create_study(directions=[goal.towards for goal in goals])
         for values, scores in done:
             params = {key: _encoded(axes[key], value) for key, value in values.items()}
             own = {key: kinds[key] for key in params}

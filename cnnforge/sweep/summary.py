@@ -53,7 +53,7 @@ def note(report: Report) -> str:
 
 def aim(report: Report) -> str:
     """``maximize val_accuracy and minimize macs``."""
-    return " and ".join(f"{'maximize' if goal.maximizes else 'minimize'} {goal.metric}" for goal in report.goals)
+    return " and ".join(f"{goal.towards} {goal.metric}" for goal in report.goals)
 
 
 def _table(report: Report) -> Iterator[str]:

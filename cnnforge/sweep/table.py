@@ -24,7 +24,7 @@ def _title(checked: CheckedSpace) -> str:
     spec, size = checked.spec, checked.size
     axes = f"{len(spec.space)} ax{'es' if len(spec.space) > 1 else 'is'}"
     points = "" if size is None else f" ({size:,} point{'s' * (size > 1)})"
-    goals = (f"{'maximize' if goal.maximizes else 'minimize'} {goal.metric}" for goal in spec.objective)
+    goals = (f"{goal.towards} {goal.metric}" for goal in spec.objective)
     return f"{spec.name}: {spec.chooses.type} over {axes}{points}, to {' and '.join(goals)}"
 
 
@@ -128,10 +128,7 @@ def to_json(checked: CheckedSpace) -> dict[str, Any]:
     return {
         "sweep": spec.name,
         "sampler": spec.chooses.type,
-        "objective": [
-            {"metric": goal.metric, "direction": "maximize" if goal.maximizes else "minimize"}
-            for goal in spec.objective
-        ],
+        "objective": [goal.to_json() for goal in spec.objective],
         "size": checked.size,
         "points": [point_json(point) for point in _looked_at(checked)],
         "duplicates": {str(number): original for number, original in checked.duplicates.items()},

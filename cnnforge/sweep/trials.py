@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any, Literal
 
 from cnnforge.config import run_text
@@ -19,6 +18,7 @@ from cnnforge.sweep.check import CheckedSpace
 from cnnforge.sweep.points import Point
 from cnnforge.sweep.table import point_json
 from cnnforge.train.folder import write_json, write_text
+from cnnforge.train.folds import means
 from cnnforge.train.work import Result
 
 #: waiting, running:  not over yet, and where the sweep has ended, not begun or cut off
@@ -97,8 +97,12 @@ class Outcome:
     @property
     def best(self) -> list[Trial]:
         """The finished trials that no other beats in every objective; with one objective the best one."""
-        done = self.finished
-        return [a for a in done if not any(self._beats(b, a) for b in done)][: None if len(self.objective) > 1 else 1]
+        gains = {trial.number: self._gains(trial) for trial in self.finished}
+        if len(self.objective) == 1:
+            return [self.trials[max(gains, key=gains.__getitem__)]] if gains else []
+        different = set(gains.values())
+        front = {a for a in different if not any(_beats(b, a) for b in different)}
+        return [self.trials[number] for number, own in gains.items() if own in front]
 
     def scores(self, trial: Trial) -> list[float] | None:
         """What a trial has reached, by objective; None where a number is missing."""
@@ -109,10 +113,10 @@ class Outcome:
         """Trials in one of these states."""
         return sum(trial.state in states for trial in self.trials.values())
 
-    def _beats(self, a: Trial, b: Trial) -> bool:
-        pairs = zip(self.scores(a) or (), self.scores(b) or (), self.objective, strict=True)
-        gains = [(x - y) if objective.maximizes else (y - x) for x, y, objective in pairs]
-        return all(gain >= 0 for gain in gains) and any(gain > 0 for gain in gains)
+    def _gains(self, trial: Trial) -> tuple[float, ...]:
+        """Its scores, signed so that more is better."""
+        pairs = zip(self.scores(trial) or (), self.objective, strict=True)
+        return tuple(value if goal.maximizes else -value for value, goal in pairs)
 
     def to_json(self) -> dict[str, Any]:
         """What ``sweep.json`` holds."""
@@ -120,10 +124,7 @@ class Outcome:
         return {
             "sweep": spec.name,
             "sampler": spec.chooses.type,
-            "objective": [
-                {"metric": goal.metric, "direction": "maximize" if goal.maximizes else "minimize"}
-                for goal in self.objective
-            ],
+            "objective": [goal.to_json() for goal in self.objective],
             "space": {key: axis.model_dump(mode="json", exclude_defaults=True) for key, axis in spec.space.items()},
             "planned": self.checked.totals.trials,
             "seconds": round(self.seconds, 3),
@@ -151,6 +152,10 @@ class Outcome:
             spec = trial.point.spec
             assert spec is not None, "it has been trained"
             write_text(self.folder / BEST, run_text(as_trial(spec, self.checked)))
+
+
+def _beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a != b and all(x >= y for x, y in zip(a, b, strict=True))
 
 
 def seconds_before(folder: Path) -> float:
@@ -185,13 +190,7 @@ def mean_result(results: Sequence[Result]) -> Result:
     """The result of one run; of several the mean and the deviation (n - 1) of every number that all of them have."""
     if len(results) == 1:
         return dict(results[0])
-    about: Result = {"status": "finished", "runs": len(results)}
-    for name, value in results[0].items():
-        values = [result.get(name) for result in results]
-        numbers = [float(one) for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
-        if isinstance(value, float) and len(numbers) == len(results):
-            about |= {name: fmean(numbers), f"{name}_deviation": stdev(numbers)}
-    return about | {"wall_seconds": sum(float(result["wall_seconds"]) for result in results)}
+    return {"status": "finished", "runs": len(results)} | means(results)
 
 
 def failure_of(outcome: Outcome) -> CnnforgeError:

@@ -19,10 +19,13 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from time import monotonic
 from typing import Any
+
+from cnnforge.train.folder import finite, read_result
 
 #: Seconds between two ``step`` lines.
 STEP_EVERY = 0.5
@@ -43,7 +46,7 @@ class Line:
     def say(self, kind: str, **about: Any) -> None:
         """One answer. A driver that is gone hears nothing."""
         try:
-            self._out.write(json.dumps({"kind": kind, **about}) + "\n")
+            self._out.write(json.dumps(finite({"kind": kind, **about})) + "\n")
             self._out.flush()
         except BrokenPipeError:
             return
@@ -89,7 +92,7 @@ class Reporter:
 
     def epoch(self, progress: Any, metrics: Mapping[str, float], improved: bool) -> None:
         best = {f"best_{name}": value for name, value in progress.best_metrics.items()}
-        self._line.say("epoch", run=self._run, epoch=progress.epoch, metrics=finite({**metrics, **best}))
+        self._line.say("epoch", run=self._run, epoch=progress.epoch, metrics={**metrics, **best})
 
     def prune(self) -> bool:
         """Wait for what the driver thinks of the last epoch."""
@@ -104,14 +107,14 @@ def main() -> int:
     """Train what is ordered until there are no more orders."""
     line = Line()
     from cnnforge.errors import CnnforgeError, InterruptedRun, PrunedRun
-    from cnnforge.train import run as _  # noqa: F401 - what takes long to import, before the first order
 
+    import_module("cnnforge.train.run")  # what takes long, before the first order
     line.say("ready")
     while (order := line.hear()) is not None:
         line.busy = True
         try:
             results = [train(Path(folder), Reporter(line, number)) for number, folder in enumerate(order["runs"])]
-            line.say("done", results=[finite(result) for result in results])
+            line.say("done", results=results)
         except PrunedRun:
             line.say("pruned", results=[read_result(Path(order["runs"][0]))])
         except InterruptedRun:
@@ -153,17 +156,6 @@ def train(folder: Path, console: Reporter) -> dict[str, Any]:
         if left.name != "config.yaml":
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     return run(spec, console, folder=folder, guest=guest)[1]
-
-
-def read_result(folder: Path) -> dict[str, Any]:
-    """What the run's ``result.json`` holds."""
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
-    return result
-
-
-def finite(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers that JSON has; others become null."""
-    return {name: None if isinstance(value, float) and value - value != 0 else value for name, value in values.items()}
 
 
 if __name__ == "__main__":

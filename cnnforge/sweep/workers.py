@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal as signals
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import IO, Any
 
 from cnnforge.sweep.trials import Trial
+from cnnforge.tracking.sender import child_environment
 
 #: Seconds that a run has to write its checkpoint once it is asked to stop.
 STOPPING = 60.0
@@ -27,15 +27,9 @@ class Process:
         self.trial: Trial | None = None
         self.stopping = False
         self._events = events
-        environment = {
-            **os.environ,
-            # The child sees the modules that this process sees, not whatever lies in the working directory.
-            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-            "PYTHONSAFEPATH": "1",
-        }
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cnnforge.sweep.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=child_environment(), text=True,
             start_new_session=True,  # Ctrl-C in the terminal is for the driver, which passes it on
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)

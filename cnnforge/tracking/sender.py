@@ -169,14 +169,17 @@ def _send_some(run_dirs: Sequence[Path], uri: str | None) -> Iterator[tuple[Path
         process.stdout.close()
 
 
+def child_environment() -> dict[str, str]:
+    """Of a Python process that sees the modules that this one sees, not whatever lies in the working directory."""
+    path = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+
+
 def _process(
     run_dirs: Sequence[Path], settings: Settings, *, stdout: IO[bytes] | int, stderr: IO[bytes] | int
 ) -> subprocess.Popen[bytes]:
     environment = {
-        **os.environ,
-        # The child sees the modules that this process sees, not whatever lies in the working directory.
-        "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
-        "PYTHONSAFEPATH": "1",
+        **child_environment(),
         "PYTHONWARNINGS": "ignore",  # MLflow's own warnings: nobody reads them there
         "OMP_NUM_THREADS": "1",  # it computes nothing: leave the cores to the training
         "OPENBLAS_NUM_THREADS": "1",

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from cnnforge.errors import BackendError, CnnforgeError, ConfigError, InterruptedRun, TerminatedRun
 from cnnforge.train.launcher import Launch, launched
 from cnnforge.train.metrics import Sums
-from cnnforge.train.ranks import ALONE, Alone, Error, shard
+from cnnforge.train.ranks import ALONE, Alone, Error, Ranks, shard
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -37,6 +37,17 @@ FAREWELL = 5.0
 PASSING_ON = 0.5
 #: Seconds between two looks for somebody who may take long.
 GLANCE = 0.005
+
+
+def led(lead: Callable[[Ranks], int]) -> int:
+    """Let rank 0 ``lead`` a training, and the others follow it. Returns the exit code."""
+    with job() as ranks:
+        if ranks.rank == 0:
+            return lead(ranks)
+        from cnnforge.train.follow import follow
+
+        follow(ranks)
+        return 0
 
 
 def job() -> Job | Alone:

@@ -64,8 +64,14 @@ def write_text(path: Path, text: str, private: bool = False) -> None:
 
 
 def write_json(path: Path, data: Mapping[str, Any], private: bool = False) -> None:
-    """``write_text`` of indented JSON. Numbers that are not finite become null, which JSON can say."""
-    write_text(path, json.dumps(_finite(data), indent=1) + "\n", private)
+    """``write_text`` of indented JSON. Numbers that are not finite become null."""
+    write_text(path, json.dumps(finite(data), indent=1) + "\n", private)
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What the run's ``result.json`` holds."""
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text("utf-8"))
+    return result
 
 
 def _writer() -> str:
@@ -73,11 +79,12 @@ def _writer() -> str:
     return f"{platform.node()}.{os.getpid()}"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same with null for numbers that are not finite, at any depth."""
     if isinstance(value, Mapping):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     if isinstance(value, float) and value - value != 0:
         return None
     return value

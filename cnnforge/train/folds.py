@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 from cnnforge.config import read_run, run_text, validate
 from cnnforge.errors import ConfigError
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import journal_path
-from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
+from cnnforge.train.folder import new_folder, point_latest, read_result, write_json, write_text
 from cnnforge.train.record import OVER, read_record
 from cnnforge.train.run import resume, run
 from cnnforge.train.transfer import settle
@@ -54,7 +53,7 @@ def go_on(folder: Path, console: Console) -> tuple[Path, Result]:
             results.append(run(one, console)[1])
         elif (record := read_record(here)).status in OVER:
             console.note(f"fold {fold} of {folds} was finished before")
-            results.append(_read(record.folder))
+            results.append(read_result(record.folder))
         else:
             results.append(resume(here, (), console)[1])
     result = summary(results)
@@ -63,16 +62,17 @@ def go_on(folder: Path, console: Console) -> tuple[Path, Result]:
 
 
 def summary(results: list[Result]) -> Result:
-    """Mean and deviation (of the sample, n - 1) over the folds of every number that all of them have."""
+    """What the folds have in common."""
+    return {"status": "finished", "folds": len(results)} | means(results)
+
+
+def means(results: Sequence[Result]) -> Result:
+    """Mean and deviation (of the sample, n - 1) over several runs of every number that all have; seconds in all."""
     numbers = [name for name, value in results[0].items() if isinstance(value, float)]
     shared = [name for name in numbers if all(isinstance(r.get(name), float) for r in results)]
-    about: Result = {"status": "finished", "folds": len(results)}
+    about: Result = {}
     for name in shared:
         values = [float(r[name]) for r in results]
         about[name] = fmean(values)
         about[f"{name}_deviation"] = stdev(values)
     return about | {"wall_seconds": sum(float(r["wall_seconds"]) for r in results)}
-
-
-def _read(folder: Path) -> Any:
-    return json.loads((folder / "result.json").read_text("utf-8"))

@@ -108,18 +108,23 @@ def rmsprop(
     return _in_chunks(ins, scratch, weight_decay, rate, update)
 
 
+def follow_moments(mean: Array, square: Array, g: Array, t: Array, beta1: float, beta2: float) -> None:
+    """mean += (1 - beta1) (g - mean); square = beta2 square + (1 - beta2) g^2. g, t: become workspace."""
+    np.subtract(g, mean, out=t)
+    np.multiply(t, 1 - beta1, out=t)
+    np.add(mean, t, out=mean)
+    np.multiply(square, beta2, out=square)
+    np.multiply(g, g, out=g)
+    np.multiply(g, 1 - beta2, out=g)
+    np.add(square, g, out=square)
+
+
 def _adam(beta1: float, beta2: float, epsilon: float, decoupled: float) -> Update:
     def update(p: Array, g: Array, t: Array, slots: Arrays, lr: float, c1: float, c2: float) -> None:
         mean, square = slots
         if decoupled:
             np.multiply(p, 1 - lr * decoupled, out=p)
-        np.subtract(g, mean, out=t)
-        np.multiply(t, 1 - beta1, out=t)
-        np.add(mean, t, out=mean)
-        np.multiply(square, beta2, out=square)
-        np.multiply(g, g, out=g)
-        np.multiply(g, 1 - beta2, out=g)
-        np.add(square, g, out=square)
+        follow_moments(mean, square, g, t, beta1, beta2)
         np.sqrt(square, out=t)
         np.divide(t, sqrt(c2), out=t)
         np.add(t, epsilon, out=t)

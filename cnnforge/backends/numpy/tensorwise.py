@@ -12,6 +12,7 @@ from math import sqrt
 import numpy as np
 
 from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.numpy.optimizer import follow_moments
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.ir.graph import STEP_FIELDS
 
@@ -76,13 +77,7 @@ def lamb(
             weights = steps = 0.0
             for p, sums, mean, square, u, t in pieces:
                 np.multiply(sums, inv_n, out=u)
-                np.subtract(u, mean, out=t)
-                np.multiply(t, 1 - beta1, out=t)
-                np.add(mean, t, out=mean)
-                np.multiply(square, beta2, out=square)
-                np.multiply(u, u, out=u)
-                np.multiply(u, 1 - beta2, out=u)
-                np.add(square, u, out=square)
+                follow_moments(mean, square, u, t, beta1, beta2)
                 along(p, mean, square, u, t, c1, c2)
                 weights += float(np.dot(p, p))
                 steps += float(np.dot(u, u))

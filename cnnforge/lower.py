@@ -43,7 +43,7 @@ def train_graph(
     ranks: processes that share a batch;  sync_norms: does batch_norm look at all of it? (See ``cnnforge.ir.ranks``.)
     """
     g = Graph(batch, dtype, training=True, seed=seed)
-    node = _model_and_loss(g, model, loss or model.effective_loss, mixed)
+    _, node = _model_and_loss(g, model, loss or model.effective_loss, mixed)
     pool_first(g)
     if optimizer is not None:
         _freeze(g, optimizer)
@@ -74,19 +74,33 @@ def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None,
     )
 
 
-def eval_graph(model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None, ranks: int = 1) -> Graph:
-    """Forward in inference mode, norms folded into the weights before them, prediction and loss."""
+def eval_graph(
+    model: ModelSpec, batch: int, dtype: str, loss: Loss | None = None, ranks: int = 1, each_layer: bool = False
+) -> Graph:
+    """Forward in inference mode, norms folded into the weights before them, prediction and loss.
+
+    each_layer: keep what every layer gives as an output, ``layer_role`` of its name; nothing is then folded
+    """
     g = Graph(batch, dtype, training=False)
-    _model_and_loss(g, model, loss or model.effective_loss)
-    fold_norms(g)
-    pool_first(g)
+    values, _ = _model_and_loss(g, model, loss or model.effective_loss)
+    if each_layer:
+        g.outputs.update({layer_role(row.name): v for row, v in zip(model.table, values, strict=True)})
+    else:
+        fold_norms(g)
+        pool_first(g)
     if ranks > 1:
         over_ranks(g, ranks, norms=False)
     verify(g)
     return g
 
 
-def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss, mixed: bool = False) -> Node:
+def layer_role(name: str) -> str:
+    """The output that a layer's activation is, where each is kept."""
+    return f"layer/{name}"
+
+
+def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss, mixed: bool = False) -> tuple[list[Value], Node]:
+    """(what each layer gives, the loss)."""
     x = image = g.input("x", model.input)
     values: list[Value] = []
     for row in model.table:
@@ -102,7 +116,7 @@ def _model_and_loss(g: Graph, model: ModelSpec, loss: Loss, mixed: bool = False)
     node = loss.lower(g, z, labels)
     g.phase = "forward"
     g.outputs.update(output=x, prediction=prediction, loss=node.outs[0], hits=node.outs[1])
-    return node
+    return values, node
 
 
 def _split_off_activation(g: Graph, x: Value, loss: Loss) -> tuple[Value, Value]:

@@ -18,7 +18,7 @@ from cnnforge.config import explain, read_model, validate_model
 from cnnforge.errors import ConfigErrors, DataError
 from cnnforge.executable import Bound, Executable, Weights
 from cnnforge.losses import LOSSES, AnyLoss, Loss
-from cnnforge.lower import eval_graph, train_graph
+from cnnforge.lower import eval_graph, layer_role, train_graph
 from cnnforge.optim import AnyOptimizer, Optimizer
 from cnnforge.plan import Plan, make_plan
 from cnnforge.schedules import ConstantSchedule
@@ -79,6 +79,9 @@ class Model:
 
     ``params`` and ``state`` are mappings from names to arrays, assignable. Pictures are (N, H, W, C), already
     normalised; labels are class numbers (N,), 0/1 of (N,) or (N, 1) for one sigmoid unit, targets for mse.
+
+    A model that was trained by a run also knows ``preprocessing``, which turns raw pictures into such, and the names of
+    its ``classes``, where they have any.
     """
 
     def __init__(
@@ -88,6 +91,7 @@ class Model:
         self.spec = spec if isinstance(spec, ModelSpec) else validate_model(read_model(spec))
         self.precision, self.seed = precision, seed
         self.preprocessing: Preprocessing | None = None
+        self.classes: tuple[str, ...] = ()
         self._backend = create(backend)
         plan = make_plan(eval_graph(self.spec, 1, precision), self._backend.capabilities)
         self._weights = Weights(plan, self._backend)
@@ -124,6 +128,22 @@ class Model:
     def predict(self, x: ArrayLike) -> NDArray[Any]:
         """Class probabilities (N, classes), the probability of yes (N, 1), or the regression output."""
         return self._infer(self._pictures(x), "prediction")
+
+    def activations(self, x: ArrayLike) -> dict[str, NDArray[Any]]:
+        """What every layer gives, by its name in the table: x (N, H, W, C) -> each (N, OH, OW, F) or (N, units).
+
+        In inference mode. Nothing is fused, so that numbers may differ from ``forward``'s by rounding.
+        """
+        pictures = self._pictures(x)
+        found = {row.name: np.empty((len(pictures), *row.output), self.precision) for row in self.spec.table}
+        for low in range(0, len(pictures), INFERENCE_BATCH):
+            piece = pictures[low : low + INFERENCE_BATCH]
+            bound = self._evaluation(len(piece), each_layer=True).bound(len(piece))
+            self._backend.put(piece, bound.x)
+            bound.run("forward", "output")
+            for row in self.spec.table:
+                found[row.name][low : low + len(piece)] = self._backend.get(bound.outputs[layer_role(row.name)])
+        return found
 
     def loss_and_grads(
         self, x: ArrayLike, labels: ArrayLike, loss: str | Mapping[str, Any] | None = None, step: int = 0
@@ -185,10 +205,10 @@ class Model:
 
     def save(self, path: str | Path) -> None:
         """Write the model into folder ``path``: ``model.json`` and ``model.safetensors``."""
-        from cnnforge.train.checkpoint import save_model
+        from cnnforge.train.checkpoint import About, save_model
 
-        about = self.preprocessing.to_dict() if self.preprocessing else None
-        save_model(Path(path), self.spec, self.precision, self._weights, about)
+        how = self.preprocessing.to_dict() if self.preprocessing else None
+        save_model(Path(path), About(self.spec, self.precision, how, self.classes), self._weights)
 
     @classmethod
     def load(cls, path: str | Path, backend: str = "auto") -> Model:
@@ -203,6 +223,7 @@ class Model:
         restore(model._weights, tensors, folder)
         if about["preprocessing"] is not None:
             model.preprocessing = Preprocessing.from_dict(about["preprocessing"])
+        model.classes = tuple(about.get("classes", ()))
         return model
 
     def _infer(self, pictures: NDArray[Any], role: str) -> NDArray[Any]:
@@ -220,11 +241,11 @@ class Model:
         self._backend.prepare(made.bound(plan.batch).steps(), _compiling)
         return made
 
-    def _evaluation(self, batch: int) -> Executable:
-        key = ("eval",)
+    def _evaluation(self, batch: int, each_layer: bool = False) -> Executable:
+        key = ("eval", each_layer)
         known = self._cache.get(key)
         if known is None or known.plan.batch < batch:
-            graph = eval_graph(self.spec, batch, self.precision)
+            graph = eval_graph(self.spec, batch, self.precision, each_layer=each_layer)
             plan = make_plan(graph, self._backend.capabilities, choose=Choice(self._backend.name, None))
             known = self._cache[key] = self._executable(plan)
         return known

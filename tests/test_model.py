@@ -48,6 +48,24 @@ def test_params_are_assignable(batch):
     assert model.state["bn1.mean"].tolist() == [1, 1, 1, 1]
 
 
+def test_activations_of_every_layer_are_those_of_the_table(batch):
+    model = cnnforge.Model(TINY)
+    model.state["bn1.mean"], model.state["bn1.var"] = [0.1, 0.2, 0.3, 0.4], [0.5, 1.0, 1.5, 2.0]
+    found = model.activations(batch[0])
+    assert {name: a.shape[1:] for name, a in found.items()} == {row.name: row.output for row in model.spec.table}
+    normed = (found["conv1"] - model.state["bn1.mean"]) / np.sqrt(model.state["bn1.var"] + 1e-5)
+    np.testing.assert_allclose(found["bn1"], normed, rtol=1e-4, atol=1e-5)
+    assert found["conv1"].min() == 0.0
+    np.testing.assert_allclose(found["output"], model.forward(batch[0]), rtol=1e-4, atol=1e-6)
+
+
+def test_activations_are_computed_in_pieces_of_any_number(batch):
+    model = cnnforge.Model(MAP)
+    x = np.random.default_rng(1).normal(size=(600, 6, 6, 1))
+    np.testing.assert_array_equal(model.activations(x)["conv1"][599:], model.activations(x[599:])["conv1"])
+    assert model.activations(x[:0])["conv1"].shape == (0, 4, 4, 2)
+
+
 def test_assigning_another_shape_is_refused():
     model = cnnforge.Model(TINY)
     with pytest.raises(DataError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,8 +12,10 @@ from cnnforge import rng
 from cnnforge.data import cifar10, digits, edges, idx, image_folder, npz, synthetic
 from cnnforge.data.adapt import Adaptation, Picture, adaptation
 from cnnforge.data.dataset import Dataset, Split, Stored, no_samples
+from cnnforge.data.pictures import Form
 from cnnforge.data.preprocess import measure
 from cnnforge.errors import DataError
+from cnnforge.shapes import Shape
 from cnnforge.spec import (
     Cifar10Data,
     DataSpec,
@@ -60,7 +63,7 @@ def load(data: DataSpec, input: Picture, seed: int, tell: Callable[[str], None] 
         train=train,
         validation=_part(rule, stored.train, validation_rows, stored.validation) or empty,
         test=_part(rule, stored.train, test_rows, stored.test) or empty,
-        preprocessing=preprocessing,
+        preprocessing=replace(preprocessing, form=_form(data, shape)),
         notes=tuple(note for note in (*stored.notes, rule.note(shape), *notes, *measured) if note),
     )
 
@@ -81,6 +84,14 @@ def _read(data: DataSpec, input: Picture, seed: int, tell: Callable[[str], None]
     if isinstance(data, SyntheticData):
         return synthetic.read(data, input, seed)
     raise NotImplementedError(f"no reader for data '{data.type}'")
+
+
+def _form(data: DataSpec, shape: Shape) -> Form | None:
+    """What picture files have to be brought to so that they are as the data's own are, (h, w, c)."""
+    h, w, channels = shape
+    return (
+        Form((h, w), data.fit if isinstance(data, PicturesSpec) else "crop", channels) if channels in (1, 3) else None
+    )
 
 
 def _same_pictures(stored: Stored, name: str) -> None:

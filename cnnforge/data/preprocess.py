@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from cnnforge.data.adapt import Adaptation, Picture
 from cnnforge.data.chunks import chunks
+from cnnforge.data.pictures import Form, decode
 from cnnforge.errors import CheckpointError, DataError
 
 Normalize = Literal["standard", "unit", "none"]
@@ -27,12 +28,15 @@ class Preprocessing:
     adaptation: size and channels
     pixels:     what training pictures held: ``uint8`` from 0 to 255, or ``float32`` on a scale of their own
     mean, std:  per kept channel, on the scale of the pixels
+    form:       what picture files are brought to before, which is what training's pictures were; None where they were
+                none of one or three channels
     """
 
     adaptation: Adaptation
     pixels: Pixels
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    form: Form | None = None
 
     @classmethod
     def identity(cls, input: Picture) -> Preprocessing:
@@ -82,6 +86,18 @@ class Preprocessing:
         kept = self.adaptation.adapt(raw if raw.dtype == np.uint8 else raw.astype(np.float32))
         return self.normalize(kept)
 
+    def decode(self, content: bytes) -> NDArray[np.uint8]:
+        """A picture file's bytes -> (h, w, c), as ``apply`` takes it. Raises one of ``pictures.DAMAGE``, and DataError
+        where the model was not trained on pictures.
+        """
+        if self.form is None or self.pixels != "uint8":
+            raise DataError(
+                "the model does not take picture files",
+                why="it was trained on arrays that are no 8-bit pictures of one or three channels",
+                fix="give it arrays: Model.predict",
+            )
+        return decode(content, self.form)
+
     def normalize(self, kept: NDArray[Any]) -> NDArray[np.float32]:
         """kept: (n, H, W, channels) as a split holds it -> (n, *input) float32."""
         out = np.empty((len(kept), *self.input), np.float32)
@@ -122,13 +138,15 @@ class Preprocessing:
         """For JSON; numbers come back to the bit."""
         rule = asdict(self.adaptation)
         parts = {**rule, "pixels": self.pixels, "mean": self.mean, "std": self.std}
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in parts.items()}
+        if self.form is not None:
+            parts["form"] = {key: _listed(value) for key, value in asdict(self.form).items()}
+        return {key: _listed(value) for key, value in parts.items()}
 
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> Preprocessing:
         """What ``to_dict`` gave. Raises CheckpointError where it is something else."""
         rule = dict(tree)
-        constants = {key: rule.pop(key) for key in ("pixels", "mean", "std") if key in rule}
+        constants = {key: rule.pop(key) for key in ("pixels", "mean", "std", "form") if key in rule}
         if unknown := sorted(map(str, set(rule) - {"input", "channels", "resize"})):
             raise _damaged(", ".join(unknown), "no such part")
         try:
@@ -142,6 +160,10 @@ class Preprocessing:
         if min(made.std) <= 0 or channels not in (1, made.input[2]):
             raise _damaged("std, channels", "deviations are above 0, channels are 1 or those of the input")
         return made
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _damaged(where: str, why: str) -> CheckpointError:

@@ -2,7 +2,7 @@
 
 A saved model is a folder::
 
-    model.json           format, spec, precision, preprocessing, and a digest of the tensors
+    model.json           format, spec, precision, preprocessing, names of the classes, and a digest of the tensors
     model.safetensors    parameters and running state by name
 
 A checkpoint is a saved model plus::
@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -44,23 +44,34 @@ TRAINED = "trained"
 _PARTS: Mapping[str, Any] = {"sums": Sums, "course": Course, "patience": Patience}
 
 
-def save_model(
-    folder: Path, spec: ModelSpec, precision: str, weights: Weights, preprocessing: Mapping[str, Any] | None
-) -> None:
-    """Write a saved model. ``preprocessing``: how raw pictures become network input, if that is known."""
-    _write_folder(folder, _model_files(spec, precision, weights, preprocessing))
+@dataclass(frozen=True)
+class About:
+    """What a saved model says of itself beside its tensors.
+
+    preprocessing: how raw pictures become network input, where that is known
+    classes: their names in the order of their numbers, where they have names
+    """
+
+    spec: ModelSpec
+    precision: str
+    preprocessing: Mapping[str, Any] | None = None
+    classes: tuple[str, ...] = ()
 
 
-def _model_files(
-    spec: ModelSpec, precision: str, weights: Weights, preprocessing: Mapping[str, Any] | None
-) -> dict[str, bytes]:
+def save_model(folder: Path, about: About, weights: Weights) -> None:
+    """Write a saved model."""
+    _write_folder(folder, _model_files(about, weights))
+
+
+def _model_files(what: About, weights: Weights) -> dict[str, bytes]:
     tensors = _fetch(weights, weights.params | weights.state)
     blob = _pack(tensors)
     about = {
         "format": FORMAT,
-        "spec": spec.model_dump(mode="json", exclude_none=True),
-        "precision": precision,
-        "preprocessing": preprocessing,
+        "spec": what.spec.model_dump(mode="json", exclude_none=True),
+        "precision": what.precision,
+        "preprocessing": what.preprocessing,
+        "classes": list(what.classes),
         "tensors": sha256(blob).hexdigest(),
     }
     return {"model.safetensors": blob, "model.json": _json(about)}
@@ -100,14 +111,7 @@ class Checkpoints:
         self.folder, self.keep = folder, keep
 
     def save(
-        self,
-        progress: Progress,
-        train: Executable,
-        spec: ModelSpec,
-        precision: str,
-        preprocessing: Mapping[str, Any] | None,
-        best: bool,
-        averages: Averages | None = None,
+        self, progress: Progress, train: Executable, about: About, best: bool, averages: Averages | None = None
     ) -> Path:
         """Write ``step-N`` for the present state; move ``last`` to it, and ``best`` where it is. Returns its folder.
 
@@ -121,7 +125,7 @@ class Checkpoints:
             kept |= {f"{name}/{TRAINED}": array for name, array in averages.trained.items()}
         slots = _pack(_fetch(train.weights, kept))
         state = asdict(progress) | {"format": FORMAT, "optimizer": sha256(slots).hexdigest()}
-        files = _model_files(spec, precision, shown, preprocessing)
+        files = _model_files(about, shown)
         files |= {"optimizer.safetensors": slots, "state.json": _json(state)}
         folder = self.folder / f"step-{progress.step}"
         _write_folder(folder, files)

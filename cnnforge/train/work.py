@@ -19,7 +19,7 @@ from cnnforge.plan.forecast import memory
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal
 from cnnforge.train.averages import Averages
-from cnnforge.train.checkpoint import Checkpoints, save_model
+from cnnforge.train.checkpoint import About, Checkpoints, save_model
 from cnnforge.train.folder import write_json
 from cnnforge.train.loop import Metrics, Progress, Recipe, evaluate, fit
 from cnnforge.train.ranks import ALONE, Ranks
@@ -79,7 +79,7 @@ class Life:
     ranks: Ranks = ALONE
     result: Result = field(default_factory=dict)
     train: Executable | None = None
-    preprocessing: Mapping[str, Any] | None = None
+    about: About | None = None
     steps_per_epoch: int = 0
     stopped_early: bool = False
     averages: Averages | None = None
@@ -89,8 +89,8 @@ class Life:
     def save(self, progress: Progress, best: bool) -> None:
         """Write a checkpoint of the present state."""
         assert self.train is not None
-        model, precision = self.spec.model, self.spec.trainer.precision
-        self.checkpoints.save(progress, self.train, model, precision, self.preprocessing, best, self.averages)
+        assert self.about is not None
+        self.checkpoints.save(progress, self.train, self.about, best, self.averages)
 
     def compiling(self, done: int, total: int) -> None:
         """A ``backends.base.Report``."""
@@ -168,7 +168,7 @@ def work(run: Life) -> None:
     same_data(data, ranks)
     ways = run.record.ways if run.record else {}
     made = ranks.in_order(lambda: set_up(spec, data, run.backend, run.console.note, run.compiling, ways, ranks))
-    run.preprocessing = data.preprocessing.to_dict()
+    run.about = About(spec.model, trainer.precision, data.preprocessing.to_dict(), data.class_names)
     run.train, run.steps_per_epoch, run.averages = made.train, made.samples.steps_per_epoch, made.averages
     _log_plan(run, made.ways, made.train.plan, made.evaluation.plan)
 
@@ -203,7 +203,7 @@ def work(run: Life) -> None:
         names = ", ".join(sorted(run.differing))
         run.console.note(f"warning: done again, some numbers came out otherwise than before: {names}")
         run.journal.event("differing", names=names)
-    save_model(run.folder / "model", spec.model, trainer.precision, weights, run.preprocessing)
+    save_model(run.folder / "model", run.about, weights)
     if spec.tracking.log_model:
         run.journal.model("model", input_shape=spec.model.input, output_shape=spec.model.output)
 

@@ -136,3 +136,9 @@ def test_apply_refuses(x: np.ndarray, text: str) -> None:
     with pytest.raises(DataError) as caught:
         made.apply(x)
     assert str(caught.value) == text
+
+
+def test_a_model_of_floats_takes_no_picture_files() -> None:
+    made = measured(np.zeros((2, 4, 4, 1), np.float32), "none", (4, 4, 1))
+    with pytest.raises(DataError, match="does not take picture files"):
+        made.decode(b"")

@@ -9,7 +9,7 @@ from cnnforge.errors import CheckpointError
 from cnnforge.optim import OPTIMIZERS
 from cnnforge.spec import ModelSpec
 from cnnforge.train import checkpoint
-from cnnforge.train.checkpoint import Checkpoints
+from cnnforge.train.checkpoint import About, Checkpoints
 from cnnforge.train.loop import Progress
 from cnnforge.train.metrics import Sums
 from tests.building import build
@@ -42,7 +42,7 @@ def kept(tmp_path):
 
 def save(kept, built, step, best=False):
     progress = Progress(epoch=1, step_in_epoch=2, step=step, sums=Sums(1.5, 2.0, 3), best_score=0.5, best_step=1)
-    kept.save(progress, built.exe, SPEC, "float64", {"some": "rule"}, best)
+    kept.save(progress, built.exe, About(SPEC, "float64", {"some": "rule"}, ("no", "yes")), best)
     return progress
 
 
@@ -69,6 +69,7 @@ def test_what_lies_on_disk(kept, built):
     ]  # fmt: skip
     assert str((kept.folder / "last").readlink()) == str((kept.folder / "best").readlink()) == "step-7"
     assert json.loads((folder / "model.json").read_text())["preprocessing"] == {"some": "rule"}
+    assert json.loads((folder / "model.json").read_text())["classes"] == ["no", "yes"]
 
 
 def test_the_last_two_and_the_best_stay(kept, built):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import cnnforge
 from cnnforge.backends import resolve
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, read_run, validate
+from cnnforge.data import pictures
 from cnnforge.errors import BackendError, DataError, DivergedError, InterruptedRun
 from cnnforge.spec import AugmentSpec
 from cnnforge.tracking import read
@@ -98,6 +100,26 @@ def test_a_run_folder_loads_as_a_model_and_takes_raw_pictures_through_its_prepro
     assert model.preprocessing is not None
     raw = np.zeros((2, 32, 32, 1), np.float32)
     assert model.predict(model.preprocessing.apply(raw)).shape == (2, 10)
+    assert model.classes == tuple("0123456789")
+    model.save(folder / "again")
+    again = cnnforge.Model.load(folder / "again")
+    assert (again.classes, again.preprocessing) == (model.classes, model.preprocessing)
+
+
+def test_a_picture_file_becomes_what_training_saw_of_it():
+    """The digits are 8x8, and 32x32 for the network: a file goes the same way."""
+    words = ["data=digits", "trainer.epochs=1", "trainer.max_steps=1", "tracking=none"]
+    folder, _ = run(validate(compose(words)), PlainConsole(io.StringIO()))
+    how = cnnforge.Model.load(folder).preprocessing
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    np.testing.assert_array_equal(how.decode(file.getvalue()), pixels[:, :, None])
+    large = io.BytesIO()
+    Image.fromarray(pixels.repeat(5, 0).repeat(7, 1)).convert("RGB").save(large, "PNG")
+    assert how.decode(large.getvalue()).shape == (8, 8, 1)
+    with pytest.raises(pictures.DAMAGE):
+        how.decode(b"no picture")
 
 
 def test_without_validation_the_last_checkpoint_is_tested():

@@ -1,0 +1,1 @@
+"""The course: pages whose numbers and pictures the library computes."""

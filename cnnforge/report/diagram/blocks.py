@@ -21,8 +21,8 @@ BESIDE, BARE = 16.0, 22.0
 FORK, MEET = 10.0, 14.0
 #: Within a frame; between columns; around everything; above the columns, for the title.
 INSIDE, GUTTER, MARGIN, TITLE = 12.0, 34.0, 24.0, 62.0
-#: The page that the columns are to fill.
-PAGE = (1560.0, 1000.0)
+#: The page that the columns are to fill, how many they are at most, and the part of a page that one less is worth.
+PAGE, MOST_COLUMNS, BREAK = (1560.0, 1000.0), 9, 0.05
 #: Between the wires of a tangle.
 LANE = 9.0
 
@@ -58,12 +58,8 @@ def layout(chain: Chain, start: Shape, kinds: dict[str, str]) -> Layout:
         sizes.append(by(output) if output != shape else "")
         shape = output
     sizes[-1] = by(shape)
-    return min((_columns(pieces, sizes, n) for n in range(1, min(len(pieces), 9) + 1)), key=_badness)
-
-
-def _badness(made: Layout) -> tuple[float, float]:
-    """How much too large for the page; of equals, the narrower."""
-    return max(made.width / PAGE[0], made.height / PAGE[1], 0.9), made.width
+    found = [(_columns(pieces, sizes, n), n) for n in range(1, min(len(pieces), MOST_COLUMNS) + 1)]
+    return min(found, key=lambda one: max(one[0].width / PAGE[0], one[0].height / PAGE[1]) + BREAK * one[1])[0]
 
 
 def _start(shape: Shape) -> Piece:
@@ -184,7 +180,7 @@ def _lanes(wires: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
     """Beside the boxes, a lane for each wire that no other has at the same height."""
     lanes: dict[tuple[int, int], int] = {}
     for wire in sorted(wires, key=lambda w: (w[1] - w[0], w)):
-        taken = {lane for other, lane in lanes.items() if other[0] < wire[1] and wire[0] < other[1] or other == wire}
+        taken = {lane for other, lane in lanes.items() if other[0] < wire[1] and wire[0] < other[1]}
         lanes[wire] = next(lane for lane in range(len(lanes) + 1) if lane not in taken)
     return lanes
 

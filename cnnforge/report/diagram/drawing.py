@@ -7,7 +7,17 @@ from itertools import pairwise
 
 from cnnforge.report.diagram import blocks, volumes
 from cnnforge.report.diagram.canvas import (
-    GREY, INK, Anchor, Line, Picture, Point, Polygon, Rect, Shape, Text, text_width,
+    GREY,
+    INK,
+    Anchor,
+    Line,
+    Picture,
+    Point,
+    Polygon,
+    Rect,
+    Shape,
+    Text,
+    text_width,
 )  # fmt: skip
 from cnnforge.report.diagram.pieces import Border, Box, Label, Part, Wire
 from cnnforge.report.diagram.structure import Leaf

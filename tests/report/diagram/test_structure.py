@@ -11,7 +11,18 @@ from cnnforge.report.diagram.folding import folded
 from cnnforge.report.diagram.structure import chain_of, framed, gather, leaves_in
 from cnnforge.spec import ModelSpec
 from tests.report.diagram.nets import (
-    ODD, ZOO, all_to_all, conv, dead_end, gated, merge, net, shipped, sketch, twice_the_same, unet,
+    ODD,
+    ZOO,
+    all_to_all,
+    conv,
+    dead_end,
+    gated,
+    merge,
+    net,
+    shipped,
+    sketch,
+    twice_the_same,
+    unet,
 )  # fmt: skip
 from tests.strategies import models
 

@@ -23,7 +23,7 @@ SIDE, THICK, BAR = (150.0, 10.0), (64.0, 4.0), (150.0, 26.0)
 BACK = (0.34, 0.26)
 #: Between boxes; between texts beside one another; from the boxes to the text below, and between its lines.
 GAP, APART, BELOW, LINE = 34.0, 14.0, 24.0, 15.0
-MARGIN, TITLE = 28.0, 66.0
+MARGIN, TITLE = 24.0, 72.0
 NOTE = "sides are drawn by the square root of their sizes; red: what one output is made of"
 #: A row of boxes ends here, and the next begins this far below.
 WIDTH, BETWEEN = 1540.0, 40.0

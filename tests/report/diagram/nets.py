@@ -72,7 +72,12 @@ def gated() -> ModelSpec:
     )  # fmt: skip
 
 
-ODD = [unet, all_to_all, dead_end, twice_the_same, gated]
+def narrow() -> ModelSpec:
+    """Boxes narrower than the sizes that stand beside their wires, in several columns."""
+    return net({f"a{i}": conv(1000 + i, kernel=1) for i in range(40)}, input=[1000, 1000, 2])
+
+
+ODD = [unet, all_to_all, dead_end, twice_the_same, gated, narrow]
 
 
 def sketch(chain: Chain) -> list[Any]:

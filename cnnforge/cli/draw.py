@@ -19,7 +19,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the picture: .svg or .png (default: MODEL.svg)")
     parser.add_argument(
-        "--kind", choices=("auto", "volumes", "blocks"), default="auto", help="auto: volumes where the net is straight"
+        "--kind",
+        choices=("auto", "volumes", "blocks"),
+        default="auto",
+        help="auto: volumes where the net is straight and not too long, blocks elsewhere",
     )
     parser.add_argument(
         "--depth", type=_depth, metavar="N", help="one box for nested layers: stage2.1.conv1 at depth 1 is in stage2"

@@ -68,7 +68,7 @@ def test_the_data_has_no_say() -> None:
         (
             ["model=resnet20", "--kind", "volumes"],
             "resnet20 cannot be drawn as volumes\n  where: cnnforge draw --kind volumes\n"
-            "  why:   volumes stand one behind the other, and stage1.1 joins several\n"
+            "  why:   volumes stand one behind the other, and stage1.1 reads stage1.1.conv2 and stem\n"
             "  fix:   --kind blocks, or --depth 1 for its parts as one box each\n",
         ),
         (

@@ -10,9 +10,10 @@ from typing import Literal
 
 from cnnforge.errors import ConfigError
 from cnnforge.report.diagram.canvas import Picture
-from cnnforge.report.diagram.structure import chain_of, framed, gather
+from cnnforge.report.diagram.structure import Boxes, chain_of, framed, gather
 from cnnforge.report.diagram.svg import svg
 from cnnforge.spec import ModelSpec
+from cnnforge.spec.layers import MODEL_INPUT
 
 Kind = Literal["volumes", "blocks", "auto"]
 #: Straight nets of more boxes than this are drawn as blocks, where nobody says how.
@@ -36,19 +37,25 @@ def diagram(model: ModelSpec, kind: Kind = "auto", depth: int | None = None) -> 
 
     apart = gather(model.table, depth, flatten_apart=True)
     if kind == "volumes" and not apart.straight:
-        joins = next(leaf.name for leaf, reads in zip(apart.leaves, apart.reads, strict=True) if len(reads) > 1)
-        raise ConfigError(
-            f"{model.name} cannot be drawn as volumes",
-            where="cnnforge draw --kind volumes",
-            why=f"volumes stand one behind the other, and {joins} joins several",
-            fix="--kind blocks, or --depth 1 for its parts as one box each",
-        )
+        raise _not_straight(model, apart)
     if kind == "volumes" or (kind == "auto" and apart.straight and len(apart.leaves) <= MOST_VOLUMES):
         return drawing.of_volumes(volumes.layout(apart.leaves, model.input), model)
     from cnnforge.report.diagram.folding import folded
 
     chain = folded(framed(chain_of(gather(model.table, depth))))
     return drawing.of_blocks(blocks.layout(chain, model.input, kinds(model)), model)
+
+
+def _not_straight(model: ModelSpec, boxes: Boxes) -> ConfigError:
+    at = next(i for i, reads in enumerate(boxes.reads) if reads != (i - 1,))
+    sources = " and ".join(boxes.leaves[i].name if i >= 0 else MODEL_INPUT for i in boxes.reads[at])
+    in_parts = gather(model.table, 1, flatten_apart=True).straight
+    return ConfigError(
+        f"{model.name} cannot be drawn as volumes",
+        where="cnnforge draw --kind volumes",
+        why=f"volumes stand one behind the other, and {boxes.leaves[at].name} reads {sources}",
+        fix="--kind blocks" + (", or --depth 1 for its parts as one box each" if in_parts else ""),
+    )
 
 
 def kinds(model: ModelSpec) -> dict[str, str]:

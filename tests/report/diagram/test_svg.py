@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
+from cnnforge.errors import ConfigError
 from cnnforge.report.diagram import diagram, diagram_svg
 from cnnforge.report.diagram.canvas import FONTS, HEAD, Line, Picture, Text, head, pen, text_width
 from cnnforge.report.diagram.svg import svg
 from cnnforge.spec import ModelSpec
-from tests.report.diagram.nets import ZOO, conv, net, shipped
+from tests.report.diagram.nets import ZOO, conv, dead_end, net, shipped
 
 NAMESPACE = {"s": "http://www.w3.org/2000/svg"}
 
@@ -84,6 +85,15 @@ def test_kinds() -> None:
     assert diagram(shipped("resnet50"), "volumes", depth=1).description.startswith("The network resnet50 as volumes: ")
     long = net({f"a{i}": conv() for i in range(50)})
     assert diagram(long) == diagram(long, "blocks")
+
+
+def test_volumes_of_what_is_not_straight() -> None:
+    with pytest.raises(ConfigError) as caught:
+        diagram(dead_end(), "volumes")
+    assert str(caught.value) == (
+        "net cannot be drawn as volumes\n  where: cnnforge draw --kind volumes\n"
+        "  why:   volumes stand one behind the other, and b reads a\n  fix:   --kind blocks"
+    )
 
 
 def test_an_arrow_ends_in_its_tip() -> None:

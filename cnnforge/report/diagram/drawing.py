@@ -57,7 +57,7 @@ def tones(leaf: Leaf | None) -> Tones:
 
 def of_volumes(layout: volumes.Layout, model: ModelSpec) -> Picture:
     """The picture of a straight net."""
-    shapes: list[Shape] = [_line_break(before.volumes[-1], after) for before, after in pairwise(layout.rows)]
+    shapes: list[Shape] = [Line(turn, radius=8, arrow=True) for turn in layout.turns]
     for row in layout.rows:
         for volume in row.volumes:
             shapes += _volume(volume)
@@ -85,17 +85,13 @@ def _between(a: Volume, b: Volume) -> Iterator[Shape]:
             for start in ends:
                 for end in ((b.x, b.y), (b.x, b.y + b.height)):
                     yield Line((start, end), "#c3ccd4", 0.9)
-        yield Line((_right(a), (b.x - 3, b.y + b.height / 2)), arrow=True)
+        yield Line((a.leave, (b.x - 3, b.y + b.height / 2)), arrow=True)
         return
     patch = seen(a)
     target = b.left
     for corner in (patch[1], patch[2]):
         yield Line((corner, target), SEEN, 0.9)
     yield Polygon(patch, "#f3c6cc", SEEN)
-
-
-def _right(volume: Volume) -> Point:
-    return volume.right if volume.depth != (0, 0) else (volume.x + volume.width + 3, volume.y + volume.height / 2)
 
 
 def seen(volume: Volume) -> tuple[Point, Point, Point, Point]:
@@ -112,16 +108,6 @@ def seen(volume: Volume) -> tuple[Point, Point, Point, Point]:
         (x + near * dx, top - near * dy), (x + far * dx, top - far * dy),
         (x + far * dx, bottom - far * dy), (x + near * dx, bottom - near * dy),
     )  # fmt: skip
-
-
-def _line_break(end: Volume, row: volumes.Row) -> Line:
-    """From the last of a row to the first of the next."""
-    start = row.volumes[0]
-    x, y = _right(end)
-    far, before = end.extent[2] + 14, min(start.x - 44, row.labels[0].x - 14)
-    between, below = min(label.y for label in row.labels) - 24, start.left[1]
-    points = ((x, y), (far, y), (far, between), (before, between), (before, below), (start.x - 3, below))
-    return Line(points, radius=8, arrow=True)
 
 
 def of_blocks(layout: blocks.Layout, model: ModelSpec) -> Picture:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import sqrt
 
 from cnnforge.report.diagram.canvas import GREY, INK, Point
@@ -54,8 +55,10 @@ class Volume:
         return self.x, self.y + self.height / 2
 
     @property
-    def right(self) -> Point:
-        """The middle of its far side."""
+    def leave(self) -> Point:
+        """Where an arrow to the next begins: in the middle of its far side, or beside a bar."""
+        if self.depth == (0, 0):
+            return self.x + self.width + 3, self.y + self.height / 2
         return self.x + self.width + self.depth[0] / 2, self.y + (self.height - self.depth[1]) / 2
 
     @property
@@ -74,9 +77,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
+    """Where everything is. turns: the ways from the last volume of a row to the first of the next"""
+
     width: float
     height: float
     rows: tuple[Row, ...]
+    turns: tuple[tuple[Point, ...], ...]
 
     @property
     def volumes(self) -> list[Volume]:
@@ -99,11 +105,25 @@ def layout(leaves: Sequence[Leaf], start: Shape) -> Layout:
             made, high = narrower, middle
         else:
             low = middle
-    right = max(volume.extent[2] for row in made for volume in row.volumes)
-    right = max(right, *(label.x + label.width for row in made for label in row.labels))
     note = Label(MARGIN, max(label.y for label in made[-1].labels) + 1.6 * MARGIN, NOTE)
-    last = Row(made[-1].volumes, (*made[-1].labels, note))
-    return Layout(max(right, note.x + note.width) + MARGIN, note.y + MARGIN, (*made[:-1], last))
+    rows = (*made[:-1], Row(made[-1].volumes, (*made[-1].labels, note)))
+    turns = tuple(_turn(before, after) for before, after in pairwise(rows))
+    right = max(_end(row) for row in rows)
+    right = max(right, *(x for turn in turns for x, _ in turn)) if turns else right
+    return Layout(right + MARGIN, note.y + MARGIN, rows, turns)
+
+
+def _end(row: Row) -> float:
+    """How far it reaches to the right, its texts included."""
+    return max(*(volume.extent[2] for volume in row.volumes), *(label.x + label.width for label in row.labels))
+
+
+def _turn(row: Row, below: Row) -> tuple[Point, ...]:
+    """Around the texts of both."""
+    start, end = row.volumes[-1].leave, below.volumes[0].left
+    right, left = _end(row) + 12, min(below.volumes[0].x - 44, below.labels[0].x - 14)
+    between = min(label.y for label in below.labels) - 24
+    return start, (right, start[1]), (right, between), (left, between), (left, end[1]), (end[0] - 3, end[1])
 
 
 def _rows(volumes: Sequence[Volume], width: float) -> list[Row]:

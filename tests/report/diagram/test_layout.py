@@ -91,6 +91,12 @@ def check_volumes(made: volumes.Layout) -> None:
         assert all(b.x > a.extent[2] for a, b in pairwise(row.volumes)), "they stand in running order"
     for above, below in pairwise(made.rows):
         assert max(v.extent[3] for v in above.volumes) < min(v.extent[1] for v in below.volumes)
+    assert len(made.turns) == len(made.rows) - 1
+    for turn, row in zip(made.turns, made.rows[:-1], strict=True):
+        for a, b in pairwise(turn):
+            others = [volume.extent for volume in made.volumes if volume is not row.volumes[-1]]
+            assert within(stretch(a, b), page)
+            assert not any(overlap(stretch(a, b), one) for one in (*others, *labels))
     for a, b in combinations(made.volumes, 2):  # what is larger is drawn no smaller
         if len(a.shape) == len(b.shape) == 3:
             for i, drawn in enumerate(((a.height, b.height), (a.depth[0], b.depth[0]), (a.width, b.width))):

@@ -165,7 +165,7 @@ def _folded(name: str, rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    f, s, p = ("", "", "") if row.window is None else _window(row.window)
+    f, s, p = ("", "", "") if row.window is None else window_cells(row.window)
     params, macs = (f"{n:,}" if n else "" for n in (row.param_count, row.macs))
     notes = [row.block.outline(row.input)] + (["frozen"] if row.block.frozen and row.params else [])
     notes += [f"reads {row.block.input}"] if row.block.input else []
@@ -189,15 +189,15 @@ def by(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-def _window(w: Window) -> tuple[str, str, str]:
-    holes = "" if w.dilation == (1, 1) else f" d{_short(w.dilation)}"
+def window_cells(w: Window) -> tuple[str, str, str]:
+    holes = "" if w.dilation == (1, 1) else f" d{short(w.dilation)}"
     top, bottom, left, right = w.pads
     if top == bottom and left == right:
-        return f"{_short(w.kernel)}{holes}", _short(w.stride), _short((top, left))
-    return f"{_short(w.kernel)}{holes}", _short(w.stride), ",".join(map(str, w.pads))
+        return f"{short(w.kernel)}{holes}", short(w.stride), short((top, left))
+    return f"{short(w.kernel)}{holes}", short(w.stride), ",".join(map(str, w.pads))
 
 
-def _short(size: Pair) -> str:
+def short(size: Pair) -> str:
     """One number where both are equal."""
     return str(size[0]) if size[0] == size[1] else by(size)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 
 from cnnforge.errors import ConfigError
 
@@ -18,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a topic's page, or the list of topics. Raises ConfigError, ConfigErrors, DataError."""
-    from cnnforge.course import TOPICS, lesson
+    from cnnforge.course import TOPICS, lesson_on
 
     names = [word for word in args.overrides if "=" not in word and not word.startswith(("~", "+"))]
     overrides = [word for word in args.overrides if word not in names]
@@ -27,10 +28,10 @@ def run(args: argparse.Namespace) -> int:
         why = "a page speaks of one thing" if names else f"{overrides[0]} changes a topic's config"
         raise ConfigError(said, where="cnnforge explain", why=why, fix="cnnforge explain lists the topics")
     if names:
-        asked = lesson(names[0], overrides, args.config_dir)
+        asked = lesson_on(names[0], overrides, args.config_dir)
         from cnnforge.course.terminal import show
 
-        show(asked, answers=args.answers)
+        show(asked, sys.stdout, answers=args.answers)
         return 0
     width = max(map(len, TOPICS))
     rows = [f"  {name:<{width}}  {topic.about}" for name, topic in TOPICS.items()]

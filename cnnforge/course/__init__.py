@@ -62,7 +62,7 @@ def topic(name: str) -> Topic:
     return TOPICS[name]
 
 
-def lesson(name: str, overrides: Sequence[str] = (), config_dir: Path | None = None) -> Lesson:
+def lesson_on(name: str, overrides: Sequence[str] = (), config_dir: Path | None = None) -> Lesson:
     """The config that a topic speaks of, with the reader's changes. Raises ConfigError, ConfigErrors."""
     from cnnforge.course.lesson import Lesson
 

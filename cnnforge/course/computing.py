@@ -23,9 +23,10 @@ def built(model: ModelSpec | Mapping[str, Any], seed: int = 0) -> Model:
 
 
 def outcome(model: ModelSpec | Mapping[str, Any], picture: Array) -> Array:
-    """What the last layer gives of one picture: (H, W, C), or (H, W) for a single channel -> (OH, OW, F) or (units,)."""
+    """What the last layer gives of one picture: (H, W, C), or (H, W) for one channel -> (OH, OW, F) or (units,)."""
     volume = picture if picture.ndim == 3 else picture[..., None]
-    return built(model).forward(volume[None])[0]
+    result: Array = built(model).forward(volume[None])[0]
+    return result
 
 
 def one_layer(layer: Mapping[str, Any], shape: tuple[int, ...]) -> Mapping[str, Any]:

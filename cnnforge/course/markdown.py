@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping
 
-from cnnforge.course import TOPICS, lesson, page
+from cnnforge.course import TOPICS, lesson_on, page
 from cnnforge.course.drawing import bars_svg, png, side_by_side, strip_svg
 from cnnforge.course.lesson import Lesson
 from cnnforge.course.parts import Bars, Code, Exercise, Heading, Items, Page, Part, Pictures, Strip, Table, Text
@@ -15,7 +15,7 @@ _MADE = "<!-- Made by python -m cnnforge.course.pages: change cnnforge/course or
 
 def written(topic: str) -> tuple[str, dict[str, bytes]]:
     """(the page, its pictures by file name)."""
-    asked = lesson(topic)
+    asked = lesson_on(topic)
     made = page(asked)
     files: dict[str, bytes] = {}
     blocks = [_MADE, f"# {made.title}", _introduction(topic)]
@@ -47,8 +47,8 @@ def _introduction(topic: str) -> str:
     file = TOPICS[topic].file
     return (
         f"*{TOPICS[topic].about[0].upper()}{TOPICS[topic].about[1:]}.* This page was computed from "
-        f"[configs/{file}](../../configs/{file}); `cnnforge explain {topic}` prints it, with your own changes where you "
-        "add some."
+        f"[configs/{file}](../../configs/{file}); `cnnforge explain {topic}` prints it, with your own changes where "
+        "you add some."
     )
 
 

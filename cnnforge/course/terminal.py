@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
@@ -47,7 +46,7 @@ _STYLES = (("`", "cyan"), ("**", "bold"), ("*", "italic"))
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]+\)")
 
 
-def show(lesson: Lesson, answers: bool = False, stream: TextIO = sys.stdout) -> None:
+def show(lesson: Lesson, stream: TextIO, answers: bool = False) -> None:
     """Print a topic's page. answers: of its exercises too."""
     made = page(lesson)
     width = None if stream.isatty() else WIDTH
@@ -181,7 +180,7 @@ def _grid(grid: Grid) -> list[Line]:
 def _pixels(picture: NDArray[np.uint8], console: Console) -> Iterable[Line]:
     """Two rows of pixels in a line of half blocks; by brightness as letters where there are no colours."""
     small = _shrunk(picture, min(PICTURE, console.width))
-    if console.color_system is None:
+    if console.color_system is None or console.no_color:
         grey = small[: len(small) // 2 * 2].astype(float).mean(-1)
         for upper, lower in zip(grey[::2], grey[1::2], strict=True):
             yield Line("".join(RAMP[int(value * (len(RAMP) - 1) / 255)] for value in (upper + lower) / 2).rstrip())
@@ -198,4 +197,5 @@ def _shrunk(picture: NDArray[np.uint8], most: int) -> NDArray[np.uint8]:
     times = -(-picture.shape[1] // most)
     rows, columns = picture.shape[0] // times, picture.shape[1] // times
     blocks = picture[: rows * times, : columns * times].reshape(rows, times, columns, times, 3)
-    return np.rint(blocks.mean((1, 3))).astype(np.uint8)
+    means: NDArray[np.uint8] = np.rint(blocks.mean((1, 3))).astype(np.uint8)
+    return means

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnforge.config import compose, validate
-from cnnforge.course import TOPICS, lesson, page
+from cnnforge.course import TOPICS, lesson_on, page
 from cnnforge.course.computing import built, convolved
 from cnnforge.course.markdown import written
 from cnnforge.course.parts import Array, Code, Exercise, Grid, Page, Strip, Table, Text
@@ -42,32 +42,32 @@ def table(made: Page, column: str) -> Table:
 
 class TestClaims:
     def test_the_edge_of_the_half_bright_picture(self):
-        made = page(lesson("edges"))
+        made = page(lesson_on("edges"))
         assert grid(made, "first", "result").tolist() == [[0, 30, 30, 0]] * 4
         assert "**0 30 30 0**" in words(made)
         assert "**0 -30 -30 0**" in words(made)
         assert grid(made, "squares", "result")[1].tolist() == [30, 10, -10, -30]
 
     def test_fourteen_million_against_456(self):
-        made = words(page(lesson("why")))
+        made = words(page(lesson_on("why")))
         assert "3,072 · 4,704 + 4,704 = 14,455,392 parameters" in made
         assert "(5·5·3 + 1) · 6 = 456 parameters" in made
         assert "About 14 million against 456" in made
 
     def test_sobels_numbers_are_found(self):
-        made = page(lesson("learned"))
+        made = page(lesson_on("learned"))
         assert "the distance is below 1e-6" in words(made)
         assert np.abs(grid(made, "filters", "40 epochs") - np.array(FILTERS["sobel_vertical"])).max() < 0.01
         assert table(made, "passes over the digits").rows[0][0] == "0"
 
     def test_pooling_by_hand(self):
-        made = page(lesson("pooling"))
+        made = page(lesson_on("pooling"))
         assert grid(made, "modes", "max").tolist() == [[9, 2], [6, 3]]
         assert grid(made, "modes", "average").tolist() == [[3.75, 1.25], [3.75, 2]]
         assert grid(made, "overlap", "max").tolist() == [[9, 9, 5], [9, 9, 5], [8, 6, 9]]
 
     def test_lenet_has_62006_parameters(self):
-        assert table(page(lesson("lenet")), "how").rows[-1] == ("total", "", "", "62,006", "651,720", "")
+        assert table(page(lesson_on("lenet")), "how").rows[-1] == ("total", "", "", "", "", "", "62,006", "651,720", "")
 
     def test_scharr_tells_directions_best(self):
         errors = [direction_error(f"{kind}vertical", f"{kind}horizontal") for kind in ("", "sobel_", "scharr_")]
@@ -76,7 +76,7 @@ class TestClaims:
 
     def test_the_gradients_of_the_page(self):
         """As the course works them out: dw is the picture under dy as a filter, dx is dy spread through the filter."""
-        made = page(lesson("backprop"))
+        made = page(lesson_on("backprop"))
         dy, kernel = grid(made, "dy", "dy"), grid(made, "forward", "w")
         assert kernel.tolist() == [[1, 0, -1]] * 3
         assert grid(made, "dw", "dw")[0, 0] == (PICTURE[:2, :2] * dy).sum()
@@ -133,7 +133,7 @@ def test_what_is_tried_out_is_never_wider_than_the_receptive_field(layers):
 
 
 def test_slopes_leave_the_network_as_it_was():
-    net = built(lesson("backprop").model)
+    net = built(lesson_on("backprop").model)
     before = net.params["conv1.w"].copy()
     assert abs(slope(net, PICTURE, np.zeros((2, 2, 1)), "conv1.w", (0, 0, 0, 0))) > 0.1
     assert (net.params["conv1.w"] == before).all()
@@ -145,8 +145,8 @@ def shown(made: Page) -> str:
 
 @pytest.mark.parametrize("topic", [topic for topic in TOPICS if topic != "learned"])
 def test_the_commands_of_the_exercises_show_other_pages(topic):
-    made = page(lesson(topic))
-    pages = [shown(made), *(shown(page(lesson(topic, exercise.overrides))) for exercise in made.exercises)]
+    made = page(lesson_on(topic))
+    pages = [shown(made), *(shown(page(lesson_on(topic, exercise.overrides))) for exercise in made.exercises)]
     assert len(set(pages)) == len(pages) > 3
 
 
@@ -157,11 +157,14 @@ def test_a_readers_own_file_comes_first(tmp_path, monkeypatch):
         "init: {filter: sobel_vertical}}\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert "**0 40 40 0**" in words(page(lesson("edges")))
+    assert "**0 40 40 0**" in words(page(lesson_on("edges")))
 
 
 def test_the_models_of_the_course_are_not_in_the_zoo_but_beside_it():
     assert validate(compose(["model=course/why"]), match_data=False).model.table[0].param_count == 456
+
+
+NO_CONV = [f"~model.layers.conv{i}" for i in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -173,14 +176,16 @@ def test_the_models_of_the_course_are_not_in_the_zoo_but_beside_it():
         ("pooling", ["model=course/why"], "conv1 is a conv"),
         ("volumes", ["model.input=[6,6,7]"], "7 channels are too many to show one by one"),
         ("backprop", ["model.loss=null", "model=course/digits"], "its loss is softmax_cross_entropy"),
+        ("backprop", ["model.layers.conv1.trainable=false"], "none of its layers learns"),
+        ("lenet", ["model=course/pooling"], "no layer of it has weights"),
         ("learned", ["data=digits"], "it learns an edge filter back, and the data are digits"),
         ("learned", ["model=course/why"], "it has more than nine numbers to find"),
-        ("field", ["model.layers={a: {type: fc, units: 2}}"], "no layer of it has height and width"),
+        ("field", [*NO_CONV, "+model.layers.a={type: fc, units: 2}"], "no layer of it has height and width"),
     ],
 )
 def test_a_page_says_what_it_cannot_speak_of(topic, overrides, why):
     with pytest.raises(ConfigErrors) as raised:
-        page(lesson(topic, overrides))
+        page(lesson_on(topic, overrides))
     (error,) = raised.value.errors
     assert error.what == f"the page '{topic}' cannot speak of this model"
     assert (error.where, error.why) == (f"cnnforge explain {topic}", why)

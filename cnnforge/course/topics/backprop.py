@@ -45,13 +45,15 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         raise lesson.off_topic(f"its loss is {model.effective_loss.type}", "model.loss=mse")
     if row.input[2] != 1:
         raise lesson.off_topic("it has one grey picture", "model.input=[4,4,1]")
+    if not any(r.trainable_count for r in model.table):
+        raise lesson.off_topic("none of its layers learns", f"model.layers.{row.name}.trainable=true")
     size = row.input[:2]
     picture = PICTURE if size == PICTURE.shape else np.resize(PICTURE, size)
     net = built(model, lesson.run.seed)
     target = _target(picture, model.output)
     yield Text(
-        "Learning needs one thing of every parameter: if it grew a little, how much would the loss grow? That number is "
-        "its *gradient*. Moving every parameter a small step against its gradient makes the loss smaller. "
+        "Learning needs one thing of every parameter: if it grew a little, how much would the loss grow? That "
+        "number is its *gradient*. Moving every parameter a small step against its gradient makes the loss smaller. "
         "*Backpropagation* finds all of them in one go, from the loss back to the picture."
     )
     alone = len(model.table) == 1 and row.type == "conv" and row.output[2] == 1 and row.window is not None
@@ -96,9 +98,9 @@ def _by_hand(net: Model, picture: Array, target: Array) -> Iterator[Part]:
     yield Strip("dy", "dy = 2 (y - t) / n", (Grid("y - t", y - t), "→", Grid("dy", dy)))
     yield Heading("Back to the filter")
     yield Text(
-        f"The filter's first number was multiplied with {n} numbers of the picture, one for each output: those that lay "
-        "under it when the filter moved. If it grows by a little, each output grows by that little times its pixel. So "
-        "its gradient is the sum of these pixels, each times its dy:"
+        f"The filter's first number was multiplied with {n} numbers of the picture, one for each output: those that "
+        "lay under it when the filter moved. If it grows by a little, each output grows by that little times its "
+        "pixel. So its gradient is the sum of these pixels, each times its dy:"
     )
     oh, ow = dy.shape
     yield Code(f"dw[0, 0] = {product_line(picture[:oh, :ow], dy)}")
@@ -108,7 +110,8 @@ def _by_hand(net: Model, picture: Array, target: Array) -> Iterator[Part]:
     )
     dw = convolved(picture, dy)
     yield Strip("dw", "x * dy = dw", (
-        Grid("x", picture, "brightness", (Box(0, 0, oh, ow),)), "*", Grid("dy", dy), "=", Grid("dw", dw, boxes=(Box(0, 0),)),
+        Grid("x", picture, "brightness", (Box(0, 0, oh, ow),)), "*", Grid("dy", dy), "=",
+        Grid("dw", dw, boxes=(Box(0, 0),)),
     ))  # fmt: skip
     apart = float(np.abs(dw - grads[name][:, :, 0, 0]).max())
     yield Text(
@@ -118,13 +121,14 @@ def _by_hand(net: Model, picture: Array, target: Array) -> Iterator[Part]:
     yield Heading("Back to the picture")
     dx = convolved(dy, kernel, backwards=True)
     yield Text(
-        "A layer further back needs to know how the loss changes with *its* output, which is this layer's x. A pixel in "
-        f"the middle went into up to {kh * kw} outputs, each time under another number of the filter. So every dy is "
-        "spread over the window that it came from, times the filter, and where windows overlap they add up. This is a "
-        "*transposed* convolution (`conv_transpose`):"
+        "A layer further back needs to know how the loss changes with *its* output, which is this layer's x. A "
+        f"pixel in the middle went into up to {kh * kw} outputs, each time under another number of the filter. So "
+        "every dy is spread over the window that it came from, times the filter, and where windows overlap they add "
+        "up. This is a *transposed* convolution (`conv_transpose`):"
     )
     yield Strip("dx", "dx: dy spread through the filter", (
-        Grid("dy", dy, boxes=(Box(0, 0),)), "spread by", Grid("w", kernel), "=", Grid("dx", dx, boxes=(Box(0, 0, kh, kw),)),
+        Grid("dy", dy, boxes=(Box(0, 0),)), "spread by", Grid("w", kernel), "=",
+        Grid("dx", dx, boxes=(Box(0, 0, kh, kw),)),
     ))  # fmt: skip
 
 
@@ -138,9 +142,9 @@ def _checked(net: Model, picture: Array, target: Array) -> Iterator[Part]:
         rows.append((f"`{name}`{list(place)}", f"{_plain(exact)}", f"{_plain(numeric)}"))
     yield Heading("Is it right?")
     yield Text(
-        f"There is a slow way that cannot be wrong: make one parameter larger by {STEP:.5f}, compute the loss; make it "
-        "smaller, compute again; divide the difference by the distance. It takes two losses for each parameter, so nobody "
-        "trains with it, and everybody checks with it."
+        f"There is a slow way that cannot be wrong: make one parameter larger by {STEP:.5f}, compute the loss; make "
+        "it smaller, compute again; divide the difference by the distance. It takes two losses for each parameter, "
+        "so nobody trains with it, and everybody checks with it."
     )
     yield Table(("parameter", "backpropagation", "finite difference"), tuple(rows))
     said = f"less than {ROUNDING:.7f}" if worst < ROUNDING else f"{worst:.1e} at most"
@@ -198,7 +202,8 @@ def _slopes(net: Model, picture: Array) -> Array:
     """(H, W): how the sum of the outputs changes with each pixel, by finite differences, to three digits."""
     basis = np.eye(picture.size).reshape(picture.size, *picture.shape, 1) * STEP
     up, down = (net.forward(picture[None, :, :, None] + sign * basis).sum((1, 2, 3)) for sign in (1, -1))
-    return np.round((up - down) / (2 * STEP), 3).reshape(picture.shape) + 0.0
+    slopes: Array = np.round((up - down) / (2 * STEP), 3).reshape(picture.shape) + 0.0
+    return slopes
 
 
 def _exercises() -> Iterator[Part]:
@@ -221,8 +226,10 @@ def _exercises() -> Iterator[Part]:
     yield Exercise(
         "Add a ReLU behind the convolution. One output was negative: what becomes of its share in the gradients?",
         ("model.layers.conv1.activation=relu",),
-        lambda run: f"{said(run)}. ReLU made that output 0, and stops its gradient: the filter hears nothing of it any "
-        "more, although the loss would like it to be larger.",
+        lambda run: (
+            f"{said(run)}. ReLU made that output 0, and stops its gradient: the filter hears nothing of it any "
+            "more, although the loss would like it to be larger."
+        ),
     )
     yield Exercise(
         "Add a max pool. Do the finite differences still agree?",

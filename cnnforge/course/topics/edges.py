@@ -59,7 +59,9 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         yield _strip("edge", "The filter lies on the edge", picture, first, names[0], answer[..., 0], at)
         yield Text(f"`{product_line(picture[:f, middle : middle + f], first)}`")
     line = " ".join(number(v) for v in answer[0, :, 0])
-    yield Text(f"The whole first row of the result is **{line}**, and the other rows are the same. {_said(answer[0, :, 0])}")
+    yield Text(
+        f"The whole first row of the result is **{line}**, and the other rows are the same. {_said(answer[0, :, 0])}"
+    )
     yield Heading("Which way does it change?")
     dark = _answers(model, picture[:, ::-1])[0, :, 0]
     yield Text(
@@ -89,9 +91,9 @@ def _said(row: Array) -> str:
             "products cancel."
         )
     return (
-        "Where nothing changes under the filter, positive and negative products cancel. Over the edge they do not: a "
-        f"{'bright' if row.max() > 0 else 'dark'} band where light meets dark. The band is wide only because the picture "
-        "is so small."
+        "Where nothing changes under the filter, positive and negative products cancel. Over the edge they do not: "
+        f"a {'bright' if row.max() > 0 else 'dark'} band where light meets dark. The band is wide only because the "
+        "picture is so small."
     )
 
 
@@ -111,7 +113,8 @@ def _filters(model: ModelSpec) -> tuple[list[str], list[Array]]:
 def _answers(model: ModelSpec, picture: Array) -> Array:
     """(OH, OW, F): what the first layer gives."""
     shaped = model.model_copy(update={"input": (*picture.shape, 1)})
-    return built(shaped).activations(picture[None, :, :, None])[model.table[0].name][0]
+    answers: Array = built(shaped).activations(picture[None, :, :, None])[model.table[0].name][0]
+    return answers
 
 
 def _strip(
@@ -139,18 +142,18 @@ def _horizontal() -> Iterator[Part]:
     at = int(np.abs(result[:, 0]).argmax())
     values = [number(v) for v in result[at]]
     yield Text(
-        f"Read the row {' '.join(values)}. On the left light lies above dark: {values[0]}. On the right it is the other "
-        f"way round: {values[-1]}. Between them the window covers both, and what is left is the difference of a wider "
-        "and a narrower part. In a picture of real size this is hardly seen."
+        f"Read the row {' '.join(values)}. On the left light lies above dark: {values[0]}. On the right it is the "
+        f"other way round: {values[-1]}. Between them the window covers both, and what is left is the difference of "
+        "a wider and a narrower part. In a picture of real size this is hardly seen."
     )
 
 
 def _named() -> Iterator[Part]:
     yield Heading("Sobel, Scharr, and why their numbers")
     yield Text(
-        "Other people chose other numbers. Sobel and Feldman (1968) count the middle row twice, because it is nearer to "
-        "the pixel that is asked about. Scharr (2000) looked for the numbers that tell the *direction* of an edge best: "
-        "a vertical and a horizontal filter together give an angle."
+        "Other people chose other numbers. Sobel and Feldman (1968) count the middle row twice, because it is "
+        "nearer to the pixel that is asked about. Scharr (2000) looked for the numbers that tell the *direction* of "
+        "an edge best: a vertical and a horizontal filter together give an angle."
     )
     kinds = ("vertical", "sobel_vertical", "scharr_vertical")
     yield Strip("named", "Three filters for standing edges", tuple(
@@ -162,7 +165,9 @@ def _named() -> Iterator[Part]:
         edge = convolved(HALVES, kernel)[0, 1]
         error = direction_error(kind, kind.replace("vertical", "horizontal"))
         rows.append((f"`{kind}`", number(edge), number(edge / kernel[kernel > 0].sum()), f"{error:.2f}°"))
-    yield Table(("filter", "on the edge above", "divided by its positive numbers", "angle wrong by at most"), tuple(rows))
+    yield Table(
+        ("filter", "on the edge above", "divided by its positive numbers", "angle wrong by at most"), tuple(rows)
+    )
     yield Text(
         "The second column only says how the numbers are scaled: divided by the sum of the filter's positive numbers, "
         "each finds the step of 10. The last column is the difference. Waves of "

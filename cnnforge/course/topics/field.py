@@ -27,16 +27,18 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     if not rows:
         raise lesson.off_topic("no layer of it has height and width", "a conv as the first layer")
     yield Text(
-        f"One number behind a 3x3 filter depends on 3x3 pixels. A number behind *two* such filters depends on 3x3 numbers, "
-        "each of which depends on 3x3 pixels: together 5x5. What a number depends on is its *receptive field*. It grows "
-        "from layer to layer, and in the end must be large enough for what is to be recognised."
+        "One number behind a 3x3 filter depends on 3x3 pixels. A number behind *two* such filters depends on 3x3 "
+        "numbers, each of which depends on 3x3 pixels: together 5x5. What a number depends on is its *receptive "
+        "field*. It grows from layer to layer, and in the end must be large enough for what is to be recognised."
     )
     yield Heading("The rule")
     yield Text(
-        "Two numbers are carried along: how wide the field is, and how many pixels lie between two neighbouring outputs, "
-        "the *jump*. A filter of size f reaches over f - 1 jumps more. A stride makes the jump longer."
+        "Two numbers are carried along: how wide the field is, and how many pixels lie between two neighbouring "
+        "outputs, the *jump*. A filter of size f reaches over f - 1 jumps more. A stride makes the jump longer."
     )
-    yield Code("field = field before + (f - 1) · jump before        jump = jump before · s\n(begin with field 1, jump 1)")
+    yield Code(
+        "field = field before + (f - 1) · jump before        jump = jump before · s\n(begin with field 1, jump 1)"
+    )
     yield Table(("layer", "output", "f", "s", "jump", "field", "worked out"), tuple(_lines(rows)), words=2)
     last = rows[-1]
     share = min(1.0, last.field.size[0] / model.input[0]) * min(1.0, last.field.size[1] / model.input[1])
@@ -52,8 +54,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     yield Items((
         "K. Simonyan, A. Zisserman: *Very deep convolutional networks for large-scale image recognition*. ICLR 2015: "
         "stacks of 3x3 filters instead of wide ones.",
-        "W. Luo, Y. Li, R. Urtasun, R. Zemel: *Understanding the effective receptive field in deep convolutional neural "
-        "networks*. NIPS 2016: the middle counts most.",
+        "W. Luo, Y. Li, R. Urtasun, R. Zemel: *Understanding the effective receptive field in deep convolutional "
+        "neural networks*. NIPS 2016: the middle counts most.",
         "A. Araujo, W. Norris, J. Sim: *Computing receptive fields of convolutional neural networks*. Distill, 2019.",
     ))  # fmt: skip
 
@@ -86,15 +88,16 @@ def _tried(model: ModelSpec, rows: list[Row]) -> Iterator[Part]:
     )  # fmt: skip
     sizes = [by((int(m.any(1).sum()), int(m.any(0).sum()))) for m in maps]
     yield Text(f"Their sizes, counted: {', '.join(sizes)}.")
-    middle = maps[-1][maps[-1].any(1).nonzero()[0][maps[-1].any(1).sum() // 2]]
-    line = middle[middle > 0]
+    reached = maps[-1][np.flatnonzero(maps[-1].any(axis=1))]
+    line = reached[len(reached) // 2][reached[len(reached) // 2] > 0]
     if len(set(line.tolist())) > 1 and len(line) <= 15:
         yield Strip("ways", "The middle row of the last one: in how many ways a pixel reaches the output", (
             Grid("ways", line[None], "signed", bounds=(0, float(line.max()))),
         ))  # fmt: skip
         yield Text(
-            "The field has soft edges. The pixel in the middle comes through in "
-            f"{line.max():.0f} ways, the one in the corner in {maps[-1][maps[-1] > 0].min():.0f}. So the part that really counts is smaller than the whole field (Luo et al., 2016)."
+            f"The field has soft edges. The pixel in the middle comes through in {line.max():.0f} ways, the one in "
+            f"the corner in {reached[reached > 0].min():.0f}. So the part that really counts is smaller than the "
+            "whole field (Luo et al., 2016)."
         )
 
 
@@ -124,8 +127,8 @@ def _stacks() -> Iterator[Part]:
         lines.append((name, by(table[-1].field.size), f"{sum(row.param_count for row in table):,}", f"{len(kernels)}"))
     yield Table((f"{CHANNELS} channels in and out", "field", "parameters", "ReLUs between"), tuple(lines))
     yield Text(
-        "The same field, about half the parameters, and three functions instead of one. That is the idea of VGG (Simonyan "
-        "and Zisserman, 2015), and most networks since are built of 3x3 filters."
+        "The same field, about half the parameters, and three functions instead of one. That is the idea of VGG "
+        "(Simonyan and Zisserman, 2015), and most networks since are built of 3x3 filters."
     )
 
 

@@ -20,7 +20,7 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     row = lesson.conv()
     w = row.window
     assert w is not None
-    h, width, c = row.input
+    h, width, _ = row.input
     oh, ow, filters = row.output
     kh, kw = w.kernel
     yield Text(
@@ -54,8 +54,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     yield Heading("3. The work")
     taps = kh * kw * row.params["w"].shape[2]
     yield Text(
-        f"Each of the {row.activation_size:,} activations is a sum of {taps} products. One product and its addition are "
-        "a *multiply-accumulate*, a MAC; biases are not counted."
+        f"Each of the {row.activation_size:,} activations is a sum of {taps} products. One product and its addition "
+        "are a *multiply-accumulate*, a MAC; biases are not counted."
     )
     yield Code(f"MACs = {oh}·{ow}·{filters} · {taps} = {row.macs:,}")
     yield Heading("4. One number from beginning to end")
@@ -64,8 +64,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     yield _sizes(lesson.model, row)
     yield Text(
         f"{row.param_count:,} parameters, whatever the picture: a filter does not know how often it will be laid on. "
-        "Activations and work grow with the picture. This is why a small convolution can look at large pictures, and why "
-        "it does not overfit as easily as it might: see [why convolutions](why.md)."
+        "Activations and work grow with the picture. This is why a small convolution can look at large pictures, "
+        "and why it does not overfit as easily as it might: see [why convolutions](why.md)."
     )
     yield from _exercises()
     yield Heading("Source")
@@ -101,12 +101,15 @@ def _one_number() -> Iterator[Part]:
         f"{number(x)}·{f'({number(k)})' if k < 0 else number(k)}"
         for x, k in zip(picture.ravel(), kernel.ravel(), strict=True)
     )
-    yield Code(f"z = w·x + b = {terms} + ({number(float(model.params['one.b'][0]))}) = {number(z)}\na = relu(z) = {number(a)}")
+    yield Code(
+        f"z = w·x + b = {terms} + ({number(float(model.params['one.b'][0]))}) = {number(z)}\na = relu(z) = {number(a)}"
+    )
     model.params["one.b"] = np.array([-6.0])
     z, a = (float(model.activations(picture[None, :, :, None])[name].squeeze()) for name in ("one", "relu"))
     yield Text(
-        f"The bias decides how much evidence a filter wants: with -6 in place of -3, z is {number(z)}, and ReLU makes it "
-        f"{number(a)}. Without the function between them two layers could do no more than one: sums of sums are sums."
+        f"The bias decides how much evidence a filter wants: with -6 in place of -3, z is {number(z)}, and ReLU "
+        f"makes it {number(a)}. Without the function between them two layers could do no more than one: sums of sums "
+        "are sums."
     )
 
 
@@ -134,8 +137,9 @@ def _exercises() -> Iterator[Part]:
     yield Exercise(
         "5x5 instead of 3x3: how many more parameters, and why not more activations?",
         ("model.layers.conv1.kernel=5",),
-        lambda run: f"{said(run)}. 25 / 9 as many weights; the output is even smaller, since a wider window has fewer "
-        "places.",
+        lambda run: (
+            f"{said(run)}. 25 / 9 as many weights; the output is even smaller, since a wider window has fewer places."
+        ),
     )
     yield Exercise(
         "Stride 2: what becomes of the work, what of the parameters?",

@@ -9,7 +9,7 @@ import numpy as np
 from cnnforge.config import compose, validate
 from cnnforge.course.computing import built
 from cnnforge.course.lesson import Lesson
-from cnnforge.course.parts import Array, Exercise, Grid, Heading, Items, Part, Pictures, Strip, Table, Text, number
+from cnnforge.course.parts import Array, Exercise, Grid, Heading, Items, Part, Pictures, Strip, Table, Text
 from cnnforge.data import load
 from cnnforge.init import FILTERS
 from cnnforge.model import Model
@@ -67,8 +67,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     yield Items((
         "The experiment is `cnnforge train experiment=learn_edge_filter`, with a journal and MLflow.",
         "A. Krizhevsky, I. Sutskever, G. Hinton: *ImageNet classification with deep convolutional neural networks*. "
-        "NIPS 2012: its figure 3 shows what a large network's first layer finds in photographs, edges of all directions "
-        "and spots of colour.",
+        "NIPS 2012: its figure 3 shows what a large network's first layer finds in photographs, edges of all "
+        "directions and spots of colour.",
         "The digits: E. Alpaydin, C. Kaynak: *Optical recognition of handwritten digits*. UCI Machine Learning "
         "Repository, 1998.",
     ))  # fmt: skip
@@ -125,9 +125,9 @@ def _without_being_told() -> Iterator[Part]:
     test = net.predict(data.preprocessing.normalize(data.test.x)).argmax(1) == data.test.y
     yield Heading("A network that was not told of edges")
     yield Text(
-        "Now a small network ([configs/model/course/digits.yaml](../../configs/model/course/digits.yaml)) that learns to "
-        f"read the digits. It is told the digit and nothing of edges. After {EPOCHS} passes it reads {test.mean():.0%} "
-        "of those that it has not seen. What have its eight filters become?"
+        "Now a small network ([configs/model/course/digits.yaml](../../configs/model/course/digits.yaml)) that "
+        f"learns to read the digits. It is told the digit and nothing of edges. After {EPOCHS} passes it reads "
+        f"{test.mean():.0%} of those that it has not seen. What have its eight filters become?"
     )
     for name, w, caption in (
         ("before", first, "Its filters before training"),
@@ -139,9 +139,9 @@ def _without_being_told() -> Iterator[Part]:
         (("like an edge, before", *_percent(first)), ("like an edge, behind", *_percent(last))),
     )
     yield Text(
-        "*Like an edge* is the cosine between a filter and the nearest Sobel filter, turned into any direction: 100% is a "
-        f"Sobel filter, and random numbers come to about {np.sqrt(2 / 9):.0%}. On average it was {likeness(first).mean():.0%} "
-        f"before and is {likeness(last).mean():.0%} behind. {_verdict(first, last)}"
+        "*Like an edge* is the cosine between a filter and the nearest Sobel filter, turned into any direction: "
+        f"100% is a Sobel filter, and random numbers come to about {np.sqrt(2 / 9):.0%}. On average it was "
+        f"{likeness(first).mean():.0%} before and is {likeness(last).mean():.0%} behind. {_verdict(first, last)}"
     )
 
 
@@ -162,9 +162,9 @@ def _verdict(first: Array, last: Array) -> str:
     if likeness(last).mean() > likeness(first).mean() + 0.1:
         return "Many have become edge filters: edges are what tells one digit from another."
     return (
-        "That is hardly another number. Edges help, and so do strokes, spots and corners; and with so small pictures the "
-        "last layer can make something of nearly any eight filters. In large networks and photographs it is different: "
-        "see the sources."
+        "That is hardly another number. Edges help, and so do strokes, spots and corners; and with so small "
+        "pictures the last layer can make something of nearly any eight filters. In large networks and photographs "
+        "it is different: see the sources."
     )
 
 
@@ -193,6 +193,8 @@ def _exercises() -> Iterator[Part]:
     yield Exercise(
         "How many digits does it take? Try ten.",
         ("data.limit=10", "trainer.batch_size=10", "trainer.epochs=2000"),
-        lambda run: f"Ten are enough, with many passes: {distance(run)}. Each 8x8 digit gives 36 equations for nine "
-        "unknown numbers.",
+        lambda run: (
+            f"Ten are enough, with many passes: {distance(run)}. Each 8x8 digit gives 36 equations for nine "
+            "unknown numbers."
+        ),
     )

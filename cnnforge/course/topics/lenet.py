@@ -12,6 +12,7 @@ from cnnforge.course.lesson import Lesson
 from cnnforge.course.parts import Bars, Exercise, Heading, Items, Part, Pictures, Table, Text
 from cnnforge.course.photographs import digit
 from cnnforge.report.table import by
+from cnnforge.shapes import count
 from cnnforge.spec import ModelSpec, Row, RunSpec
 
 #: Layers of more than so many are shown by their first and last.
@@ -22,6 +23,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     model = lesson.model
     rows = model.table
     total, macs = sum(row.param_count for row in rows), sum(row.macs for row in rows)
+    if not macs:
+        raise lesson.off_topic("no layer of it has weights", "a conv or an fc among its layers")
     yield Text(
         "A network is a list of layers, each reading what the one before it gives. LeNet (LeCun et al., 1998) read the "
         "digits on cheques. As courses teach it today it has two rounds of convolution and pooling, then three fully "
@@ -30,26 +33,25 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         else f"`{model.name}`, layer by layer."
     )
     yield Table(
-        ("layer", "output", "activations", "parameters", "MACs", "how"),
+        ("layer", "output", "f", "s", "p", "activations", "parameters", "MACs", "how"),
         (
-            ("input", by(model.input), f"{int(np.prod(model.input)):,}", "", "", ""),
-            *((row.name, by(row.output), f"{row.activation_size:,}", _some(row.param_count), _some(row.macs), _how(row))
-              for row in rows),
-            ("total", "", "", f"{total:,}", f"{macs:,}", ""),
+            ("input", by(model.input), "", "", "", f"{count(model.input):,}", "", "", ""),
+            *(_line(row) for row in rows),
+            ("total", "", "", "", "", "", f"{total:,}", f"{macs:,}", ""),
         ),
         words=2,
     )  # fmt: skip
     weighted = sum(bool(row.macs) for row in rows)
     yield Text(
-        f"{weighted} layers have weights, and that is how layers are counted: a pool belongs to the convolution before "
-        "it. Each line follows from the one above it by the formulas of [one layer](layer.md) and [pooling](pooling.md). "
-        "`flatten` only writes the volume down as a list."
+        f"{weighted} layers have weights, and that is how layers are counted: a pool belongs to the convolution "
+        "before it. Each line follows from the one above it by the formulas of [one layer](layer.md) and "
+        "[pooling](pooling.md). `flatten` only writes the volume down as a list."
     )
     shown = rows if len(rows) <= MOST_BARS else (*rows[: MOST_BARS // 2], *rows[-MOST_BARS // 2 :])
     yield Heading("Smaller and deeper")
     yield Text(
-        "Height and width shrink, channels grow. Early layers know *where* in detail and *what* only roughly; late ones "
-        "the other way round. The number of activations goes down slowly:"
+        "Height and width shrink, channels grow. Early layers know *where* in detail and *what* only roughly; late "
+        "ones the other way round. The number of activations goes down slowly:"
     )
     yield Bars("activations", "Activations of each layer", tuple(
         (row.name, float(row.activation_size), _size(row)) for row in shown
@@ -62,12 +64,15 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         (row.name, float(row.macs), _share(row.macs, macs)) for row in shown if row.macs
     ))  # fmt: skip
     convs = [row for row in rows if row.type == "conv"]
-    few, much = sum(row.param_count for row in convs) / total, sum(row.macs for row in convs) / (macs or 1)
-    yield Text(
-        f"The convolutions have {few:.0%} of the parameters and do {much:.0%} of the work: few numbers, used often. With "
-        "fully connected layers it is the other way round. Whoever wants a smaller file looks at the fully connected "
-        "layers, and whoever wants a faster network at the convolutions."
-    )
+    few, much = sum(row.param_count for row in convs) / total, sum(row.macs for row in convs) / macs
+    said = f"The convolutions have {few:.0%} of the parameters and do {much:.0%} of the work"
+    if few < much:
+        yield Text(
+            f"{said}: few numbers, used often. With fully connected layers it is the other way round. Whoever wants a "
+            "smaller file looks at the fully connected layers, and whoever wants a faster network at the convolutions."
+        )
+    else:
+        yield Text(f"{said}.")
     yield from _looking_inside(model)
     yield from _then_and_now()
     yield from _exercises()
@@ -76,6 +81,17 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner: *Gradient-based learning applied to document recognition*. "
         "Proceedings of the IEEE, 1998.",
     ))  # fmt: skip
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    w = row.window
+    letters = ("", "", "") if w is None else (
+        f"{w.kernel[0]}" if w.kernel[0] == w.kernel[1] else by(w.kernel),
+        f"{w.stride[0]}" if w.stride[0] == w.stride[1] else by(w.stride),
+        f"{w.pads[0]}" if len(set(w.pads)) == 1 else ",".join(map(str, w.pads)),
+    )  # fmt: skip
+    numbers = f"{row.activation_size:,}", _some(row.param_count), _some(row.macs), _how(row)
+    return row.name, by(row.output), *letters, *numbers
 
 
 def _size(row: Row) -> str:
@@ -140,9 +156,10 @@ def _then_and_now() -> Iterator[Part]:
         ))  # fmt: skip
     yield Table(("network", "input", "layers", "parameters", "MACs"), tuple(rows))
     yield Text(
-        "LeNet-1 is of 1989, LeNet-4 and 5 are of 1998, a little simplified, as their files say. They have what their "
-        "time had: tanh instead of ReLU, means instead of maxima. `lenet` is what courses have made of LeNet-5: three colours, ReLU, max pooling, softmax. The shape of it, "
-        "convolutions and pools, then fully connected layers, has outlived them all."
+        "LeNet-1 is of 1989, LeNet-4 and 5 are of 1998, a little simplified, as their files say. They have what "
+        "their time had: tanh instead of ReLU, means instead of maxima. `lenet` is what courses have made of "
+        "LeNet-5: three colours, ReLU, max pooling, softmax. The shape of it, convolutions and pools, then fully "
+        "connected layers, has outlived them all."
     )
 
 
@@ -158,8 +175,10 @@ def _exercises() -> Iterator[Part]:
     yield Exercise(
         "Leave the second pool out. Where do the new parameters come from?",
         ("~model.layers.pool2",),
-        lambda run: f"{said(run)}: flatten now gives {flat(run):,} numbers, and fc3 has a weight for each of them and each "
-        "of its units.",
+        lambda run: (
+            f"{said(run)}: flatten now gives {flat(run):,} numbers, and fc3 has a weight for each of them and each "
+            "of its units."
+        ),
     )
     yield Exercise(
         "Grey pictures instead of colours: how many parameters are saved?",

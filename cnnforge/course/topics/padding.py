@@ -46,9 +46,9 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         Grid(f"padding {_pads(w)}", uses((size[0], size[1]), w), "signed", bounds=(0, float(ones.sum()))),
     ))  # fmt: skip
     yield Text(
-        f"Without padding the corner is seen {_times(plain[0, 0])}, the middle {_times(plain.max())}: what lies at the "
-        "rim hardly counts. Padding helps against both: a rim of zeros around the picture, so that the filter also fits "
-        "over its edge."
+        f"Without padding the corner is seen {_times(plain[0, 0])}, the middle {_times(plain.max())}: what lies at "
+        "the rim hardly counts. Padding helps against both: a rim of zeros around the picture, so that the filter "
+        "also fits over its edge."
     )
     yield Heading("The rule")
     yield Code("size behind = n + 2p - f + 1        (stride 1)")
@@ -60,25 +60,30 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         ),
     )
     yield Text(
-        "Two of these have names. `padding: valid` is none: only places where the filter lies wholly in the picture. "
-        "`padding: same` keeps the size: n + 2p - f + 1 = n, so p = (f - 1) / 2. That is one reason why filters have odd "
-        "sizes:"
+        "Two of these have names. `padding: valid` is none: only places where the filter lies wholly in the "
+        "picture. `padding: same` keeps the size: n + 2p - f + 1 = n, so p = (f - 1) / 2. That is one reason why "
+        "filters have odd sizes:"
     )
     yield Table(
         ("filter f", "before", "after"),
         tuple((f"{k}", *(number(pad) for pad in same_pads(size[0], k, 1))) for k in range(1, 8)),
     )
     yield Text(
-        "Where f is even the padding cannot be the same on both sides. cnnforge then adds the odd row at the bottom and "
-        "the odd column at the right, as Keras does and ONNX's `SAME_UPPER`."
+        "Where f is even the padding cannot be the same on both sides. cnnforge then adds the odd row at the bottom "
+        "and the odd column at the right, as Keras does and ONNX's `SAME_UPPER`."
     )
     yield Heading("With the config as it is")
-    picture = HALVES if size == HALVES.shape else np.repeat([np.where(np.arange(size[1]) < size[1] // 2, 10.0, 0)], size[0], 0)
+    picture = (
+        HALVES
+        if size == HALVES.shape
+        else np.repeat([np.where(np.arange(size[1]) < size[1] // 2, 10.0, 0)], size[0], 0)
+    )
     model = built(lesson.model)
     result = model.activations(picture[None, :, :, None])[row.name][0][..., 0]
     kernel = model.params[f"{row.name}.w"][:, :, 0, 0]
     yield Text(
-        f"`{row.name}` has f = {_size(f)}, p = {_pads(w)}, s = {_size(w.stride)}: {by(size)} pixels in, {by(row.output[:2])} out."
+        f"`{row.name}` has f = {_size(f)}, p = {_pads(w)}, s = {_size(w.stride)}: {by(size)} pixels in, "
+        f"{by(row.output[:2])} out."
     )
     yield Strip("config", "The picture with its rim of zeros, the filter, and what comes out", (
         Grid(f"picture, padding {_pads(w)}", padded(picture, w.pads), "brightness", (Box(0, 0, *f),), w.pads, (0, 10)),
@@ -120,9 +125,10 @@ def _false_edge(picture: Array) -> Iterator[Part]:
     kernel = np.array([[1.0, 0, -1]] * 3)
     row = convolved(picture, kernel, padding=1)[len(picture) // 2]
     yield Text(
-        "Zeros are not nothing. To a filter the rim looks like a dark frame, and a light picture in a dark frame has an "
-        f"edge all around. With p = 1 the vertical filter gives {' '.join(map(number, row))} in the middle row: the "
-        f"{number(row[0])} on the left is an edge that is not in the picture. Networks learn to live with it."
+        "Zeros are not nothing. To a filter the rim looks like a dark frame, and a light picture in a dark frame "
+        f"has an edge all around. With p = 1 the vertical filter gives {' '.join(map(number, row))} in the middle "
+        f"row: the {number(row[0])} on the left is an edge that is not in the picture. Networks learn to live with "
+        "it."
     )
 
 
@@ -132,9 +138,9 @@ def _depth() -> Iterator[Part]:
     while sizes[-1] >= 5:
         sizes.append(window_out(sizes[-1], 5, 1, 0, 0))
     yield Text(
-        f"A 32x32 picture under 5x5 filters without padding: {' → '.join(map(str, sizes))}. After {len(sizes) - 1} layers "
-        "no further one fits. With `same` there may be a hundred, and where the picture shall become smaller, "
-        "[stride](stride.md) and [pooling](pooling.md) say so."
+        f"A 32x32 picture under 5x5 filters without padding: {' → '.join(map(str, sizes))}. After {len(sizes) - 1} "
+        "layers no further one fits. With `same` there may be a hundred, and where the picture shall become "
+        "smaller, [stride](stride.md) and [pooling](pooling.md) say so."
     )
 
 

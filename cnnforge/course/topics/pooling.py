@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnforge.course.computing import one_layer, outcome, padded
+from cnnforge.course.computing import one_layer, outcome, padded, some_picture
 from cnnforge.course.lesson import Lesson
 from cnnforge.course.parts import (
     Array,
@@ -24,7 +24,6 @@ from cnnforge.course.parts import (
     matrix,
     number,
 )
-from cnnforge.course.computing import some_picture
 from cnnforge.course.photographs import digit
 from cnnforge.report.table import by
 from cnnforge.spec import RunSpec
@@ -48,8 +47,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     (kh, kw), (sh, sw) = w.kernel, w.stride
     result = _pooled(lesson.model.layers[row.name].model_dump(exclude_none=True), picture)
     yield Text(
-        f"A pool has a window as a filter has, here {kh}x{kw}, and no numbers of its own. Of what lies in the window it "
-        f"keeps {'the largest' if mode == 'max' else 'the mean'}. It moves {sh} at a time."
+        f"A pool has a window as a filter has, here {kh}x{kw}, and no numbers of its own. Of what lies in the window "
+        f"it keeps {'the largest' if mode == 'max' else 'the mean'}. It moves {sh} at a time."
     )
     rimmed = padded(picture, w.pads)
     for i, (r, c) in enumerate(dict.fromkeys([(0, 0), (0, w.out[1] - 1), (w.out[0] - 1, 0)])):
@@ -67,9 +66,9 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         Grid(mode, result, "brightness"), " ", Grid(other, _pooled(fields, picture), "brightness"),
     ))  # fmt: skip
     yield Text(
-        "Max pooling asks: was what the filter looks for *anywhere* in the window? A large number says that a feature was "
-        "found, and it stays, wherever it lay. The mean asks how much of it there was. Networks mostly take the largest; "
-        "the mean is found at the end of many, over the whole picture (`global_pool`)."
+        "Max pooling asks: was what the filter looks for *anywhere* in the window? A large number says that a "
+        "feature was found, and it stays, wherever it lay. The mean asks how much of it there was. Networks mostly "
+        "take the largest; the mean is found at the end of many, over the whole picture (`global_pool`)."
     )
     yield Heading("Sizes")
     yield Text(

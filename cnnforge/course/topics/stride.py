@@ -37,8 +37,9 @@ def parts(lesson: Lesson) -> Iterator[Part]:
         raise lesson.off_topic("rows and columns are to be alike", f"model.layers.{row.name}.stride={w.stride[0]}")
     f, s = w.kernel[0], w.stride[0]
     yield Text(
-        f"So far the filter moved one column at a time. With `stride: {s}` it moves {_many(s, 'column')} to the right, "
-        f"and at the end of a line {_many(s, 'row')} down. It sees the picture in longer steps, and the result is smaller."
+        f"So far the filter moved one column at a time. With `stride: {s}` it moves {_many(s, 'column')} to the "
+        f"right, and at the end of a line {_many(s, 'row')} down. It sees the picture in longer steps, and the "
+        "result is smaller."
     )
     picture = some_picture(*size)
     model = built(lesson.model)
@@ -57,9 +58,9 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     n, p = size[0], w.pads[0]
     yield Code("size behind = floor((n + 2p - f) / s) + 1")
     yield Text(
-        "Where the first window lies is clear. From there, n + 2p - f more rows are left to move into, s at a time, and "
-        "the first place counts too. Where the division leaves a remainder, the last step would lead out of the picture. It "
-        "is not taken: the result is rounded down, which is what *floor* means."
+        "Where the first window lies is clear. From there, n + 2p - f more rows are left to move into, s at a time, "
+        "and the first place counts too. Where the division leaves a remainder, the last step would lead out of the "
+        "picture. It is not taken: the result is rounded down, which is what *floor* means."
     )
     yield Table(
         ("stride", f"(n + 2p - f) / s, with n = {n}, f = {f}, p = {p}", "floor, + 1", "rows never seen"),
@@ -71,8 +72,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
             Grid("windows", uses(size, w), "signed", bounds=(0, float(f * f))),
         ))  # fmt: skip
         yield Text(
-            f"Zeros mark pixels that no window looks at: {int(unseen.sum())} of {unseen.size}. Change the padding or the "
-            "picture's size where that is a pity."
+            f"Zeros mark pixels that no window looks at: {int(unseen.sum())} of {unseen.size}. Change the padding or "
+            "the picture's size where that is a pity."
         )
     yield Heading("What it saves")
     one = window(size, w.kernel, (1, 1), w.pads)
@@ -110,10 +111,12 @@ def _exercises() -> Iterator[Part]:
         assert w is not None
         room = row.input[0] + w.pads[0] + w.pads[1] - w.kernel[0]
         unseen = int((uses((row.input[0], row.input[1]), w).sum(1) == 0).sum())
-        seen = "every row is seen" if not unseen else f"the last {_many(unseen, 'row')} and as many columns are never seen"
+        seen = (
+            "every row is seen" if not unseen else f"the last {_many(unseen, 'row')} and as many columns are never seen"
+        )
         return (
-            f"{room} / {w.stride[0]} = {np.round(room / w.stride[0], 2):g}, rounded down {room // w.stride[0]}, plus 1: "
-            f"the result is {by(row.output[:2])}, and {seen}."
+            f"{room} / {w.stride[0]} = {np.round(room / w.stride[0], 2):g}, rounded down {room // w.stride[0]}, plus "
+            f"1: the result is {by(row.output[:2])}, and {seen}."
         )
 
     yield Exercise("Change the stride to 3: what does floor do?", ("model.layers.conv1.stride=3",), size)
@@ -121,8 +124,10 @@ def _exercises() -> Iterator[Part]:
     yield Exercise(
         "The same with `same` padding: what comes out, and where are the zeros?",
         ("model.input=[8,8,1]", "model.layers.conv1.padding=same"),
-        lambda run: f"{by(run.model.table[0].output[:2])}, which is 8 / 2 rounded up: `same` with a stride keeps "
-        "ceil(n / s). One row of zeros at the bottom and a column at the right are enough, and that is where they are.",
+        lambda run: (
+            f"{by(run.model.table[0].output[:2])}, which is 8 / 2 rounded up: `same` with a stride keeps ceil(n / "
+            "s). One row of zeros at the bottom and a column at the right are enough, and that is where they are."
+        ),
     )
     yield Exercise(
         "Can a stride be longer than the filter?",

@@ -29,12 +29,14 @@ from cnnforge.spec import Row, RunSpec
 
 #: What the channels of a colour picture are called.
 COLOURS = ("red", "green", "blue")
+#: The answer of an edge filter with the strongest colour: few edges are stronger.
+STRONGEST = 250.0
 
 
 def parts(lesson: Lesson) -> Iterator[Part]:
     row = lesson.conv(most=10)
     h, w_, c = row.input
-    kh, kw = (row.window.kernel if row.window else (1, 1))
+    kh, kw = row.window.kernel if row.window else (1, 1)
     if row.window is None or row.window.stride != (1, 1) or any(row.window.pads) or row.window.dilation != (1, 1):
         raise lesson.off_topic("stride, padding and dilation belong elsewhere", "stride 1, padding 0, dilation 1")
     if c > 6:
@@ -43,8 +45,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     names = COLOURS if c == 3 else tuple(f"channel {i + 1}" for i in range(c))
     yield Text(
         f"A colour picture is not one table but {c}: {_listed(names)}. Together they are a *volume* of "
-        f"{by(row.input)}: height, width, channels. A filter for it is a volume too, {kh}x{kw}x{c}: as many channels as "
-        "the picture, always. That is why nobody writes them down: `kernel: 3` is enough."
+        f"{by(row.input)}: height, width, channels. A filter for it is a volume too, {kh}x{kw}x{c}: as many channels "
+        "as the picture, always. That is why nobody writes them down: `kernel: 3` is enough."
     )
     picture = np.moveaxis(some_picture(c * h, w_).reshape(c, h, w_), 0, -1)
     model = built(lesson.model)
@@ -72,8 +74,8 @@ def parts(lesson: Lesson) -> Iterator[Part]:
     yield Heading("Several filters give a volume again")
     yield Text(
         f"`filters: {filters}` means {filters} such filters. Each gives a table, and the tables are stacked: "
-        f"{by(row.input)} becomes {by(row.output)}. What were colours are now *features*: channel 1 says where the first "
-        "filter found what it looks for."
+        f"{by(row.input)} becomes {by(row.output)}. What were colours are now *features*: channel 1 says where the "
+        "first filter found what it looks for."
     )
     shown = min(filters, 4)
     yield Strip("result", "The result, channel by channel", tuple(
@@ -120,9 +122,9 @@ def _looking_at_one_colour() -> Iterator[Part]:
         (everything, red_only, blue_only), "signed",
     )  # fmt: skip
     yield Text(
-        "The flower is orange and the leaves behind it are not, so in red its rim is one strong edge and the leaves are "
-        "gone. In blue the flower is hardly lighter than the leaves: its rim is weak, and the leaves show. Which colours "
-        "matter is one more thing that a network learns."
+        "The flower is orange and the leaves behind it are not, so in red its rim is one strong edge and the leaves "
+        "are gone. In blue the flower is hardly lighter than the leaves: its rim is weak, and the leaves show. "
+        "Which colours matter is one more thing that a network learns."
     )
 
 
@@ -131,8 +133,8 @@ def _edges(picture: Array, channels: tuple[int, ...]) -> Array:
     model = built({"name": "colours", "input": list(picture.shape), "layers": {"conv1": layer}})
     model.params["conv1.w"] = model.params["conv1.w"] * np.array(channels, float)[:, None] / sum(channels)
     found = model.forward(picture[None])[0, :, :, 0]
-    most = 250.0
-    return np.clip(found, -most, most)
+    clipped: Array = np.clip(found, -STRONGEST, STRONGEST)
+    return clipped
 
 
 def _exercises() -> Iterator[Part]:
@@ -154,6 +156,7 @@ def _exercises() -> Iterator[Part]:
     yield Exercise(
         "What is left of height and width with 1x1 filters, and what can they still do?",
         ("model.layers.conv1.kernel=1", plain),
-        lambda run: f"{shapes(run)}. They see one pixel at a time, and mix its channels: each result is a weighted sum "
-        "of them.",
+        lambda run: (
+            f"{shapes(run)}. They see one pixel at a time, and mix its channels: each result is a weighted sum of them."
+        ),
     )

@@ -79,8 +79,8 @@ def _as_a_matrix() -> Iterator[Part]:
     ))  # fmt: skip
     zeros = int((matrix == 0).sum())
     yield Text(
-        f"A fully connected layer could have {matrix.size} different numbers there. {zeros} of them are 0, and the other "
-        f"{matrix.size - zeros} are the same {kernel.size} again and again."
+        f"A fully connected layer could have {matrix.size} different numbers there. {zeros} of them are 0, and the "
+        f"other {matrix.size - zeros} are the same {kernel.size} again and again."
     )
 
 
@@ -89,9 +89,9 @@ def _sparsity(row: Row) -> Iterator[Part]:
     seen, before = kh * kw * c, count(row.input)
     yield Heading("Sparsity: an output reads few inputs")
     yield Text(
-        f"Each output of `{row.name}` reads {kh}·{kw}·{c} = {seen} inputs and not {before:,}, {seen / before:.1%} of them. "
-        "What a pixel means is decided by its neighbours; what lies in the far corner can wait for a deeper layer, which "
-        "[sees further](field.md)."
+        f"Each output of `{row.name}` reads {kh}·{kw}·{c} = {seen} inputs and not {before:,}, {seen / before:.1%} of "
+        "them. What a pixel means is decided by its neighbours; what lies in the far corner can wait for a deeper "
+        "layer, which [sees further](field.md)."
     )
     yield Table(
         ("layer", "connections", "different numbers"),
@@ -107,16 +107,16 @@ def _sharing(row: Row) -> Iterator[Part]:
     places = row.window.out[0] * row.window.out[1]
     yield Heading("Sharing: all places use the same numbers")
     yield Text(
-        f"A filter that finds an edge in one corner finds it in every other. So all {by(row.window.out)} = {places:,} "
-        f"places use the same numbers, and each number learns from {places:,} places of every picture. A fully connected "
-        "layer would have to learn the same edge at every place anew."
+        f"A filter that finds an edge in one corner finds it in every other. So all {by(row.window.out)} = "
+        f"{places:,} places use the same numbers, and each number learns from {places:,} places of every picture. A "
+        "fully connected layer would have to learn the same edge at every place anew."
     )
 
 
 def _shift(row: Row) -> Iterator[Part]:
     assert row.window is not None
     h, w, c = row.input
-    if row.window.stride != (1, 1) or any(row.window.pads) or min(h, w) < 16:
+    if row.window.stride != (1, 1) or any(row.window.pads) or min(h, w) < 16 or min(row.window.out) < 8:
         return
     yield Heading("A picture that moves")
     picture = np.zeros((h, w, c))
@@ -126,9 +126,10 @@ def _shift(row: Row) -> Iterator[Part]:
     one, other = outcome(net, picture), outcome(net, moved)
     same = float(np.abs(np.roll(one, (2, 3), axis=(0, 1))[2:, 3:] - other[2:, 3:]).max())
     yield Text(
-        "From sharing follows something that no fully connected layer has: move the picture, and the result moves with "
-        f"it. A digit was put into a {by(row.input[:2])} picture, and once more 2 rows further down and 3 columns further "
-        f"right. The result of the second, moved back, differs from that of the first by {number(same)} at most."
+        "From sharing follows something that no fully connected layer has: move the picture, and the result moves "
+        f"with it. A digit was put into a {by(row.input[:2])} picture, and once more 2 rows further down and 3 "
+        "columns further right. The result of the second, moved back, differs from that of the first by "
+        f"{number(same)} at most."
     )
 
 
@@ -140,13 +141,17 @@ def _exercises() -> Iterator[Part]:
     yield Exercise(
         "A picture of 224x224, as photographs are: how many parameters would the fully connected layer have?",
         ("model.input=[224,224,3]",),
-        lambda run: f"{said(run)}. {_millions(fc_params(run.model.table[0]) or 0)}, and the convolution has not changed.",
+        lambda run: (
+            f"{said(run)}. {_millions(fc_params(run.model.table[0]) or 0)}, and the convolution has not changed."
+        ),
     )
     yield Exercise(
         "Let the filter be as large as the picture. What is left of the difference?",
         ("model.layers.conv1.kernel=32",),
-        lambda run: f"{said(run)}: nothing. There is one place for it, so nothing is shared, and it sees every pixel: it "
-        "is a fully connected layer.",
+        lambda run: (
+            f"{said(run)}: nothing. There is one place for it, so nothing is shared, and it sees every pixel: it "
+            "is a fully connected layer."
+        ),
     )
     yield Exercise(
         "Which filter leaves no neighbours at all?",

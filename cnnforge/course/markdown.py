@@ -28,7 +28,7 @@ def index() -> str:
     lines = [
         _MADE,
         "# The course inside",
-        "Eleven short pages on convolutional networks. Each number and picture on them was computed by the library, "
+        f"{len(TOPICS)} short pages on convolutional networks. Each number and picture on them was computed by the library, "
         "from a config that you can change: the page then says something else, and nothing else has to be changed.",
         "\n".join(f"{i}. [{one.title}]({name}.md): {one.about}" for i, (name, one) in enumerate(TOPICS.items(), 1)),
         "The same pages in a terminal, with your own changes:",
@@ -38,7 +38,8 @@ def index() -> str:
         "[configs/model/course/padding.yaml](../../configs/model/course/padding.yaml), to the same place in the folder "
         "you work in, and edit it: your own `configs/` come before the shipped ones. `--answers` shows the answers of "
         "the exercises.",
-        "Terms and letters are those of [Notation](../notation.md).",
+        "Terms and letters are those of [Notation](../notation.md). What courses work out by hand is also held to by "
+        "tests of the library: [tests/test_course.py](../../tests/test_course.py).",
     ]
     return "\n\n".join(lines) + "\n"
 

@@ -198,7 +198,7 @@ def _real(model: ModelSpec, names: list[str]) -> Iterator[Part]:
         tuple(_softened(answers[..., i]) for i in wanted), "signed",
     )  # fmt: skip
     yield Text(
-        "Walls and the lamps' sides show in the first, roofs and steps in the second. Nobody told the filters what a "
+        "Walls and pillars show in the first, roofs and railings in the second. Nobody told the filters what a "
         "roof is: nine numbers and a sum are all there is. A network's first layer has several such filters, and "
         "[learns their numbers](learned.md) instead of being given them."
     )

@@ -28,8 +28,9 @@ def index() -> str:
     lines = [
         _MADE,
         "# The course inside",
-        f"{len(TOPICS)} short pages on convolutional networks. Each number and picture on them was computed by the library, "
-        "from a config that you can change: the page then says something else, and nothing else has to be changed.",
+        f"{len(TOPICS)} short pages on convolutional networks. Each number and picture on them was computed by the "
+        "library, from a config that you can change: the page then says something else, and nothing else has to be "
+        "changed.",
         "\n".join(f"{i}. [{one.title}]({name}.md): {one.about}" for i, (name, one) in enumerate(TOPICS.items(), 1)),
         "The same pages in a terminal, with your own changes:",
         "```sh\ncnnforge explain\ncnnforge explain padding\n"

@@ -45,6 +45,7 @@ COMMANDS = {
     "reproduce": Command("do a run again from its own record and compare every number"),
     "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),
     "sync": Command("send to MLflow what could not be sent while training"),
+    "explain": Command("the course: edge filters, padding, stride …, computed from configs to change", composes=True),
     "ui": Command("look at the runs in MLflow's pages"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),
 }

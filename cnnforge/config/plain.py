@@ -15,11 +15,13 @@ from typing import Any, Literal
 from cnnforge.config.sources import Repository
 
 _KEY = r"([A-Za-z_][A-Za-z0-9_]*(?:\.(?:[A-Za-z_][A-Za-z0-9_-]*|0|[1-9][0-9]*))*)"
-_OVERRIDE = re.compile(rf"(\+{{0,2}}){_KEY}=([A-Za-z0-9_.+-]+)")
+_OVERRIDE = re.compile(rf"(\+{{0,2}}){_KEY}=([A-Za-z0-9_.+/-]+)")
 _REMOVAL = re.compile(rf"~{_KEY}")
 _INT = re.compile(r"-?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+([eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+#: ``course/padding``: an option in a folder of its group.
+_WORDS = re.compile(rf"{_WORD.pattern}(?:/{_WORD.pattern})*")
 _CONSTANTS = {"true": True, "false": False, "null": None}
 #: Words that Hydra reads as something else in other spellings.
 _SPECIAL = frozenset({"true", "false", "null", "inf", "nan"})
@@ -69,7 +71,8 @@ def parse(text: str) -> Override | None:
         return Override(kind, key, int(raw), text) if len(raw) < 20 else None
     if _FLOAT.fullmatch(raw):
         return Override(kind, key, float(raw), text)
-    return Override(kind, key, raw, text) if _WORD.fullmatch(raw) and raw.lower() not in _SPECIAL else None
+    plain = _WORDS.fullmatch(raw) and _SPECIAL.isdisjoint(raw.lower().split("/"))
+    return Override(kind, key, raw, text) if plain else None
 
 
 def defaults_list(repository: Repository, root: str, choices: Mapping[str, str]) -> Listing | None:

@@ -30,7 +30,7 @@ def complaints(group: str, yaml: str) -> list[str]:
 
 
 def group_of(file: Path) -> str:
-    return "train" if file.parent == CONFIGS else file.parent.name
+    return "train" if file.parent == CONFIGS else file.relative_to(CONFIGS).parts[0]
 
 
 @pytest.mark.parametrize("group", groups())

@@ -39,14 +39,30 @@ def test_a_plain_override_is_what_hydra_reads(prefix: str, key: str, equals: str
 
 
 @pytest.mark.parametrize(
-    "text", ["model=lenet", "optimizer.lr=0.1", "~model.layers.pool2", "+a.b=true", "seed=-3", "x=1e-3"]
+    "text",
+    ["model=lenet", "optimizer.lr=0.1", "~model.layers.pool2", "+a.b=true", "seed=-3", "x=1e-3", "model=course/edges"],
 )
 def test_what_people_type_is_plain(text: str) -> None:
     assert plain.parse(text) is not None
 
 
 @pytest.mark.parametrize(
-    "text", ["a=[1,2]", "a={b: 1}", "a=1,2", "a='x'", "a=", "a@b=c", "~a=1", "a=1_000", "a=TRUE", "a=nan"]
+    "text",
+    [
+        "a=[1,2]",
+        "a={b: 1}",
+        "a=1,2",
+        "a='x'",
+        "a=",
+        "a@b=c",
+        "~a=1",
+        "a=1_000",
+        "a=TRUE",
+        "a=nan",
+        "a=b/null",
+        "a=b/1",
+        "a=/b",
+    ],
 )
 def test_the_rest_is_not(text: str) -> None:
     assert plain.parse(text) is None

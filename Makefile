@@ -38,9 +38,11 @@ format: $(VENV)/.installed-dev ## Put the code into its one format
 	@$(BIN)/ruff format --quiet .
 	@$(BIN)/ruff check --fix --quiet .
 
-docs: $(VENV)/.installed ## Write the generated pages, the output that pages show, and the schemas anew
+docs: $(VENV)/.installed ## Write generated pages and pictures, the output that pages show, and the schemas anew
 	@$(BIN)/python -m cnnforge.report.reference > docs/reference.md.new && mv docs/reference.md.new docs/reference.md
 	@$(BIN)/python -m cnnforge.report.zoo > docs/zoo.md.new && mv docs/zoo.md.new docs/zoo.md
+	@$(BIN)/python -m cnnforge.course.pages docs/course
+	@$(BIN)/python -m cnnforge.report.pictures docs/pictures
 	@$(BIN)/python -m tests.docs.shown
 	@$(BIN)/cnnforge schema --write configs
 

@@ -27,7 +27,11 @@ Networks that come with cnnforge, each a short file in [configs/model](../config
 
 `cnnforge check model=NAME` prints a network layer by layer, `cnnforge train model=NAME data=…` trains it. Anything may
 be changed on the way, the input too: `model.input=[64,64,3] model.layers.output.units=10`. The networks come without
-trained weights.
+trained weights. `cnnforge draw model=NAME` draws it, as these two:
+
+![GoogLeNet's blocks](pictures/googlenet.svg)
+
+![ResNet-50's blocks](pictures/resnet50.svg)
 """
 _HEAD = ("model", "input", "parameters", "MACs", "layers", "sees", "published")
 _RIGHT = frozenset(_HEAD[2:5])

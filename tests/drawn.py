@@ -11,10 +11,10 @@ SHAPES = ("circle", "square", "triangle")
 
 
 def drawn(shape: str, number: int, size: int = 40) -> Image.Image:
-    """One shape in some colour, size and place on a light ground; the number decides which."""
+    """One shape in some size and place on a light ground, of a colour that its kind leans to; the number decides."""
     draw_from = random.Random(f"{shape} {number}")
     ground = tuple(draw_from.randrange(190, 256) for _ in range(3))
-    ink = tuple(draw_from.randrange(0, 140) for _ in range(3))
+    ink = tuple(draw_from.randrange(0, 60) + 140 * (name == shape) for name in SHAPES)
     picture = Image.new("RGB", (size, size), ground)
     r = draw_from.uniform(0.22, 0.36) * size
     x, y = (draw_from.uniform(r + 1, size - r - 1) for _ in range(2))

@@ -25,7 +25,7 @@ _WIDTH = {"fc": "units", "conv": "filters"}
 
 
 def count_classes(composed: Composed, model_files: Collection[str]) -> Composed:
-    """The config with ``data.classes`` and the last layer's width filled in, as if they had been typed, and notes of it.
+    """The config with ``data.classes`` and the last layer's width filled in, as if they had been typed, and notes.
 
     ``data.classes`` is filled in where it is left out and the pictures lie in folders, in an archive or in a list. Only
     then, and only where a file of the model group says it and nobody else does, the width of the last layer follows.
@@ -77,7 +77,7 @@ def _last_width(model: Any) -> tuple[Path, int] | None:
     loss = model.get("loss")
     softmax = (loss.get("type") if isinstance(loss, Mapping) else loss) == "softmax_cross_entropy"
     behind: list[str] = []
-    for name, layer in reversed(layers.items()):
+    for name, layer in reversed([*layers.items()]):
         kind = str(layer.get("type"))
         softmax |= layer.get("activation", layer.get("function")) == "softmax"
         if layer.get("after") is not None:

@@ -66,7 +66,9 @@ def draw(file: Path, model: Model, answer: Answer) -> None:
         says = f"not {name}: {value:.1%}"
     most = float(np.abs(found.hidden).max()) or 1.0
     raises = "lowers" if question.sign > 0 else "raises"
-    maps = [HeatMap(found.hidden / most, (f"red: hiding it {raises} {scale},", f"by {fall} at most; blue: the opposite"))]
+    maps = [
+        HeatMap(found.hidden / most, (f"red: hiding it {raises} {scale},", f"by {fall} at most; blue: the opposite"))
+    ]
     if found.grad_cam is not None:
         maps.append(HeatMap(found.grad_cam, ("Grad-CAM: where the last volume", "speaks for the answer")))
     save(file, f"{Path(answer.file).name}: {says}", _seen(model, answer.picture), ("what the network sees",), maps)
@@ -76,7 +78,7 @@ def _seen(model: Model, picture: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(H, W, C) network input -> (H, W, 1 or 3), normalisation undone."""
     mean, factor = takes_files(model).constants
     x = picture / factor + mean
-    return np.clip(x if x.shape[-1] == 3 else x[..., :1], 0, 255).round().astype(np.uint8)
+    return np.asarray(np.clip(x if x.shape[-1] == 3 else x[..., :1], 0, 255).round().astype(np.uint8))
 
 
 def asked(model: Model, answer: Answer) -> Question:

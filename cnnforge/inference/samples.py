@@ -70,10 +70,10 @@ def samples(
     found = load(data, run.model.input, run.seed, tell)
     loss = model.spec.effective_loss
     found.check_labels(*loss.labels(model.spec.output))
-    chosen: Part = part or next(p for p in PARTS if len(_split(found, p)))
+    there = [p for p in PARTS if len(_split(found, p))]
+    chosen: Part = there[0] if part is None else part
     split = _split(found, chosen)
     if not len(split):
-        there = [p for p in PARTS if len(_split(found, p))]
         raise DataError(
             f"{found.name}: there are no {chosen} samples", where=found.source,
             why=f"its parts are {', '.join(f'{p} {len(_split(found, p)):,}' for p in there)}",
@@ -134,7 +134,7 @@ def _as_counted(data: Dataset, y: NDArray[Any], model: Model) -> NDArray[Any]:
                 fix=suggest(strange[0], model.classes) or "data of the same classes"
                 + (", or data.positive=[…] for the yes of a yes-or-no question" if outputs == 1 else ""),
             )  # fmt: skip
-        return np.array([model.classes.index(name) for name in data.class_names], np.int64)[y]
+        return np.array([model.classes.index(name) for name in data.class_names], np.int64).take(y)
     if data.classes != known:
         raise DataError(
             f"{data.name}: {data.classes} classes, and the model tells {known} apart", where=data.source,

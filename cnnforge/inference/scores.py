@@ -35,10 +35,22 @@ def to_json(found: Evaluation, wrong: int, files: NDArray[np.object_] | None = N
     """The same numbers in full. ``confusion``: [truth][answer]; what is not a number is null."""
     said: dict[str, Any] = {"samples": len(found.losses), "loss": _number(found.loss)}
     if found.task == "numbers":
-        said["outputs"] = [dict(zip(ERROR_HEAD, (e.name, *map(_number, (e.bias, e.mean_absolute, e.root_mean_square, e.r2))), strict=True)) for e in found.errors]
+        said["outputs"] = [
+            dict(
+                zip(
+                    ERROR_HEAD,
+                    (e.name, *map(_number, (e.bias, e.mean_absolute, e.root_mean_square, e.r2))),
+                    strict=True,
+                )
+            )
+            for e in found.errors
+        ]
     else:
         said |= {"accuracy": found.accuracy, "macro_f1": found.macro_f1}
-        said["classes"] = [dict(zip(CLASS_HEAD, (c.name, c.support, c.precision, c.recall, c.f1), strict=True)) for c in found.per_class]
+        said["classes"] = [
+            dict(zip(CLASS_HEAD, (c.name, c.support, c.precision, c.recall, c.f1), strict=True))
+            for c in found.per_class
+        ]
     if found.confusion is not None:
         said["confusion"] = found.confusion.tolist()
     if wrong:
@@ -74,7 +86,13 @@ def mistake_rows(
 def _written(value: Any, exact: bool) -> str:
     if isinstance(value, list):
         return " ".join(_written(one, exact) for one in value) or "none"
-    return f"{value:.9g}" if exact and isinstance(value, float) else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.9g}"
+        if exact and isinstance(value, float)
+        else f"{value:.6g}"
+        if isinstance(value, float)
+        else str(value)
+    )
 
 
 def _mistakes(found: Evaluation, n: int, files: NDArray[np.object_] | None) -> Iterator[dict[str, Any]]:

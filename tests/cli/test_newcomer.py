@@ -17,7 +17,7 @@ MOST = 1.5
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("newcomer")
-    draw_folder(home / "pictures", 30)
+    draw_folder(home / "pictures", 100)
     for shape in SHAPES:
         drawn(shape, 500).save(home / f"some_{shape}.png")
     return home
@@ -43,12 +43,12 @@ def test_one_command_trains(trained, home):
     assert "model.layers.output.units: 3, one for each class, where " in trained.stdout
     result = json.loads((home / "runs" / "latest" / "result.json").read_text())
     assert result["status"] == "finished"
-    assert result["test_accuracy"] > 0.6
+    assert result["test_accuracy"] > 0.9
 
 
 def test_one_says_how_good_it_is(trained, home):
     done = command(home, "evaluate", "latest", "--wrong", "3")
-    assert done.stdout.startswith("lenet-image_folder on image_folder, test: 18 samples\n")
+    assert done.stdout.startswith("lenet-image_folder on image_folder, test: 60 samples\n")
 
 
 def test_one_predicts_and_shows_why(trained, home):
@@ -56,7 +56,7 @@ def test_one_predicts_and_shows_why(trained, home):
     rows = [line.split() for line in done.stdout.splitlines()]
     assert rows[0] == ["file", "1", "2", "3"]
     assert [row[0] for row in rows[1:4]] == [f"some_{shape}.png" for shape in SHAPES]
-    assert sum(row[1] == shape for row, shape in zip(rows[1:4], SHAPES, strict=True)) >= 2
+    assert [row[1] for row in rows[1:4]] == list(SHAPES)
     assert sorted(p.name for p in (home / "explained").iterdir()) == [f"some_{shape}.png" for shape in SHAPES]
 
 

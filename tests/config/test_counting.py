@@ -56,7 +56,9 @@ def test_units_on_the_command_line_stand():
 
 def test_units_of_an_experiment_stand(here):
     (here / "configs" / "experiment").mkdir(parents=True)
-    (here / "configs" / "experiment" / "mine.yaml").write_text("model: {layers: {output: {units: 7}}}\n")
+    (here / "configs" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nmodel: {layers: {output: {units: 7}}}\n"
+    )
     with pytest.raises(ConfigErrors, match="output: 7 units for 3 classes"):
         validate(compose([*PICTURES, "experiment=mine"]))
 
@@ -69,7 +71,7 @@ def test_units_of_the_users_own_model_follow_too(here):
     )
     counted = compose([*PICTURES, "model=mine"])
     assert counted.notes[1] == (
-        "model.layers.score.units: 3, one for each class, where configs/model/mine.yaml:4:24 says 9"
+        "model.layers.score.units: 3, one for each class, where configs/model/mine.yaml:4:21 says 9"
     )
     assert validate(counted).model.output == (3,)
 
@@ -158,8 +160,8 @@ def test_a_folder_without_classes(here):
         "flat: there are no pictures\n"
         "  where: flat\n"
         "  why:   a folder for each class is wanted, with pictures in it; 1 other files are there\n"
-        "  fix:   CLASS/NAME.png, or train/CLASS/NAME.png and test/CLASS/NAME.png; names end in .png, .jpg, .jpeg, .bmp, "
-        ".gif, .tif, .tiff"
+        "  fix:   CLASS/NAME.png, or train/CLASS/NAME.png and test/CLASS/NAME.png; names end in .png, .jpg, .jpeg, "
+        ".bmp, .gif, .tif, .tiff"
     )
 
 

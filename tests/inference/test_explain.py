@@ -35,10 +35,10 @@ def bright_spot(size=20, at=(14, 5)):
 def test_hiding_finds_the_spot():
     model, picture = bright_spot()
     heat, most = occlusion(model, picture, Question(0))
-    assert np.unravel_index(heat.argmax(), heat.shape) == (14, 5)
     whole, hidden = (1 / (1 + np.exp(2 - 5 * v)) for v in (1.0, 1 / 400))
     assert most == pytest.approx(whole - hidden)
     assert heat[14, 5] == pytest.approx(most), "every square that hides it costs that"
+    assert heat.max() == pytest.approx(most)
     assert abs(heat[:9]).max() < 1e-3 * most
     against, _ = occlusion(model, picture, Question(0, -1))
     np.testing.assert_allclose(against, -heat)
@@ -74,10 +74,11 @@ def test_grad_cam_of_a_net_with_global_pooling_is_its_class_activation_map():
                  "out": {"type": "fc", "units": 3, "activation": "softmax"}})  # fmt: skip
     picture = RNG.normal(size=(12, 12, 1))
     for number in range(3):
-        expected = np.maximum(model.activations(picture[None])["conv1"][0] @ model.params["out.w"][:, number], 0)
-        np.testing.assert_allclose(grad_cam(model, picture, Question(number)), expected / expected.max(), atol=1e-12)
-        expected = np.maximum(-model.activations(picture[None])["conv1"][0] @ model.params["out.w"][:, number], 0)
-        np.testing.assert_allclose(grad_cam(model, picture, Question(number, -1)), expected / expected.max(), atol=1e-12)
+        for sign in (1, -1):
+            slopes = sign * model.params["out.w"][:, number]
+            expected = np.maximum(model.activations(picture[None])["conv1"][0] @ slopes, 0)
+            expected /= expected.max() or 1
+            np.testing.assert_allclose(grad_cam(model, picture, Question(number, sign)), expected, atol=1e-12)
 
 
 def test_grad_cam_through_several_fc_is_what_differences_say():
@@ -85,7 +86,7 @@ def test_grad_cam_through_several_fc_is_what_differences_say():
         "conv1": {"type": "conv", "filters": 4, "kernel": 5, "activation": "relu"},
         "bn": {"type": "batch_norm"},
         "act": {"type": "activation", "function": "relu"},
-        "pool": {"type": "pool", "kernel": 2},
+        "pool": {"type": "pool", "kernel": 2, "mode": "average"},
         "fc1": {"type": "fc", "units": 6, "activation": "tanh"},
         "fc2": {"type": "fc", "units": 3},
         "out": {"type": "activation", "function": "softmax"},
@@ -111,8 +112,7 @@ def test_grad_cam_through_several_fc_is_what_differences_say():
     assert found.max() <= 1
     from cnnforge.data.resample import bilinear
 
-    # A pool that ties passes its gradient to one of them, differences to both: after relu there are zeros that tie.
-    np.testing.assert_allclose(found, bilinear((8, 8), (12, 12))(expected[None, ..., None])[0, ..., 0], atol=0.05)
+    np.testing.assert_allclose(found, bilinear((8, 8), (12, 12))(expected[None, ..., None])[0, ..., 0], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,8 @@ def test_what_is_asked_of_an_answer():
 
 def test_a_drawing(tmp_path):
     model = net({"conv1": {"type": "conv", "filters": 4, "kernel": 3, "activation": "relu"},
-                 "out": {"type": "fc", "units": 3, "activation": "softmax"}}, channels=3, precision="float32")  # fmt: skip
+                 "out": {"type": "fc", "units": 3, "activation": "softmax"}},
+                channels=3, precision="float32")  # fmt: skip
     model.preprocessing = Preprocessing(
         Adaptation((12, 12, 3), 3, "bilinear"), "uint8", (100.0,) * 3, (50.0,) * 3, Form((12, 12), "crop", 3)
     )

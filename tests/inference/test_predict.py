@@ -117,7 +117,10 @@ def test_what_is_asked():
     assert task(net(units=1, activation="sigmoid")) == "yes_or_no"
     assert task(net(units=4, activation="sigmoid")) == "tags"
     assert task(net(activation="none")) == "numbers"
-    no_fc = {"conv1": NET["layers"]["conv1"], "out": {"type": "conv", "filters": 3, "kernel": 1, "activation": "softmax"}}
+    no_fc = {
+        "conv1": NET["layers"]["conv1"],
+        "out": {"type": "conv", "filters": 3, "kernel": 1, "activation": "softmax"},
+    }
     with pytest.raises(DataError, match="gives a volume") as raised:
         task(Model(NET | {"layers": no_fc}, "numpy"))
     assert raised.value.why == "its output is 6x6x3"
@@ -145,7 +148,10 @@ def test_models_that_take_no_files(tmp_path):
     for made, why in (
         (None, "it was not trained by a run"),
         (replace(MADE, form=None), "it was trained on arrays that are no 8-bit pictures of one or three channels"),
-        (replace(MADE, pixels="float32"), "it was trained on arrays that are no 8-bit pictures of one or three channels"),
+        (
+            replace(MADE, pixels="float32"),
+            "it was trained on arrays that are no 8-bit pictures of one or three channels",
+        ),
     ):
         model = net()
         model.preprocessing = made

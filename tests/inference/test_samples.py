@@ -16,8 +16,8 @@ from cnnforge.model import Model
 from cnnforge.spec import ImageFolderData
 from tests.drawn import SHAPES, draw_folder, drawn
 
-TRAIN = ["data=image_folder", "data.path=pictures", "trainer.epochs=2", "trainer.batch_size=16", "trainer.backend=numpy",
-         "tracking=none", "run.name=shapes"]  # fmt: skip
+TRAIN = ["data=image_folder", "data.path=pictures", "trainer.epochs=2", "trainer.batch_size=16",
+         "trainer.backend=numpy", "tracking=none", "run.name=shapes"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -117,16 +117,19 @@ def test_classes_that_the_model_does_not_know(trained, tmp_path):
 
 
 def test_without_names_the_number_of_classes_counts(trained):
-    _, run, model = trained
+    _, run, _ = trained
     nameless = Model.load("runs/shapes", "numpy")
     nameless.classes = ()
     with pytest.raises(DataError, match="synthetic: 10 classes, and the model tells 3 apart"):
         samples(run, validate(compose(["data=synthetic", "data.classes=10"])).data, nameless)
-    assert len(samples(run, validate(compose(["data=synthetic", "data.classes=3"])).data, nameless)) == 256
+    assert (
+        len(samples(run, validate(compose(["data=synthetic", "data.classes=3"]), match_data=False).data, nameless))
+        == 256
+    )
 
 
 def test_evaluating_a_folder_is_predicting_its_files(trained, tmp_path):
-    """The same decoding, fitting and normalising, whatever the data's own config would do with pictures of this size."""
+    """The same decoding, fitting and normalising, whatever the data's own config would do with such pictures."""
     _, run, model = trained
     for shape in SHAPES:
         (tmp_path / "big" / shape).mkdir(parents=True)
@@ -139,18 +142,15 @@ def test_evaluating_a_folder_is_predicting_its_files(trained, tmp_path):
 
 
 def test_grey_pictures_for_a_model_of_colours(trained, tmp_path):
-    _, run, model = trained
+    _, run, _ = trained
     array = np.random.default_rng(0).integers(0, 256, (6, 40, 40, 1), np.uint8)
     np.savez(tmp_path / "grey.npz", x=array, y=np.array([0, 1, 2, 0, 1, 2]))
     nameless = Model.load("runs/shapes", "numpy")
     nameless.classes = ()
-    npz = validate(compose(["data=npz", f"data.path={tmp_path}/grey.npz", "data.classes=3",
-                            "model.layers.output.units=3"])).data  # fmt: skip
+    npz = validate(compose(["data=npz", f"data.path={tmp_path}/grey.npz", "data.classes=3"]), match_data=False).data
     chosen = samples(run, npz, nameless)
-    rows = [int(np.flatnonzero(array.reshape(6, -1).sum(axis=1))[i]) for i in range(6)]
     expected = nameless.preprocessing.apply(array)
-    found = chosen.x(0, 6)
-    assert sorted(map(float, found.sum(axis=(1, 2, 3)))) == pytest.approx(sorted(map(float, expected[rows].sum(axis=(1, 2, 3)))))
+    assert all(any(np.array_equal(one, other) for other in expected) for one in chosen.x(0, 6))
 
 
 def test_a_model_without_preprocessing(trained):

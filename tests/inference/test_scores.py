@@ -37,11 +37,11 @@ def test_the_text_of_a_classifier():
         "loss      0.25",
         "accuracy  60.00%, 3 of 5",
         "",
-        "class  samples  precision  recall      f1",
-        "cat          2      50.0%   50.0%   50.0%",
-        "dog          2     100.0%   50.0%   66.7%",
-        "class        1      50.0%  100.0%   66.7%",
-        "mean         5      66.7%   66.7%   61.1%",
+        "class  samples  precision  recall     f1",
+        "cat          2      50.0%   50.0%  50.0%",
+        "dog          2     100.0%   50.0%  66.7%",
+        "class        1      50.0%  100.0%  66.7%",
+        "mean         5      66.7%   66.7%  61.1%",
         "",
         "confusion (rows: the truth, columns: the answer)",
         "       cat  dog  class",
@@ -113,13 +113,13 @@ def test_numbers():
     assert said.splitlines() == [
         "loss      0.25",
         "",
-        "output  bias  mean absolute error  root mean square      r2",
-        "0          1                    1             1.414     nan",
-        "1        0.5                    1             1.118     nan",
+        "output  bias  mean absolute error  root mean square   r2",
+        "0          1                    1             1.414  nan",
+        "1        0.5                    1             1.118  nan",
         "",
         "the mistakes that it was surest of:",
         "sample  truth  answer",
         "1       1 2.5  3 4",
     ]
     assert to_json(numbers, 0)["outputs"][0] == {"output": "0", "bias": 1.0, "mae": 1.0, "rmse": 2**0.5, "r2": None}
-    assert list(class_rows(numbers))[0] == ["output", "bias", "mae", "rmse", "r2"]
+    assert next(iter(class_rows(numbers))) == ["output", "bias", "mae", "rmse", "r2"]

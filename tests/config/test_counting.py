@@ -91,6 +91,13 @@ def test_a_layer_that_is_put_in_somewhere():
         validate(counted)
 
 
+@pytest.mark.parametrize("activation", ["none", "sigmoid"])
+def test_only_a_softmax_tells_classes_apart(activation):
+    counted = compose([*PICTURES, f"model.layers.output.activation={activation}"])
+    assert counted.tree["model"]["layers"]["output"]["units"] == 10
+    assert [note.partition(":")[0] for note in counted.notes] == ["data.classes"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

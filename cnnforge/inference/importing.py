@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from cnnforge.config import read_model, validate_model
 from cnnforge.data import Preprocessing
-from cnnforge.errors import ConfigError, ConfigErrors
+from cnnforge.errors import CheckpointError, ConfigError, ConfigErrors
 from cnnforge.export import verify
 from cnnforge.export.onnx import CLASSES, NORMALISED, PREPROCESSING, TAKES, Layout, as_given
 from cnnforge.export.onnx_import import Imported, from_onnx
@@ -22,6 +24,7 @@ from cnnforge.inference.exporting import TOLERANCE, differs, write
 from cnnforge.model import Model
 
 _FEW = 4
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -83,11 +86,29 @@ def build(text: str, imported: Imported) -> Model:
     for name, array in imported.arrays.items():
         (model.params if name in model.params else model.state)[name] = array
     about = imported.about
-    if PREPROCESSING in about and TAKES in about and about[TAKES] == NORMALISED:
-        model.preprocessing = Preprocessing.from_dict(json.loads(about[PREPROCESSING]))
-    if CLASSES in about:
-        model.classes = tuple(map(str, json.loads(about[CLASSES])))
+    if TAKES in about and about[TAKES] == NORMALISED and (how := _said(about, PREPROCESSING, dict)) is not None:
+        model.preprocessing = Preprocessing.from_dict(how)
+    if (classes := _said(about, CLASSES, list)) is not None:
+        model.classes = tuple(map(str, classes))
     return model
+
+
+def _said(about: Mapping[str, str], key: str, kind: type[_T]) -> _T | None:
+    """What the file says of itself under ``key``. Raises CheckpointError where it is nothing that cnnforge wrote."""
+    if key not in about:
+        return None
+    try:
+        value = json.loads(about[key])
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, kind):
+        raise CheckpointError(
+            f"what the file says under {key} is damaged",
+            where=f"metadata_props, {key}",
+            why=f"it is no JSON {'list' if kind is list else 'object'}",
+            fix="export the run anew",
+        )
+    return value
 
 
 def _as_ours(error: ConfigError) -> ConfigError:

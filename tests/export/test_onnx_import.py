@@ -415,6 +415,38 @@ def test_many_nodes_in_a_row_are_no_recursion(tmp_path):
         from_onnx(file_of(nodes, {}, X, tmp_path / "net.onnx"))
 
 
+def test_damaged_files_end_in_errors_of_ours(tmp_path):
+    """Bytes changed at random: a network all the same, or a refusal; never another exception."""
+    layers = {"conv1": {"type": "conv", "filters": 4, "kernel": 3, "padding": 1, "activation": "gelu"},
+              "norm": {"type": "group_norm", "groups": 2}, "pool": {"type": "pool", "kernel": 2},
+              "output": {"type": "fc", "units": 3, "activation": "softmax"}}  # fmt: skip
+    content = exported(model_of((6, 6, 2), layers))
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(content)
+        for at in rng.integers(0, len(content), 4):
+            damaged[at] = rng.integers(0, 256)
+        (tmp_path / "net.onnx").write_bytes(damaged)
+        try:
+            from_onnx(tmp_path / "net.onnx")
+        except CheckpointError:
+            refused += 1
+    assert 0 < refused < 300
+
+
+def test_what_a_file_says_of_itself_may_be_anything(tmp_path):
+    nodes = [node("Relu", ["x"], ["y"])]
+    for said in ("[", "7", "{}"):
+        file = file_of(nodes, {}, X, tmp_path / "net.onnx", about={"cnnforge.classes": said})
+        with pytest.raises(CheckpointError) as caught:
+            imported(file)
+        assert str(caught.value) == (
+            "what the file says under cnnforge.classes is damaged\n  where: metadata_props, cnnforge.classes\n"
+            "  why:   it is no JSON list\n  fix:   export the run anew"
+        )
+
+
 def test_a_package_that_is_missing_is_named(tmp_path, monkeypatch):
     import sys
 

@@ -1,7 +1,8 @@
 """An ONNX file as a network of ours: blocks that people can edit, and the weights for them.
 
-``read`` opens the file, ``constants`` computes what is known beforehand, ``rules`` and ``views`` turn node after node
-into layers of a ``net``, ``functions`` recognises activations, ``tidy`` brings it all to the form a person would write.
+``read`` opens the file, ``constants`` computes what is known beforehand, ``rules``, ``norms`` and ``views`` turn node
+after node into layers of a ``net``, ``functions`` recognises activations, ``tidy`` brings it all to the form that a
+person would write.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge.errors import CheckpointError
-from cnnforge.export.onnx_import import views
+from cnnforge.export.onnx_import import norms, views
 from cnnforge.export.onnx_import.constants import FOLDS, TooLarge, fold
 from cnnforge.export.onnx_import.net import INPUT, Flow, Net, Refused, Tensor
 from cnnforge.export.onnx_import.read import OnnxGraph, OnnxNode, read
@@ -25,6 +26,7 @@ from cnnforge.shapes import Shape
 
 #: Stands for any number of samples: prime, so that no other size is taken for it.
 _MANY = 1_000_003
+_AS_WRITTEN = "the file as its exporter wrote it"
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,8 @@ def _result(r: Reading, n: OnnxNode, known: Mapping[str, Input]) -> Tensor | NDA
             made = fold(n, [x if isinstance(x, np.ndarray) else None for x in ins])
         except TooLarge:
             raise Refused("it makes a constant of more than a gigabyte", "a smaller one") from None
-        except (ValueError, IndexError, TypeError, KeyError) as error:
-            raise Refused(f"its constants do not go together: {error}", "the file as its exporter wrote it") from None
+        except (ValueError, IndexError, TypeError, KeyError, ArithmeticError) as error:
+            raise Refused(f"its constants do not go together: {error}", _AS_WRITTEN) from None
         if made is None:
             raise Refused("it computes with constants alone, in a way that is not known here", "constants in its place")
         return made
@@ -93,7 +95,11 @@ def _result(r: Reading, n: OnnxNode, known: Mapping[str, Input]) -> Tensor | NDA
             f"it takes {n.op} of what the network computes", "whole pictures and whole vectors from layer to layer"
         )
     r.constant_names = [name if isinstance(known[name], np.ndarray) else "" for name in n.ins]
-    return RULES[n.op](r, n, ins)
+    try:
+        return RULES[n.op](r, n, ins)
+    except (ValueError, IndexError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+        # A file may say anything; what a rule stumbles over is then the file's.
+        raise Refused(f"its inputs and attributes do not go together: {error}", _AS_WRITTEN) from None
 
 
 def _shape(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> NDArray[np.int64]:
@@ -178,4 +184,4 @@ def _end(net: Net, graph: OnnxGraph, known: Mapping[str, Input]) -> Flow:
     return flow
 
 
-__all__ = ["Imported", "from_onnx", "views"]
+__all__ = ["Imported", "from_onnx", "norms", "views"]

@@ -81,16 +81,16 @@ def read(path: Path, output: str | None = None) -> tuple[OnnxGraph, bytes]:
         onnx.checker.check_model(model)
         if model.functions:
             model = onnx.inliner.inline_local_functions(model)
+        return _graph(onnx, model, path, output), content
     except CheckpointError:
         raise
-    except Exception as error:  # protobuf's and the checker's own classes
+    except Exception as error:  # protobuf's and onnx's own classes, and what they stumble over
         raise CheckpointError(
             f"{path.name} is not a whole ONNX file",
             where=str(path),
             why=(str(error).splitlines() or [type(error).__name__])[0],
             fix="the file as its exporter wrote it",
         ) from None
-    return _graph(onnx, model, path, output), content
 
 
 def _content(path: Path) -> bytes:

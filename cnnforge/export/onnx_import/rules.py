@@ -1,4 +1,5 @@
-"""What each op of an ONNX file is as layers of ours. Views of tensors (Reshape, Transpose, …) are in ``views``.
+"""What each op of an ONNX file is as layers of ours. Norms are in ``norms``, views of tensors
+(Reshape, Transpose, …) in ``views``.
 
 A rule gets the node, its inputs and the reader; it returns the node's first output. Inputs are tensors of the network
 or constants. ONNX's defaults stand here where its documents have them.
@@ -79,7 +80,7 @@ def number(ins: Sequence[Input], i: int, what: str) -> float | None:
     return None if value is None else float(value.reshape(-1)[0])
 
 
-def _spatial(r: Reading, n: OnnxNode, x: Tensor) -> tuple[Flow, tuple[int, int, int, int], float]:
+def spatial(r: Reading, x: Tensor) -> tuple[Flow, tuple[int, int, int, int], float]:
     """(what a window slides over, padding around it, its value)"""
     padded = x if isinstance(x, Padded) else Padded(r.net.real(x), (0, 0, 0, 0), 0.0)
     flow = padded.flow
@@ -94,7 +95,7 @@ def _spatial(r: Reading, n: OnnxNode, x: Tensor) -> tuple[Flow, tuple[int, int, 
 @rule("Conv")
 def _conv(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
     """W (F, C/groups, KH, KW) -> w (KH, KW, C/groups, F)."""
-    x, pads, value = _spatial(r, n, tensor(ins))
+    x, pads, value = spatial(r, tensor(ins))
     if value:
         raise Refused(f"the Pad before it puts {value:g} around the picture", "zeros around it")
     w, b = weights(ins, 1, "W"), optional(ins, 2, "B")
@@ -108,7 +109,7 @@ def _conv(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
 @rule("ConvTranspose")
 def _conv_transpose(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
     """W (C, F/groups, KH, KW) -> w (KH, KW, F/groups, C)."""
-    x, pads, _ = _spatial(r, n, tensor(ins))
+    x, pads, _ = spatial(r, tensor(ins))
     if any(pads):
         raise Refused("a Pad stands before it", "padding of its own, or none")
     w, b = weights(ins, 1, "W"), optional(ins, 2, "B")
@@ -159,85 +160,9 @@ def _fc(r: Reading, n: OnnxNode, x: Flow, w: Array, b: Array | None) -> Flow:
     return _linear(r, n, "fc", {"units": w.shape[1]}, x, {"w": r.net.in_our_order(w, x)}, b)
 
 
-@rule("BatchNormalization")
-def _batch_norm(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
-    if n.attr("training_mode", 0):
-        raise Refused("it is in training mode", "export in evaluation mode: model.eval()")
-    return _norm(r, n, ins, "batch_norm", {"epsilon": n.attr("epsilon", 1e-5)}, ("gamma", "beta", "mean", "var"))
-
-
-def _norm(
-    r: Reading, n: OnnxNode, ins: Sequence[Input], type: str, fields: dict[str, Any], parts: Sequence[str]
-) -> Flow:
-    """A norm whose vectors are the node's inputs from the second on; a beta that is left out is 0."""
-    x = r.net.vector(r.net.real(tensor(ins)))
-    channels = r.net.shape(x)[-1]
-    arrays: dict[str, Array] = {"beta": np.zeros(channels, np.float32)}
-    for i, part in enumerate(parts, start=1):
-        if (vector := optional(ins, i, part)) is not None:
-            arrays[part] = r.net.in_our_order(np.broadcast_to(vector.reshape(-1), (channels,)), x)
-    epsilon = fields["epsilon"]
-    fields = {**fields, "epsilon": float(f"{epsilon:.7g}")}
-    if fields["epsilon"] == 1e-5:
-        del fields["epsilon"]
-    if not epsilon:
-        raise Refused("its epsilon is 0", "an epsilon above 0")
-    return r.net.add(n, type, fields, x, arrays=arrays, weights=r.constant_names[1])
-
-
-@rule("LayerNormalization")
-def _layer_norm(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
-    x = r.net.real(tensor(ins))
-    last = len(r.net.dims(x))
-    if n.attr("axis", -1) % (last + 1) != last or x.view not in ("nhwc", "flat", "flat_chw"):
-        raise Refused(
-            "it goes over more than the channels of one position", "channels last and axis -1; or GroupNormalization"
-        )
-    return _norm(r, n, ins, "layer_norm", {"epsilon": n.attr("epsilon", 1e-5)}, ("gamma", "beta"))
-
-
-@rule("InstanceNormalization")
-def _instance_norm(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
-    """Each channel by itself; of a tensor whose channels a Reshape has put into groups, each group."""
-    x = r.net.real(tensor(ins))
-    shape, epsilon = r.net.shape(x), n.attr("epsilon", 1e-5)
-    if x.view not in ("nchw", "grouped"):
-        raise Refused("its input is no picture and no groups of channels", "GroupNormalization or LayerNormalization")
-    groups = x.groups if x.view == "grouped" else shape[-1]
-    each = [np.repeat(weights(ins, i, part), shape[-1] // groups) for i, part in ((1, "scale"), (2, "B"))]
-    whole = replace(x, view="flat" if len(shape) == 1 else "nchw")
-    made = _norm(r, n, [whole, *each], "group_norm", {"groups": groups, "epsilon": epsilon}, ("gamma", "beta"))
-    return replace(made, view=x.view, groups=x.groups)
-
-
-@rule("GroupNormalization")
-def _group_norm(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
-    """Scale and bias were one per group in opset 18, and are one per channel since 21."""
-    x, groups = r.net.real(tensor(ins)), int(n.attrs["num_groups"])
-    channels = r.net.shape(x)[-1]
-    each = [weights(ins, i, part) for i, part in ((1, "scale"), (2, "bias"))]
-    each = [np.repeat(v, channels // groups) if v.size == groups else v for v in each]
-    if x.view not in ("nchw", "flat") or (x.view == "flat" and len(r.net.shape(x)) > 1):
-        raise Refused("its input is neither a picture nor a vector of channels", "a picture (N, C, H, W)")
-    fields = {"groups": groups, "epsilon": n.attr("epsilon", 1e-5)}
-    return _norm(r, n, [x, *each], "group_norm", fields, ("gamma", "beta"))
-
-
-@rule("LRN")
-def _lrn(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
-    size = int(n.attrs["size"])
-    if size % 2 == 0:
-        raise Refused(f"its size {size} is even, and lrn here reaches further to the other side", "an odd size")
-    defaults = (("alpha", "alpha", 1e-4), ("beta", "beta", 0.75), ("k", "bias", 1.0))
-    fields = {ours: float(f"{n.attr(name, value):.7g}") for ours, name, value in defaults}
-    fields = {ours: fields[ours] for ours, _, value in defaults if fields[ours] != value}
-    x, _, _ = _spatial(r, n, r.net.real(tensor(ins)))
-    return r.net.add(n, "lrn", {"size": size, **fields}, x)
-
-
 @rule("MaxPool", "AveragePool")
 def _pool(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
-    x, pads, value = _spatial(r, n, tensor(ins))
+    x, pads, value = spatial(r, tensor(ins))
     largest = n.op == "MaxPool"
     if largest and any(pads) and value > -1e30 and not (value == 0 and _not_negative(r.net, x)):
         raise Refused(
@@ -256,7 +181,7 @@ def _not_negative(net: Net, x: Flow) -> bool:
 
 @rule("GlobalAveragePool", "GlobalMaxPool")
 def _global_pool(r: Reading, n: OnnxNode, ins: Sequence[Input]) -> Tensor:
-    x, pads, _ = _spatial(r, n, tensor(ins))
+    x, pads, _ = spatial(r, tensor(ins))
     if any(pads):
         raise Refused("a Pad stands before it", "no Pad")
     return r.net.add(n, "global_pool", {"mode": "max"} if n.op == "GlobalMaxPool" else {}, x)

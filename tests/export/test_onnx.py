@@ -253,6 +253,21 @@ def test_every_op_of_inference_has_a_rule():
     assert set(GRADIENTS) - training - losses - set(RULES) == set()
 
 
+def test_an_op_of_a_package_is_refused(monkeypatch):
+    """Taking relu away makes an op of it that nobody here knows."""
+    from cnnforge.export.onnx_ops import RULES
+
+    monkeypatch.delitem(RULES, "relu")
+    model = model_of((5, 4, 2), {"conv1": conv(activation="relu"), **HEAD})
+    with pytest.raises(ConfigError) as caught:
+        exported(model)
+    assert str(caught.value) == (
+        "relu has no form in ONNX\n  where: model.layers.conv1\n"
+        "  why:   it is the op of an installed package, and this version writes cnnforge's own alone\n"
+        "  fix:   --to safetensors"
+    )
+
+
 def test_a_package_that_is_missing_is_named(monkeypatch):
     import sys
 

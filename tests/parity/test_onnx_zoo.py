@@ -20,7 +20,7 @@ NAMES = sorted(file.stem for file in MODELS.glob("*.yaml"))
 LONG = {
     "alexnet", "densenet121", "efficientnet_b0", "fast_cifar", "googlenet", "mobilenet_v1", "resnet18", "resnet34",
     "resnet50", "resnet56", "resnet101", "shufflenet_v1", "squeezenet1_0", "vgg11", "vgg11_bn", "vgg16", "vgg16_bn",
-    "vgg19", "vgg19_bn", "mobilenet_v2", "resnet32", "network_in_network", "cifar_resnet9", "resnet20",
+    "vgg19", "vgg19_bn", "mobilenet_v2", "resnet32", "network_in_network", "cifar_resnet9",
 }  # fmt: skip
 
 
@@ -41,9 +41,10 @@ def small(name: str) -> Model:
 def test_there_and_back(name, tmp_path):
     model = small(name)
     x = pictures(model, 2)
-    content = exported(model)
-    assert difference(model, content, x) <= 1e-4
+    expected, content = model.predict(x), exported(model)
+    room = 1e-4 * min(1.0, float(np.abs(expected).max()))  # of a thousand classes none may have 1e-2
+    assert difference(model, content, x) <= room
     (tmp_path / f"{name}.onnx").write_bytes(content)
     again = imported(tmp_path / f"{name}.onnx")
     assert sum(row.param_count for row in again.spec.table) == sum(row.param_count for row in model.spec.table)
-    assert float(np.abs(again.predict(x) - model.predict(x)).max()) <= 1e-4
+    assert float(np.abs(again.predict(x) - expected).max()) <= room

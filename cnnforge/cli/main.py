@@ -27,14 +27,16 @@ class Command:
 
     composes: does it take a config: overrides and ``--config-dir``?
     shared: may an MPI launcher start several processes of it, which then do one thing together?
+    module: in this package; the command's own name where it is not given
     """
 
     help: str
     composes: bool = False
     shared: bool = False
+    module: str = ""
 
 
-#: Each command is the module of its name in this package.
+#: Each command is a module in this package.
 COMMANDS = {
     "train": Command("train a network", composes=True, shared=True),
     "sweep": Command("check a whole space of configs, then train each point", composes=True),
@@ -46,6 +48,8 @@ COMMANDS = {
     "resume": Command("go on with a run that was stopped, bit for bit", shared=True),
     "reproduce": Command("do a run again from its own record and compare every number"),
     "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),
+    "export": Command("write a trained network as an ONNX or safetensors file"),
+    "import": Command("turn an ONNX file into a config and weights", module="import_"),
     "sync": Command("send to MLflow what could not be sent while training"),
     "explain": Command("the course: edge filters, padding, stride …, computed from configs to change", composes=True),
     "ui": Command("look at the runs in MLflow's pages"),
@@ -117,7 +121,7 @@ def _run(arguments: list[str]) -> int:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from importlib import import_module
 
-    command = import_module(f"cnnforge.cli.{name}")
+    command = import_module(f"cnnforge.cli.{COMMANDS[name].module or name}")
     args = _parse(name, command, rest)
     code = 0 if args is None else int(command.run(args))
     _say_what_is_broken()

@@ -45,6 +45,7 @@ COMMANDS = {
     "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),
     "sync": Command("send to MLflow what could not be sent while training"),
     "ui": Command("look at the runs in MLflow's pages"),
+    "serve": Command("serve a trained model over HTTP, with a page to draw on"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),
 }
 

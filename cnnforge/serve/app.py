@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from fastapi import FastAPI, Query, Request, Response
@@ -36,6 +36,7 @@ PAGE = {
 SMALL_FILE, SMALL_PICTURE = 1 << 14, 1 << 16
 DECODERS = 2
 
+T = TypeVar("T")
 Top = Annotated[int | None, Query(ge=1, description="only so many classes, the likeliest first")]
 
 
@@ -205,7 +206,7 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)
 
 
-async def _in(pool: ThreadPoolExecutor, work: Callable[[], Any]) -> Any:
+async def _in(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 

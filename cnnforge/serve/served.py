@@ -101,7 +101,7 @@ class Served:
                 422, "the picture cannot be read to its end", where=where, why="it is damaged or cut off",
                 fix="send the whole file",
             ) from None  # fmt: skip
-        return self.preprocessing.apply(raw[None])[0]
+        return self._one(raw)
 
     def input_of_array(self, value: object, where: str) -> NDArray[np.float32]:
         """Nested lists (h, w) or (h, w, c) of raw pixels -> network input (H, W, C). Raises Refused, DataError."""
@@ -118,8 +118,14 @@ class Served:
         if self.preprocessing.pixels == "uint8" and raw.dtype.kind in "iu":
             if raw.min() < 0 or raw.max() > 255:
                 raise _no_array(where, f"it goes from {raw.min()} to {raw.max()}, and pixels from 0 to 255")
-            return self.preprocessing.apply(raw[None].astype(np.uint8))[0]
-        return self.preprocessing.apply(raw[None].astype(np.float32))[0]
+            raw = raw.astype(np.uint8)
+        else:
+            raw = raw.astype(np.float32)
+        return self._one(raw)
+
+    def _one(self, raw: NDArray[Any]) -> NDArray[np.float32]:
+        x: NDArray[np.float32] = self.preprocessing.apply(raw[None])[0]
+        return x
 
     def answer(self, row: NDArray[Any], top: int | None) -> dict[str, Any]:
         """A row of ``Model.predict`` in words; ``top``: only so many classes, the likeliest first."""
@@ -185,22 +191,23 @@ def _shown(a: NDArray[Any]) -> dict[str, Any]:
 
 def _maps(a: NDArray[Any]) -> dict[str, Any]:
     """(h, w, c) -> its first maps, made smaller where they are large, in 8 bits between ``low`` and ``high``."""
-    maps = np.nan_to_num(a[..., :MAPS].astype(np.float32))
+    maps: NDArray[Any] = np.nan_to_num(a[..., :MAPS].astype(np.float32))
     step = max(1, ceil(max(maps.shape[:2]) / SIDE))
     if step > 1:
         maps = _coarser(maps, step)
     low, high = float(maps.min()), float(maps.max())
     scaled = (maps - low) * (255 / (high - low) if high > low else 0)
-    bits = np.ascontiguousarray(np.rint(scaled).clip(0, 255).astype(np.uint8).transpose(2, 0, 1))
-    return {"shape": a.shape, "maps": bits.shape, "low": low, "high": high, "data": b64encode(bits).decode()}
+    bits = np.rint(scaled).clip(0, 255).astype(np.uint8).transpose(2, 0, 1)
+    return {"shape": a.shape, "maps": bits.shape, "low": low, "high": high, "data": b64encode(bits.tobytes()).decode()}
 
 
-def _coarser(maps: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+def _coarser(maps: NDArray[Any], step: int) -> NDArray[Any]:
     """Means over ``step`` x ``step`` points; those at the bottom and right over what is there."""
     for axis in (0, 1):
         at = np.arange(0, maps.shape[axis], step)
         counts = np.diff([*at, maps.shape[axis]]).astype(np.float32)
-        maps = np.add.reduceat(maps, at, axis) / (counts[:, None, None] if axis == 0 else counts[:, None])
+        counts = counts[:, None, None] if axis == 0 else counts[:, None]
+        maps = np.add.reduceat(maps, at, axis) / counts
     return maps
 
 

@@ -101,12 +101,13 @@ def make_app(served: Served, largest: int = 32, wait: float = 0.0, limits: Limit
     async def picture(content: bytes) -> NDArray[np.float32]:
         """Network input of a file."""
 
+        if len(content) <= SMALL_FILE and served.measure(content, limits.pixels) <= SMALL_PICTURE:
+            return served.input_of(content)
+
         def whole() -> NDArray[np.float32]:
             served.measure(content, limits.pixels)
             return served.input_of(content)
 
-        if len(content) <= SMALL_FILE and served.measure(content, limits.pixels) <= SMALL_PICTURE:
-            return whole()
         return await _in(decoders, whole)
 
     @app.post("/predict", responses={200: _ANSWER, **_REFUSALS},

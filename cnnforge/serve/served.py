@@ -21,6 +21,8 @@ from cnnforge.serve.limits import Refused
 
 #: What the page is shown of a layer, so that an answer stays small: maps, their sides, single numbers.
 MAPS, SIDE, VALUES = 32, 64, 512
+#: Points of a side of an array: the weights with which it is resized grow with it.
+LONGEST = 4096
 #: Layers whose output is their input, when nothing is trained.
 SILENT = ("flatten", "dropout", "spatial_dropout", "drop_path")
 
@@ -113,6 +115,11 @@ class Served:
             raw = raw[..., None]
         if raw.dtype.kind not in "iuf" or raw.ndim != 3 or not raw.size:
             raise _no_array(where, f"shape {raw.shape}" if raw.dtype.kind in "iuf" else "it holds more than numbers")
+        if max(raw.shape) > LONGEST:
+            raise Refused(
+                413, "the array is too long", where=where, why=f"shape {raw.shape}, and a side has at most {LONGEST}",
+                fix="make the picture smaller",
+            )  # fmt: skip
         if not np.isfinite(raw).all() or np.abs(raw).max() > np.finfo(np.float32).max:
             raise _no_array(where, "some of its numbers are no finite float32")
         if self.preprocessing.pixels == "uint8" and raw.dtype.kind in "iu":

@@ -198,6 +198,7 @@ WHOLE = file_of(pictures(1, 60, 60)[0])
         (b'{"images": [[[1, 1e300]]]}', "application/json", 422, "this is not an array of pixels"),
         (b'{"images": [[[1, 1' + b"0" * 30 + b"]]]}", "application/json", 422, "this is not an array of pixels"),
         (b'{"images": [' + b"[" * 100 + b"1" + b"]" * 100 + b"]}", "application/json", 422, "not an array of pixels"),
+        (json.dumps({"images": [[[0] * 5000]]}), "application/json", 413, "the array is too long"),
         (json.dumps({"images": [[[[1, 2, 3, 4]] * 8] * 8]}), "application/json", 422, "4 channels"),
         (json.dumps({"images": [base64.b64encode(bomb(3000, 3000)).decode()] * 2}), "application/json", 413, "pixels"),
     ],

@@ -5,7 +5,7 @@ import { canvasOf } from "./drawing.js";
 const WARM = ramp([[11, 13, 18], [84, 35, 124], [194, 64, 63], [248, 166, 49], [253, 246, 200]]);
 const BOTH = ramp([[143, 208, 255], [42, 111, 184], [11, 13, 18], [208, 97, 42], [255, 224, 168]]);
 const GAP = 3;
-const BAR_HEIGHT = 56;
+const BAR_HEIGHT = 42;
 
 // 256 colours between the given ones.
 function ramp(stops) {
@@ -38,8 +38,9 @@ export function layerElement(layer, width) {
   const size = layer.shape.join("×");
   const shown = layer.maps ? layer.maps[0] : layer.values.length;
   const all = layer.maps ? layer.shape[2] : layer.shape.reduce((a, b) => a * b);
-  const range = layer.maps ? `, ${number(layer.low)} to ${number(layer.high)}` : "";
-  about.textContent = `${layer.type === layer.name ? "" : layer.type + " "}${size}${range}` + (shown < all ? `, the first ${shown}` : "");
+  const [low, high] = layer.maps ? [layer.low, layer.high] : [Math.min(...layer.values), Math.max(...layer.values)];
+  const range = `${number(low)} to ${number(high)}`;
+  about.textContent = `${layer.type === layer.name ? "" : layer.type + " "}${size}, ${range}` + (shown < all ? `, the first ${shown}` : "");
   title.append(layer.name, about);
   const canvas = layer.maps ? grid(layer, width) : bars(layer.values, width);
   canvas.setAttribute("role", "img");

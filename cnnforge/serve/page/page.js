@@ -178,7 +178,7 @@ async function body() {
 
 // The picture enlarged, with the box and the middle that a framing has.
 function showGiven(picture, box) {
-  const given = $("given"), k = Math.max(1, Math.round(280 / Math.max(picture.width, picture.height)));
+  const given = $("given"), k = Math.max(1, Math.round(368 / Math.max(picture.width, picture.height)));
   given.width = picture.width * k;
   given.height = picture.height * k;
   const context = given.getContext("2d");
@@ -187,11 +187,11 @@ function showGiven(picture, box) {
   if (box === undefined || box === 1) return;
   const side = Math.min(given.width, given.height) * box, x = given.width / 2, y = given.height / 2;
   context.strokeStyle = "#ff9a3d";
-  context.lineWidth = 2;
+  context.lineWidth = 4;
   context.strokeRect(x - side / 2, y - side / 2, side, side);
   context.beginPath();
-  context.moveTo(x - 9, y); context.lineTo(x + 9, y);
-  context.moveTo(x, y - 9); context.lineTo(x, y + 9);
+  context.moveTo(x - 16, y); context.lineTo(x + 16, y);
+  context.moveTo(x, y - 16); context.lineTo(x, y + 16);
   context.stroke();
 }
 

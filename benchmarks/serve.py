@@ -15,6 +15,7 @@ import asyncio
 import io
 import json
 import multiprocessing
+import os
 import re
 import subprocess
 import sys
@@ -49,6 +50,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--wait-ms", nargs="+", default=["0"], help="the service's own option (0)")
     parser.add_argument("--seconds", type=float, help="of each row (5, with --quick 0.5)")
     chosen = options.parsed(parser, words)
+    os.environ["NUMBA_NUM_THREADS"] = str(chosen.threads)  # the service's
     seconds = chosen.seconds or (0.5 if chosen.quick else 5.0)
     print(f"cnnforge serve, digits as PNG, {seconds:g} s a row; of lenet from 8 clients at least {GOAL} a second")
     columns = {"net": 10, "wait ms": 7, "clients": 7, "answers/s": 9, "latency": 8, "p99": 8, "batch": 6, "wrong": 5}

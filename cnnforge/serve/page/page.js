@@ -1,6 +1,6 @@
 // The page: draw or open a picture, ask the service, show what it says.
 
-import { boxOf, canvasOf, drawStrokes, framed, note } from "./drawing.js";
+import { boxOf, drawStrokes, framed, note } from "./drawing.js";
 import { layerElement } from "./maps.js";
 
 const $ = (id) => document.getElementById(id);
@@ -32,7 +32,7 @@ async function start() {
   $("about").textContent = `${layers}, trained on ${model.data} (run ${model.run})`;
   const draws = model.pictures !== null && model.pictures.channels === 1;
   $("framing").value = { mnist: "mnist", digits: "digits" }[model.data] || "drawn";
-  $("framing-choice").hidden = !draws;
+  $("seen").hidden = !draws;
   $("undo").hidden = !draws;
   $("pad").classList.toggle("files", !draws);
   if (model.pictures === null) {
@@ -118,13 +118,11 @@ function clear() {
 async function open(chosen) {
   strokes = [];
   file = chosen;
+  $("seen").hidden = true;  // a file is sent as it is
   try {
     const bitmap = await createImageBitmap(chosen);
     blacken(pen);
     fit(pen, bitmap);
-    const [h, w] = size(), given = canvasOf(w, h);
-    fit(given.getContext("2d"), bitmap);
-    showGiven(given);
   } catch {
     blacken(pen);  // the service may know the format all the same
   }
@@ -151,6 +149,7 @@ function redraw() {
   blacken(pen);
   drawStrokes(pen, strokes, { scale: side, x: 0, y: 0 }, side * 0.075);
   $("hint").hidden = strokes.length > 0;
+  $("seen").hidden = model.pictures.channels !== 1;
   turn++;
   if (!strokes.length) {
     clearTimeout(timer);

@@ -369,4 +369,4 @@ def test_memory_stays_as_it_is(run: Path) -> None:
         ask(2000)
         before = asked.resident()
         ask(10_000)
-        assert asked.resident() - before < 4_000_000
+        assert asked.resident() - before < 1_000_000

@@ -64,6 +64,12 @@ def test_ports(monkeypatch: pytest.MonkeyPatch) -> None:
         server.listen("203.0.113.7", 0)
 
 
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    """asyncio sets TCP_NODELAY on connections of a listener only where it knows that it is one of TCP."""
+    with server.listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
 def test_who_may_ask() -> None:
     assert [is_loopback(host) for host in ("localhost", "127.0.0.1", "::1", "127.9.9.9", "0.0.0.0", "example.org")] == [
         True, True, True, True, False, False,

@@ -53,7 +53,7 @@ ui: $(VENV)/.installed ## Open the MLflow UI on this machine
 BENCH ?=
 
 bench: $(VENV)/.installed-dev ## Speed, memory and start-up beside PyTorch's, where it is installed
-	@for script in machine train_step inference scaling batches memory cold_start; do \
+	@for script in machine train_step inference scaling batches serve memory cold_start; do \
 		echo; $(BIN)/python -m benchmarks.$$script $(BENCH) || exit 1; done
 
 clean: ## Remove what was installed and cached; runs stay

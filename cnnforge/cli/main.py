@@ -53,6 +53,7 @@ COMMANDS = {
     "sync": Command("send to MLflow what could not be sent while training"),
     "explain": Command("the course: edge filters, padding, stride …, computed from configs to change", composes=True),
     "ui": Command("look at the runs in MLflow's pages"),
+    "serve": Command("serve a trained model over HTTP, with a page to draw on"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),
 }
 

@@ -31,6 +31,10 @@ class Form:
     channels: int
 
 
+#: Formats that ``look`` takes from strangers: those of the web and of scanners, whose decoders start no programs.
+PICTURES = "PNG, JPEG, WEBP, GIF, BMP, TIFF, PPM"
+
+
 @contextmanager
 def strictly() -> Iterator[None]:
     """Pictures of suspiciously many pixels are damaged ones. For the whole process, so not for each thread."""
@@ -45,6 +49,20 @@ def trouble(error: Exception) -> str:
     """Why a file is no picture, where ``decode`` raised one of ``DAMAGE``."""
     known = type(error).__name__ != "UnidentifiedImageError"
     return f"{type(error).__name__}: {error}" if known else "no picture of a known format"
+
+
+def look(content: bytes) -> tuple[int, int]:
+    """(width, height) of a picture file by its header, nothing decoded.
+
+    Raises OverflowError where Pillow takes it for a bomb, and whatever Pillow does where it is none of ``PICTURES``.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(content), formats=PICTURES.split(", ")) as opened:
+            return opened.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise OverflowError("more pixels than are safe") from None
 
 
 def decode(content: bytes, form: Form) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ Pixel centres lie at half integers (``align_corners=False`` elsewhere): output r
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ Resizer = Callable[[NDArray[Any]], NDArray[Any]]
 WEIGHT_BITS = 22
 
 
+@lru_cache(maxsize=8)  # a service resizes one picture at a time, in less time than the weights take
 def bilinear_weights(size: int, out: int) -> NDArray[np.float64]:
     """(out, size): each row says how much of each input pixel an output pixel takes; rows sum to exactly 1.
 
@@ -37,7 +39,9 @@ def bilinear_weights(size: int, out: int) -> NDArray[np.float64]:
     steps = np.round(weights * 2.0**WEIGHT_BITS)
     rows = np.arange(out)
     steps[rows, steps.argmax(axis=1)] += 2.0**WEIGHT_BITS - steps.sum(axis=1)
-    return np.asarray(steps * 2.0**-WEIGHT_BITS)
+    weights = np.asarray(steps * 2.0**-WEIGHT_BITS)
+    weights.flags.writeable = False
+    return weights
 
 
 def bilinear(size: Size, out: Size) -> Resizer:

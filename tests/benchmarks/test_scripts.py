@@ -39,6 +39,7 @@ SCRIPTS = (
     "batches",
     "mpi",
     "storage",
+    "serve",
 )
 PLAIN = ("--quick", "--backend", "numpy", "--threads", "1")
 
@@ -257,3 +258,12 @@ def test_storages(capsys):
     size, *times = rows["lenet5"]
     assert float(size) == pytest.approx(61_706 * 4 / 1e6, rel=0.02)
     assert float(times[0]) == pytest.approx(61_706 * 32 / 1e9 * 1e3, rel=0.01)
+
+
+@pytest.mark.slow
+def test_the_service(capsys):
+    """Its answers are right, whatever the number of clients."""
+    import_module("benchmarks.serve").main(["--quick", "--clients", "1", "3"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("lenet")]
+    assert [(row[2], row[-1]) for row in rows] == [("1", "0"), ("3", "0")]
+    assert all(float(row[3]) > 0 for row in rows)

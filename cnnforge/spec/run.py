@@ -70,6 +70,7 @@ class TrainerSpec(Spec):
     overfit_batches: train on so many batches alone, the same in every epoch: a net that can learn gets them all right
     fast_dev_run: two steps, one batch of validation and of test, no tracking: does everything work?
     exact_conv: only convolutions that round as the definition does, which forbids Winograd's
+    report:    make ``report.html`` and ``plots/`` after training; ``cnnforge report`` makes them at any time
     autotune:  where a kernel can go several ways, measure once per machine which is fastest; otherwise guess
     """
 
@@ -92,6 +93,7 @@ class TrainerSpec(Spec):
     exact_conv: Bool = False
     autotune: Bool = True
     sync_batch_norm: Bool = False
+    report: Bool = True
 
     @model_validator(mode="after")
     def _one_average(self) -> TrainerSpec:

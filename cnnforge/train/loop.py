@@ -19,6 +19,7 @@ from cnnforge.train.averages import Averages
 from cnnforge.train.diagnosis import Finding, locate
 from cnnforge.train.metrics import Sums
 from cnnforge.train.ranks import ALONE, Ranks
+from cnnforge.train.spent import Spent
 from cnnforge.train.statistics import LayerStatistics
 
 Metrics = Mapping[str, float]
@@ -120,16 +121,19 @@ def fit(
     ahead: bool = False,
     averages: Averages | None = None,
     ranks: Ranks = ALONE,
+    spent: Spent | None = None,
 ) -> list[dict[str, float]]:
     """Train from ``progress`` to the end; return the metrics of every epoch finished here.
 
     averages: what ``evaluation`` runs on, where that is not what is trained
     ahead: let a thread make the batches before they are asked for; it ends with this call, however that ends
     ranks: the processes that do this together, each of which makes this call; their numbers come out the same
+    spent: is told of the time for ``waiting`` and ``validation``
     Raises DivergedError at the first loss that is not finite, before its update; InterruptedRun where the watcher says
     so.
     """
     history: list[dict[str, float]] = []
+    spent = spent or Spent()
     per_epoch = samples.steps_per_epoch
     updates, total = recipe.updates(per_epoch), recipe.steps(per_epoch)
     done = progress.epoch * per_epoch + progress.step_in_epoch
@@ -155,7 +159,9 @@ def fit(
                 for number, step in enumerate(members):
                     asked = perf_counter()
                     turn = batches.next()
-                    clock.waited(perf_counter() - asked)
+                    waited = perf_counter() - asked
+                    clock.waited(waited)
+                    spent.add("waiting", waited)
                     shard = samples.shard(step)
                     bound = train.bound(ranks.take(shard), turn)
                     train.set_step(
@@ -208,7 +214,8 @@ def fit(
             if averages is not None:
                 averages.refresh()
             if validation is not None:
-                means |= evaluate(evaluation, validation, recipe.loss, "val", ranks)
+                with spent.on("validation"):
+                    means |= evaluate(evaluation, validation, recipe.loss, "val", ranks)
             means = ranks.first(means)
             improved = _improved(progress, means)
             progress.metrics = means

@@ -29,7 +29,7 @@ from cnnforge.train.record import CHANGED, OVER, RunRecord, read_record
 from cnnforge.train.setup import backend_of
 from cnnforge.train.signals import StopRequest
 from cnnforge.train.transfer import settle
-from cnnforge.train.work import Console, Guest, Life, Result, work
+from cnnforge.train.work import After, Console, Done, Guest, Life, Result, work
 
 
 def run(
@@ -40,6 +40,7 @@ def run(
     *,
     guest: Guest | None = None,
     ranks: Ranks = ALONE,
+    after: After | None = None,
 ) -> tuple[Path, Result]:
     """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
@@ -47,6 +48,7 @@ def run(
     folder: an empty one that is there, instead of a new one, which ``latest`` then points at
     guest: of whom it is a part, where it is one
     ranks: the processes that train it together; this is the first of them, the others ``follow``
+    after: is called when the work is done and the journal still open; what it raises is a note and no failure
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
     spec = settle(spec)
@@ -56,7 +58,7 @@ def run(
         point_latest(folder)
     _write_config(folder, spec)
     record = RunRecord(folder, spec, ways=ways) if ways else None
-    return _live(spec, folder, backend, console, record, guest, ranks)
+    return _live(spec, folder, backend, console, record, guest, ranks, after)
 
 
 def resume(
@@ -67,11 +69,12 @@ def resume(
     changed: bool = False,
     guest: Guest | None = None,
     ranks: Ranks = ALONE,
+    after: After | None = None,
 ) -> tuple[Path, Result]:
     """Go on with the run in ``folder`` from its last checkpoint, or from its beginning where it has none.
 
     overrides: changes of its config;  changed: go on although its config or its data are not what they were
-    ranks: as in ``run``; they need not be as many as before
+    ranks, after: as in ``run``; the processes need not be as many as before
     Raises ConfigErrors where there is nothing to go on with, and for every change that was not asked for; else as
     ``run``.
     """
@@ -85,7 +88,7 @@ def resume(
         for key, then, now in record.changes:
             console.note(f"changed: {key} was {then}, is {now}")
     record = replace(record, digest=None) if changed else record
-    return _live(record.spec, folder, backend, console, record, guest, ranks)
+    return _live(record.spec, folder, backend, console, record, guest, ranks, after)
 
 
 def _may_go_on(record: RunRecord, changed: bool) -> None:
@@ -123,6 +126,7 @@ def _live(
     record: RunRecord | None,
     guest: Guest | None,
     ranks: Ranks,
+    after: After | None,
 ) -> tuple[Path, Result]:
     """A run's life, its first or, with the record of those before, a later one."""
     began = perf_counter()
@@ -144,6 +148,9 @@ def _live(
             state.result = Result(status=status) | state.result
             state.result["wall_seconds"] = round(perf_counter() - began, 3)
             state.result["peak_memory_bytes"] = peak_memory()
+            state.result["seconds"] = state.spent.rounded()
+            if after is not None and state.data is not None and status in OVER:
+                _let(after, state)
             outcome = _close(state, sender)
     if outcome is not None and outcome.pending:
         console.note(f"tracking: {outcome.reason}")
@@ -153,6 +160,23 @@ def _live(
             failure.fix = f"cnnforge resume {os.path.relpath(folder)} goes on where it stopped"
         raise failure
     return folder, state.result
+
+
+def _let(after: After, run: Life) -> None:
+    """Give the finished work to ``after``, which cannot harm it any more."""
+    trainer = run.spec.trainer
+    if not trainer.report or trainer.fast_dev_run:
+        return
+    assert run.data is not None
+    write_json(run.folder / "result.json", run.result)  # what came out is safe, whatever happens now
+    done = Done(run.folder, run.spec, run.data, run.loss, dict(run.result), run.journal, run.console.note)
+    try:
+        with run.spent.on("report"):
+            after(done)
+    except (Exception, KeyboardInterrupt) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        run.console.note(f"the report was not made: {why}; cnnforge report {os.path.relpath(run.folder)} tries again")
+    run.result["seconds"] = run.spent.rounded()
 
 
 def _sender(spec: RunSpec, folder: Path, guest: Guest | None) -> Sender | None:

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from cnnforge.data import Preprocessing
 from cnnforge.losses import Loss
 from cnnforge.model import INFERENCE_BATCH, Model
+from cnnforge.shapes import count
+from cnnforge.spec import ModelSpec
 
 #: A yes is a probability above this, or a label that is nearer to 1 than to 0.
 THRESHOLD = 0.5
@@ -127,10 +129,11 @@ def evaluate_split(
     for low, piece in _pieces(x, len(labels)):
         answers, each = model.score(piece, labels[low : low + len(piece)], loss)
         probabilities.append(answers)
-        losses.append(each.astype(np.float64))
+        losses.append(each)
     if not probabilities:
         model.score(np.empty((0, *model.spec.input), np.float32), labels, loss)  # says what is wrong
-    return _summed_up(model, np.concatenate(probabilities), labels, np.concatenate(losses), names)
+    answers, each = np.concatenate(probabilities), np.concatenate(losses)
+    return evaluation_of(model.spec, answers, labels, each, names or model.classes)
 
 
 def network_input(preprocessing: Preprocessing, kept: NDArray[Any]) -> Callable[[int, int], NDArray[np.float32]]:
@@ -154,17 +157,21 @@ def _pieces(x: Pictures, n: int) -> Iterator[tuple[int, NDArray[Any]]]:
         low += len(piece)
 
 
-def _summed_up(
-    model: Model, answers: NDArray[Any], y: NDArray[Any], losses: NDArray[np.float64], names: Sequence[str]
+def evaluation_of(
+    model: ModelSpec, answers: NDArray[Any], y: NDArray[Any], losses: NDArray[Any], names: Sequence[str] = ()
 ) -> Evaluation:
-    width = model.spec.output[-1]
-    places = int(np.prod(model.spec.output[:-1], dtype=np.int64))
+    """As ``evaluate_split``, of answers that there are already.
+
+    answers: (n, *model.output) predictions;  y: (n, …) labels;  losses: (n,)
+    """
+    width = model.output[-1]
+    places = count(model.output[:-1])
     table = answers.reshape(-1, width)
-    kind = model.spec.effective_loss
+    kind = model.effective_loss
     task: Literal["classes", "tags", "numbers"]
     if not kind.scores_hits():
         task, labels = "numbers", y.reshape(-1, width)
-    elif kind.labels(model.spec.output)[1] == "int64":
+    elif kind.labels(model.output)[1] == "int64":
         task, labels = "classes", y.reshape(-1)
     elif width == 1:
         task, labels = "classes", (y.reshape(-1) > THRESHOLD).astype(np.int64)
@@ -172,12 +179,11 @@ def _summed_up(
     else:
         task, labels = "tags", (y.reshape(-1, width) > THRESHOLD).astype(np.int64)
     k = table.shape[1]
-    names = tuple(names or model.classes)
-    names = names if len(names) == k else tuple(str(i) for i in range(k))
+    names = tuple(names) if len(names) == k else tuple(str(i) for i in range(k))
     predicted = _predicted(task, table)
     confusion = np.bincount(labels * k + predicted, minlength=k * k).reshape(k, k) if task == "classes" else None
     return Evaluation(
-        task, names, table, labels, losses, float(losses.mean()),
+        task, names, table, labels, losses.astype(np.float64), float(losses.mean(dtype=np.float64)),
         None if task == "numbers" else float((predicted == labels).mean()), confusion,
         _per_class(names, labels, predicted, confusion) if task != "numbers" else (),
         _errors(names, table, labels) if task == "numbers" else (), places,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from time import perf_counter
@@ -233,16 +233,28 @@ def fit(
 
 
 def evaluate(
-    evaluation: Executable, samples: Source, loss: Loss, prefix: str, ranks: Ranks = ALONE
+    evaluation: Executable,
+    samples: Source,
+    loss: Loss,
+    prefix: str,
+    ranks: Ranks = ALONE,
+    keep: Callable[[Any, Any], None] | None = None,
 ) -> dict[str, float]:
-    """Mean loss and accuracy over every sample, in inference mode."""
+    """Mean loss and accuracy over every sample, in inference mode.
+
+    keep: is given each batch's predictions and losses, which the next batch overwrites
+    """
     sums = Sums()
     epoch = samples.epoch(0)
     for step in range(samples.steps_per_epoch):
         shard = samples.shard(step)
         bound = evaluation.bound(ranks.take(shard))
         samples.fill(epoch, step, bound.x, bound.labels)
-        bound.run("forward", "loss")
+        if keep is None:
+            bound.run("forward", "loss")
+        else:
+            bound.run("forward", "output", "loss")
+            keep(bound.outputs["prediction"], bound.outputs["loss"])
         if shard:
             sums.add(bound.outputs["loss"], bound.outputs["hits"])
     return ranks.total(sums).means(prefix, loss.scores_hits())

@@ -135,6 +135,7 @@ def _live(
         sender = _sender(spec, folder, guest)
         checkpoints = Checkpoints(folder / "checkpoints", spec.trainer.keep)
         state = Life(spec, folder, journal, console, stop, checkpoints, backend, record, ranks, guest=guest)
+        state.wanted = after is not None and spec.trainer.report and not spec.trainer.fast_dev_run
         status, failure = "failed", None
         try:
             _describe(state)
@@ -149,7 +150,7 @@ def _live(
             state.result["wall_seconds"] = round(perf_counter() - began, 3)
             state.result["peak_memory_bytes"] = peak_memory()
             state.result["seconds"] = state.spent.rounded()
-            if after is not None and state.data is not None and status in OVER:
+            if after is not None and state.wanted and status in OVER:
                 _let(after, state)
             outcome = _close(state, sender)
     if outcome is not None and outcome.pending:
@@ -164,12 +165,9 @@ def _live(
 
 def _let(after: After, run: Life) -> None:
     """Give the finished work to ``after``, which cannot harm it any more."""
-    trainer = run.spec.trainer
-    if not trainer.report or trainer.fast_dev_run:
-        return
     assert run.data is not None
     write_json(run.folder / "result.json", run.result)  # what came out is safe, whatever happens now
-    done = Done(run.folder, run.spec, run.data, run.loss, dict(run.result), run.journal, run.console.note)
+    done = Done(run.folder, run.spec, run.data, run.loss, run.answers, dict(run.result), run.journal, run.console.note)
     try:
         with run.spent.on("report"):
             after(done)

@@ -9,6 +9,9 @@ from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cnnforge.backends.base import Backend
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.data import Dataset, load
@@ -66,11 +69,25 @@ class Guest:
     prune: Callable[[], bool]
 
 
+@dataclass
+class Answers:
+    """What the run's final model says of a split, in the split's order.
+
+    split: ``test``, or ``validation`` where there is no test
+    predictions: pieces (n, …);  losses: (n,) of each sample
+    """
+
+    split: str
+    predictions: list[NDArray[Any]] = field(default_factory=list)
+    losses: list[NDArray[Any]] = field(default_factory=list)
+
+
 @dataclass(frozen=True)
 class Done:
     """A run whose work is done, for whoever makes something of it before its journal is closed.
 
     data, loss: what it trained and was tested with;  result: what ``result.json`` is going to hold
+    answers: None where nobody has them in one place
     note: tells whoever watches
     """
 
@@ -78,6 +95,7 @@ class Done:
     spec: RunSpec
     data: Dataset
     loss: Loss | None
+    answers: Answers | None
     result: Mapping[str, Any]
     journal: Journal
     note: Callable[[str], None]
@@ -89,7 +107,10 @@ After = Callable[[Done], None]
 
 @dataclass
 class Life:
-    """A run while a process works on it: what the parts of the work share."""
+    """A run while a process works on it: what the parts of the work share.
+
+    wanted: does somebody come after the work, who takes ``data``, ``loss`` and ``answers``?
+    """
 
     spec: RunSpec
     folder: Path
@@ -110,6 +131,8 @@ class Life:
     guest: Guest | None = None
     data: Dataset | None = None
     loss: Loss | None = None
+    answers: Answers | None = None
+    wanted: bool = False
     spent: Spent = field(default_factory=Spent)
     _compiling: float = 0.0
 
@@ -231,11 +254,15 @@ def work(run: Life) -> None:
     weights = made.evaluation.weights
     run.checkpoints.load_weights("best" if run.checkpoints.has("best") else "last", weights)
     ranks.align(weights.params | weights.state)
+    keep = _keeper(run, made)
     if made.test is not None:
         with run.spent.on("test"):
-            tested = evaluate(made.evaluation, made.test, made.loss, "test", ranks)
+            tested = evaluate(made.evaluation, made.test, made.loss, "test", ranks, keep)
         run.result |= tested
         run.log(tested, run.result["epochs"])
+    elif keep is not None and made.validation is not None:
+        with run.spent.on("report"):
+            evaluate(made.evaluation, made.validation, made.loss, "val", ranks, keep)
     if run.differing:
         names = ", ".join(sorted(run.differing))
         run.console.note(f"warning: done again, some numbers came out otherwise than before: {names}")
@@ -244,6 +271,20 @@ def work(run: Life) -> None:
     if spec.tracking.log_model:
         run.journal.model("model", input_shape=spec.model.input, output_shape=spec.model.output)
     run.data, run.loss = data, made.loss
+
+
+def _keeper(run: Life, made: Setup) -> Callable[[Any, Any], None] | None:
+    """What keeps the answers to the test, or to validation, where that is wanted and one process has them all."""
+    if not run.wanted or run.ranks.size > 1 or (made.test or made.validation) is None:
+        return None
+    kept = run.answers = Answers("test" if made.test is not None else "validation")
+    get = made.evaluation.backend.get
+
+    def keep(predictions: Any, losses: Any) -> None:
+        kept.predictions.append(np.array(get(predictions)))
+        kept.losses.append(np.array(get(losses)))
+
+    return keep
 
 
 def _data(run: Life) -> Dataset:

@@ -45,6 +45,8 @@ COMMANDS = {
     "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),
     "sync": Command("send to MLflow what could not be sent while training"),
     "ui": Command("look at the runs in MLflow's pages"),
+    "runs": Command("list runs, show one, compare some, delete them"),
+    "doctor": Command("say what this machine has and what is in the way"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),
 }
 

@@ -65,7 +65,7 @@ def test_python_dash_m() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "'chek' is not a command\n  where: cnnforge\n"
-        "  why:   the commands are train, sweep, check, augment, resume, reproduce, lr, sync, ui, schema\n"
+        "  why:   the commands are train, sweep, check, augment, resume, reproduce, lr, sync, ui, runs, doctor, schema\n"
         "  fix:   did you mean 'check'?\n"
     )
 
@@ -93,7 +93,7 @@ def test_python_dash_m() -> None:
         (
             ["ui", "extra"],
             "'extra' is one argument too many\n  where: cnnforge ui extra\n"
-            "  why:   its flags are --help, --dir, --port, --host\n"
+            "  why:   its flags are --help, --dir, --port, --host, --open\n"
             "  fix:   cnnforge ui --help\n",
         ),
     ],

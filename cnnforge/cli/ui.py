@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", type=Path, help="folder of the runs (default: runs)")
     parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT} on")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="open the pages in a browser once they are there")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,6 +73,8 @@ def run(args: argparse.Namespace) -> int:
         url = f"http://{'127.0.0.1' if args.host in ('0.0.0.0', '::') else args.host}:{port}"
         _await(server, url, log_path)
         print(f"{url}   (Ctrl-C stops it)", flush=True)
+        if args.open:
+            _open(url + _newest(runs_dir / DATABASE))
         server.wait()
         raise _stopped(server, log_path)
     except KeyboardInterrupt:
@@ -143,6 +146,28 @@ def _await(server: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
     raise CnnforgeError(
         f"MLflow did not answer within {START_SECONDS:g} s", where=url, fix=f"see {log_path}, then try again"
     )
+
+
+def _newest(database: Path) -> str:
+    """The page of the experiment that has the newest run; empty where there is none."""
+    import sqlite3
+    from contextlib import closing
+
+    newest = "SELECT experiment_id FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT 1"
+    with closing(sqlite3.connect(database, timeout=1.0)) as connection:
+        try:
+            found = connection.execute(newest).fetchone()
+        except sqlite3.Error:  # busy, or another MLflow's tables
+            return ""
+    return f"/#/experiments/{found[0]}/runs" if found else ""
+
+
+def _open(url: str) -> None:
+    """Shows the pages in the browser that the system, or ``BROWSER``, names; without one the address is enough."""
+    import webbrowser
+
+    if not webbrowser.open(url):
+        print("no browser was found: open the address in yours")
 
 
 def _stopped(server: subprocess.Popen[bytes], log_path: Path) -> CnnforgeError:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cnnforge.fields import Bool, Fraction, Name, NonNegativeInt, PositiveInt, Spec
+from cnnforge.fields import Bool, Fraction, Name, NonNegativeInt, PositiveInt, Spec, mistake
 from cnnforge.optim import Adam, AnyOptimizer
 from cnnforge.schedules import AnySchedule, ConstantSchedule
 from cnnforge.spec.augment import AugmentSpec
@@ -114,12 +114,22 @@ class TrackingSpec(Spec):
     uri:        MLflow's tracking URI; else ``$MLFLOW_TRACKING_URI``, else ``sqlite:///RUNS/mlflow.db``
     experiment: MLflow's experiment; else ``$MLFLOW_EXPERIMENT_NAME``, else ``cnnforge``
     log_model:  log the trained model, loadable by ``mlflow.pyfunc``
+    register_as: the model becomes a version of this one in MLflow's model registry when the run has ended; of a sweep
+                 ``sweep.register_as`` registers the best trial's
     """
 
     enabled: Bool = True
     uri: str | None = None
     experiment: str | None = None
     log_model: Bool = True
+    register_as: Name | None = None
+
+    @model_validator(mode="after")
+    def _a_model_to_register(self) -> TrackingSpec:
+        if self.register_as is not None and not self.log_model:
+            why, fix = "what is registered is the model that was logged", "log_model: true, or no register_as"
+            raise mistake(f"register_as: {self.register_as}, and no model is logged", why, fix, "register_as")
+        return self
 
 
 class RunFolderSpec(Spec):

@@ -25,6 +25,11 @@ def cross_validate(spec: RunSpec, console: Console) -> tuple[Path, Result]:
 
     Raises whatever a fold's run raises; ``go_on`` then does what is left.
     """
+    if spec.tracking.register_as is not None:
+        raise ConfigError(
+            f"register_as: {spec.tracking.register_as}, and {spec.data.folds} folds have a model each",
+            where="tracking.register_as", why="one model can be registered", fix="data.fold=1, or no register_as",
+        )  # fmt: skip
     spec = settle(spec)  # the folds look for runs in a folder of their own
     folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     write_text(folder / "config.yaml", run_text(spec))

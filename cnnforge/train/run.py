@@ -20,7 +20,7 @@ from cnnforge.backends.base import Backend
 from cnnforge.config import run_text
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun, PrunedRun
 from cnnforge.spec import RunSpec
-from cnnforge.tracking import Journal, Outcome, Sender, announce, start
+from cnnforge.tracking import Journal, Outcome, Sender, announce, flatten, start
 from cnnforge.train.checkpoint import Checkpoints
 from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
 from cnnforge.train.follow import Orders
@@ -195,7 +195,7 @@ def _describe(run: Life) -> None:
     MLflow's parameters never change: what changed in a later life is a tag.
     """
     if run.record is None or not run.record.described:
-        run.journal.params(run.spec.model_dump(mode="json", exclude_none=True))
+        run.journal.params(run.spec.model_dump(mode="json", exclude_none=True), _unsaid(run))
     elif run.record.changes:
         run.journal.event(CHANGED, now={key: now for key, _, now in run.record.changes})
     tags = {
@@ -206,14 +206,30 @@ def _describe(run: Life) -> None:
         "backend": run.spec.trainer.backend,
         "precision": run.spec.trainer.precision,
         "model": run.spec.model.name,
+        "data": run.spec.data.type,
+        "optimizer": run.spec.optimizer.type,
         "params": str(sum(row.param_count for row in run.spec.model.table)),
     }
     if run.ranks.size > 1:
         tags["ranks"] = str(run.ranks.size)
     if commit := git_commit():
         tags["git.commit"] = commit
+        tags["mlflow.source.git.commit"] = commit.removesuffix("-dirty")  # what its pages show and link
     run.journal.tags(tags)
     run.journal.artifact("config.yaml")
+
+
+def _unsaid(run: Life) -> list[str]:
+    """Parameters that make a comparison no clearer: the run's own places, and what its layers have by default.
+
+    A sweep's trials tell the latter too: where one is varied every trial has to have it.
+    """
+    plain = run.spec.model_dump(mode="json", exclude_none=True)
+    names = [name for name in flatten(plain) if name.startswith(("run.", "tracking."))]
+    if run.guest is None:
+        said = flatten(run.spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True, include={"model"}))
+        names += [name for name in flatten(plain) if name.startswith("model.layers.") and name not in said]
+    return names
 
 
 def _status_of(failure: CnnforgeError) -> str:
@@ -230,6 +246,8 @@ def _close(run: Life, sender: Sender | None) -> Outcome | None:
     run.journal.end(run.result["status"])
     if sender is None:
         return None
+    if (name := run.spec.tracking.register_as) is not None and run.result["status"] in OVER:
+        run.journal.register(name)
     outcome = sender.finish()
     run.result["mlflow_run_id"] = outcome.run_id
     write_json(path, run.result)

@@ -263,6 +263,8 @@ def work(run: Life) -> None:
     elif keep is not None and made.validation is not None:
         with run.spent.on("report"):
             evaluate(made.evaluation, made.validation, made.loss, "val", ranks, keep)
+    best = {name: value for name, value in run.result.items() if name.startswith("best_val_")}
+    run.log(best, run.result["epochs"])  # a table of runs has the last number of each name, and that is another
     if run.differing:
         names = ", ".join(sorted(run.differing))
         run.console.note(f"warning: done again, some numbers came out otherwise than before: {names}")

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +16,12 @@ import pytest
 from cnnforge.cli import ui
 from cnnforge.errors import ConfigError
 from cnnforge.tracking import Journal, mlflow_run_id, start
-
-DRIVER = (
-    "import argparse, sys; from cnnforge.cli import ui\n"
-    "parser = argparse.ArgumentParser(); ui.configure(parser); sys.exit(ui.run(parser.parse_args()))"
-)
-
+from tests.serving import serving
 
 def command(*words: str) -> int:
     parser = argparse.ArgumentParser()
     ui.configure(parser)
     return ui.run(parser.parse_args(list(words)))
-
-
-@contextlib.contextmanager
-def serving(runs: Path) -> Iterator[tuple[subprocess.Popen[str], list[str], str]]:
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, "--dir", str(runs)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    lines: list[str] = []
-    try:
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if line.startswith("http://"):
-                break
-        yield process, lines, lines[-1].split()[0]
-    finally:
-        process.terminate()
-        process.wait(20)
-        process.stdout.close()
 
 
 def ask(url: str, body: dict[str, Any]) -> Any:

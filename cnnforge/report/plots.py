@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from io import BytesIO
 from math import ceil
 from typing import TYPE_CHECKING
@@ -55,13 +56,13 @@ def curves(facts: RunFacts) -> Figure | None:
     panels: list[tuple[str, Callable[[Axes], None]]] = []
     for kind in ("loss", "accuracy"):
         if any(f"{part}_{kind}" in facts.epochs for part in COLOURS):
-            panels.append((f"{kind} by epoch", lambda axes, kind=kind: _by_epoch(axes, facts.epochs, kind)))  # type: ignore[misc]
+            panels.append((f"{kind} by epoch", partial(_by_epoch, epochs=facts.epochs, kind=kind)))
         if points := facts.steps.get(f"train_{kind}"):
-            panels.append((f"{kind} by step", lambda axes, p=points, kind=kind: _by_step(axes, p, kind)))  # type: ignore[misc]
+            panels.append((f"{kind} by step", partial(_by_step, points=points, kind=kind)))
     if points := facts.steps.get("lr"):
-        panels.append(("learning rate by step", lambda axes, p=points: _rate(axes, p)))  # type: ignore[misc]
+        panels.append(("learning rate by step", partial(_rate, points=points)))
     if points := facts.steps.get("grad_norm"):
-        panels.append(("gradient norm by step", lambda axes, p=points: _by_step(axes, p, "norm")))  # type: ignore[misc]
+        panels.append(("gradient norm by step", partial(_by_step, points=points, kind="norm")))
     if not panels:
         return None
     columns = min(len(panels), 3)

@@ -31,9 +31,10 @@ def coloured(picture: NDArray[Any]) -> NDArray[np.uint8]:
     return np.broadcast_to(picture, (*picture.shape[:2], 3)).astype(np.uint8)
 
 
-def grid(tiles: Sequence[NDArray[np.uint8]], across: int) -> NDArray[np.uint8]:
-    """Pictures (h, w, 3) of one size in rows of ``across``, on paper."""
+def grid(tiles: Sequence[NDArray[np.uint8]], most: int) -> NDArray[np.uint8]:
+    """Pictures (h, w, 3) of one size in rows of at most so many, on paper."""
     h, w, _ = tiles[0].shape
+    across = min(most, len(tiles))
     down = ceil(len(tiles) / across)
     sheet = np.full((down * (h + GAP) - GAP, across * (w + GAP) - GAP, 3), PAPER, np.uint8)
     for i, tile in enumerate(tiles):
@@ -61,7 +62,7 @@ def filter_sheet(w: NDArray[Any]) -> NDArray[np.uint8]:
     count, side = w.shape[3], 36 if min(w.shape[:2]) < 36 else min(w.shape[:2])
     if w.shape[2] in (1, 3):
         tiles = [enlarged(coloured(shades[..., f]), side) for f in range(count)]
-        return grid(tiles, min(count, 16 if count > 16 else 8))
+        return grid(tiles, 16 if count > 16 else 8)
     channels, count = min(w.shape[2], MOST_CHANNELS), min(count, 16)
     tiles = [enlarged(coloured(shades[:, :, c, f, None]), side) for c in range(channels) for f in range(count)]
     return grid(tiles, count)
@@ -75,12 +76,10 @@ def maps_sheet(values: NDArray[Any], side: int = 56) -> NDArray[np.uint8]:
     low, high = (min(float(finite.min()), 0.0), float(finite.max())) if finite.size else (0.0, 0.0)
     if values.ndim == 1 or values.shape[:2] == (1, 1):
         flat = values.reshape(-1)[:MOST_CELLS]
-        cell = 24 if len(flat) <= 32 else 12
-        across = 32 if cell == 24 else 64
-        row = heat(
-            np.pad(flat, (0, -len(flat) % min(across, len(flat)))).reshape(-1, min(across, len(flat))), low, high
+        cell, across = (24, 32) if len(flat) <= 32 else (12, 64)
+        return grid(
+            list(np.broadcast_to(heat(flat[None], low, high)[0][:, None, None], (len(flat), cell, cell, 3))), across
         )
-        return row.repeat(cell, axis=0).repeat(cell, axis=1)
     tiles = [enlarged(heat(values[..., f], low, high), side) for f in range(min(values.shape[2], MOST_MAPS))]
     return grid([_within(tile, side) for tile in tiles], MOST_MAPS)
 

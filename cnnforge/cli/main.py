@@ -42,6 +42,7 @@ COMMANDS = {
     "augment": Command("show augmented training pictures as one picture", composes=True),
     "resume": Command("go on with a run that was stopped, bit for bit", shared=True),
     "reproduce": Command("do a run again from its own record and compare every number"),
+    "report": Command("make a run's report.html and plots again"),
     "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),
     "sync": Command("send to MLflow what could not be sent while training"),
     "ui": Command("look at the runs in MLflow's pages"),

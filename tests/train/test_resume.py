@@ -33,7 +33,8 @@ QUICK = [
 ]  # fmt: skip
 #: Of a result: what depends on the machine and the moment.
 MOMENT = {
-    "wall_seconds", "peak_memory_bytes", "samples_per_second", "data_wait", "first_step_seconds", "mlflow_run_id", "seconds",
+    "wall_seconds", "peak_memory_bytes", "samples_per_second", "data_wait", "first_step_seconds", "mlflow_run_id",
+    "seconds",
 }  # fmt: skip
 
 

@@ -199,6 +199,8 @@ def _on(run: Told, runs_dir: Path) -> Iterator[tuple[str, str]]:
     else:
         wanted = [("go on", f"resume {name}")] if run.status != "running" else []
     beside = "" if runs_dir == Path("runs") else f" --dir {shlex.quote(str(runs_dir))}"
+    if run.kind != "sweep" and run.status != "running":
+        wanted.append(("draw what it did", f"report {name}"))
     for text, words in (*wanted, ("look at it in MLflow", "ui")):
         if words.split()[0] in COMMANDS:
             where = beside.replace("--dir ", "run.dir=") if "resume=" in words else beside

@@ -15,6 +15,7 @@ from cnnforge.config import read_run, validate
 from cnnforge.data import Dataset, Split, load
 from cnnforge.data.labels import class_counts
 from cnnforge.errors import CheckpointError, CnnforgeError, ConfigError
+from cnnforge.inference.card import write_card
 from cnnforge.inference.evaluation import Evaluation, evaluate_split, evaluation_of, network_input
 from cnnforge.inference.insight import activity_of, filters_of, mistakes_of, seen_of
 from cnnforge.model import Model
@@ -56,9 +57,12 @@ def make_report(folder: Path, done: Done | None = None) -> list[Path]:
 
 
 def after(done: Done) -> None:
-    """``train.work.After``: make the report, and let the journal keep it."""
-    for path in make_report(done.folder, done):
-        done.journal.artifact(path.relative_to(done.folder))
+    """``train.work.After``: make the report and the model card, and let the journal keep them."""
+    try:
+        for path in make_report(done.folder, done):
+            done.journal.artifact(path.relative_to(done.folder))
+    finally:  # the card has less to do that can fail
+        write_card(done)
 
 
 def overview(folder: Path, done: Done | None = None) -> RunFacts:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,9 @@ import pytest
 from cnnforge.cli import ui
 from cnnforge.errors import ConfigError
 from cnnforge.tracking import Journal, mlflow_run_id, start
+from tests.browser import browsing, needs_browser, strangers
 from tests.serving import serving
+
 
 def command(*words: str) -> int:
     parser = argparse.ArgumentParser()
@@ -146,3 +151,48 @@ def test_a_server_that_cannot_start_is_told_from_its_log(
     with pytest.raises(Exception, match="stopped with code") as caught:
         command("--dir", str(tmp_path))
     assert str(tmp_path / "ui.log") in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small runs and a sweep, as users have them: trained by the command, sent by its sender."""
+    folder = tmp_path_factory.mktemp("trained")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "CNNFORGE_"))}
+    small = ["model=lenet5", "trainer.epochs=2", "trainer.batch_size=128", "data.limit=512"]
+    for words in (
+        ["train", *small, "tracking.register_as=digits"],
+        ["train", *small, "optimizer=sgd", "optimizer.lr=0.05"],
+        ["sweep", *small, "optimizer.lr=0.003,0.001", "run.name=rates"],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "cnnforge", *words], cwd=folder, env=kept, check=True, capture_output=True, timeout=300
+        )
+    return folder / "runs"
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.filterwarnings("ignore")
+def test_the_pages_as_a_person_sees_them(trained: Path) -> None:
+    run_id = mlflow_run_id(trained / "lenet5-digits")
+    assert run_id is not None
+    with serving(trained) as (_, _, url), browsing(1600, 1000) as page:
+        page.goto(url + ui._newest(trained / "mlflow.db"))
+        page.get_by_text("lenet5-digits-2").first.wait_for()
+        for name in ("lenet5-digits", "lenet5-digits-2", "rates"):
+            assert page.get_by_role("link", name=name, exact=True).count() >= 1, name
+        experiment = page.url.split("/experiments/")[1].split("/")[0].split("?")[0]
+
+        page.goto(f"{url}/#/experiments/{experiment}/runs/{run_id}")
+        page.get_by_text("A convolutional network of 62,").wait_for()
+        for text in ("optimizer.lr", "test_accuracy", "### Results".removeprefix("### "), "digits"):
+            page.get_by_text(text).first.wait_for()
+
+        page.goto(f"{url}/#/experiments/{experiment}/runs/{run_id}/model-metrics")
+        page.locator(".js-plotly-plot").first.wait_for()
+        assert page.locator(".js-plotly-plot .trace").count() >= 1
+
+        page.goto(f"{url}/#/experiments/{experiment}/runs/{run_id}/artifacts/plots/learning_curves.png")
+        page.locator("img[src^='blob:'], img[src*='learning_curves']").first.wait_for()
+        assert page.evaluate("[...document.images].some(image => image.naturalWidth > 300)")
+        assert strangers(page) == []

@@ -57,10 +57,11 @@ def curves(facts: RunFacts) -> Figure | None:
     for kind in ("loss", "accuracy"):
         if any(f"{part}_{kind}" in facts.epochs for part in COLOURS):
             panels.append((f"{kind} by epoch", partial(_by_epoch, epochs=facts.epochs, kind=kind)))
-        if points := facts.steps.get(f"train_{kind}"):
-            panels.append((f"{kind} by step", partial(_by_step, points=points, kind=kind)))
     if points := facts.steps.get("lr"):
         panels.append(("learning rate by step", partial(_rate, points=points)))
+    for kind in ("loss", "accuracy"):
+        if points := facts.steps.get(f"train_{kind}"):
+            panels.append((f"training {kind} by step", partial(_by_step, points=points, kind=kind)))
     if points := facts.steps.get("grad_norm"):
         panels.append(("gradient norm by step", partial(_by_step, points=points, kind="norm")))
     if not panels:
@@ -97,7 +98,7 @@ def _by_step(axes: Axes, points: Points, kind: str) -> None:
     x, y = _thinned(points)
     axes.plot(x, y, color="tab:blue", linewidth=0.8, alpha=0.35)
     if len(y) > 8:
-        axes.plot(x, _smoothed(y, max(3, len(y) // 20)), color="tab:blue", linewidth=1.6)
+        axes.plot(x, _smoothed(y, max(3, len(y) // 40)), color="tab:blue", linewidth=1.6)
     _scale(axes, kind)
     _whole(axes)
 
@@ -238,7 +239,7 @@ def layers(facts: RunFacts) -> Figure | None:
         axes.set_title(KINDS[kind], fontsize=10)
         axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.25)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which="both", labelsize=8)
         _whole(axes)
         axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure

@@ -306,7 +306,7 @@ def _about(spec: RunSpec, told: _Told, result: Mapping[str, Any]) -> tuple[tuple
 def _name(folder: Path) -> str:
     """As commands take it: a run's own, or ``SWEEP/trials/3``."""
     trial = trial_of(folder)
-    return folder.name if trial is None else f"{trial.sweep.name}/{TRIALS}/{folder.name}"
+    return folder.name if trial is None else str(folder.resolve().relative_to(trial.sweep.parent))
 
 
 def _commands(folder: Path) -> tuple[tuple[str, str], ...]:

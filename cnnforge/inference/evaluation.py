@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnforge.data import Preprocessing
+from cnnforge.errors import DataError
 from cnnforge.losses import Loss
 from cnnforge.model import INFERENCE_BATCH, Model
 from cnnforge.shapes import count
@@ -133,6 +134,11 @@ def evaluate_split(
     if not probabilities:
         model.score(np.empty((0, *model.spec.input), np.float32), labels, loss)  # says what is wrong
     answers, each = np.concatenate(probabilities), np.concatenate(losses)
+    if len(answers) != len(labels):
+        raise DataError(
+            f"{len(answers):,} pictures and {len(labels):,} labels", where=f"model {model.spec.name}",
+            why="one label belongs to each picture", fix="take both from the same source",
+        )  # fmt: skip
     return evaluation_of(model.spec, answers, labels, each, names or model.classes)
 
 
@@ -144,17 +150,16 @@ def network_input(preprocessing: Preprocessing, kept: NDArray[Any]) -> Callable[
 def _pieces(x: Pictures, n: int) -> Iterator[tuple[int, NDArray[Any]]]:
     """(number of the first sample, pictures) of each piece."""
     if isinstance(x, np.ndarray):
-        whole = x
-        x = lambda low, high: whole[low:high]  # noqa: E731 - a name would say less
-        n = max(n, len(whole))
-    if callable(x):
+        for low in range(0, len(x), INFERENCE_BATCH):
+            yield low, x[low : low + INFERENCE_BATCH]
+    elif callable(x):
         for low in range(0, n, INFERENCE_BATCH):
             yield low, x(low, min(low + INFERENCE_BATCH, n))
-        return
-    low = 0
-    for piece in x:
-        yield low, piece
-        low += len(piece)
+    else:
+        low = 0
+        for piece in x:
+            yield low, piece
+            low += len(piece)
 
 
 def evaluation_of(

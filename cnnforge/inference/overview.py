@@ -24,7 +24,7 @@ from cnnforge.report.facts import RunFacts, Score, Verdict
 from cnnforge.report.page import write
 from cnnforge.report.table import seconds_text
 from cnnforge.spec import RunSpec
-from cnnforge.tracking import journal_path, read
+from cnnforge.tracking import journal_path, read, trial_of
 from cnnforge.tracking.family import TRIALS
 from cnnforge.train.folder import read_result
 from cnnforge.train.shortcuts import shortened
@@ -82,7 +82,7 @@ def overview(folder: Path, done: Done | None = None) -> RunFacts:
         if data is not None:
             facts |= _asked(spec, model, data, done, notes)
     return RunFacts(
-        folder.name, status, _headline(spec, told, result), _about(spec, told, result), _commands(folder),
+        _name(folder), status, _headline(spec, told, result), _about(spec, told, result), _commands(folder),
         str(check(spec)), _epochs(told), _steps(told), _layers(spec, told), **facts,
         seconds=result.get("seconds"), memory=_memory(folder), notes=tuple(notes),
     )  # fmt: skip
@@ -307,9 +307,17 @@ def _about(spec: RunSpec, told: _Told, result: Mapping[str, Any]) -> tuple[tuple
     return tuple(rows)
 
 
+def _name(folder: Path) -> str:
+    """As commands take it: a run's own, or ``SWEEP/trials/3``."""
+    trial = trial_of(folder)
+    return folder.name if trial is None else str(folder.resolve().relative_to(trial.sweep.parent))
+
+
 def _commands(folder: Path) -> tuple[tuple[str, str], ...]:
+    name, config = _name(folder), folder.resolve() / "config.yaml"
+    here = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
     return (
-        (f"cnnforge reproduce {folder.name}", "does the run again from its own record and compares every number"),
-        (f"cnnforge train {folder.parent.name}/{folder.name}/config.yaml", "trains anew from the same config"),
-        (f"cnnforge report {folder.name}", "makes this page again"),
+        (f"cnnforge reproduce {name}", "does the run again from its own record and compares every number"),
+        (f"cnnforge train {here}", "trains anew from the same config"),
+        (f"cnnforge report {name}", "makes this page again"),
     )

@@ -57,10 +57,11 @@ def curves(facts: RunFacts) -> Figure | None:
     for kind in ("loss", "accuracy"):
         if any(f"{part}_{kind}" in facts.epochs for part in COLOURS):
             panels.append((f"{kind} by epoch", partial(_by_epoch, epochs=facts.epochs, kind=kind)))
-        if points := facts.steps.get(f"train_{kind}"):
-            panels.append((f"{kind} by step", partial(_by_step, points=points, kind=kind)))
     if points := facts.steps.get("lr"):
         panels.append(("learning rate by step", partial(_rate, points=points)))
+    for kind in ("loss", "accuracy"):
+        if points := facts.steps.get(f"train_{kind}"):
+            panels.append((f"training {kind} by step", partial(_by_step, points=points, kind=kind)))
     if points := facts.steps.get("grad_norm"):
         panels.append(("gradient norm by step", partial(_by_step, points=points, kind="norm")))
     if not panels:
@@ -95,9 +96,10 @@ def _by_epoch(axes: Axes, epochs: Series, kind: str) -> None:
 
 def _by_step(axes: Axes, points: Points, kind: str) -> None:
     x, y = _thinned(points)
-    axes.plot(x, y, color="tab:blue", linewidth=0.8, alpha=0.35)
     if len(y) > 8:
-        axes.plot(x, _smoothed(y, max(3, len(y) // 20)), color="tab:blue", linewidth=1.6)
+        axes.plot(x, y, color="tab:blue", linewidth=0.8, alpha=0.35)
+        y = _smoothed(y, max(3, len(y) // 40))
+    axes.plot(x, y, color="tab:blue", linewidth=1.6)
     _scale(axes, kind)
     _whole(axes)
 
@@ -121,6 +123,15 @@ def _whole(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+
+
+def _logarithmic(axes: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _text(value: float, kind: str) -> str:
@@ -231,14 +242,14 @@ def layers(facts: RunFacts) -> Figure | None:
                 x, y, color=colour, linewidth=1.3, marker="o" if len(x) < 25 else None, markersize=2.5, label=name
             )
         if kind != "dead" and any(value > 0 for points in lines.values() for _, value in points):
-            axes.set_yscale("log")
+            _logarithmic(axes)
         elif kind == "dead":
             axes.set_ylim(-0.03, 1.03)
             _scale(axes, "accuracy")
         axes.set_title(KINDS[kind], fontsize=10)
         axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.25)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which="both", labelsize=8)
         _whole(axes)
         axes.legend(frameon=False, fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return figure
@@ -258,7 +269,12 @@ def split(facts: RunFacts) -> Figure | None:
     for i, (title, parts, text) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
         names = list(parts)[::-1]
-        bars = axes.barh(names, [parts[name] for name in names], color=("tab:blue", "tab:green")[i], height=0.6)
+        bars = axes.barh(
+            [name.replace("_", " ") for name in names],
+            [parts[name] for name in names],
+            color=("tab:blue", "tab:green")[i],
+            height=0.6,
+        )
         axes.bar_label(bars, [text(parts[name]) for name in names], padding=4, fontsize=8)
         axes.set_xlim(0, 1.3 * max(parts.values()) or 1.0)
         axes.xaxis.set_visible(False)

@@ -59,7 +59,7 @@ def filter_sheet(w: NDArray[Any]) -> NDArray[np.uint8]:
     w = w[..., :MOST_FILTERS].astype(np.float64)
     reach = float(np.abs(w).max()) or 1.0
     shades = np.clip((w / reach + 1) * 127.5, 0, 255).astype(np.uint8)
-    count, side = w.shape[3], 36 if min(w.shape[:2]) < 36 else min(w.shape[:2])
+    count, side = w.shape[3], 48
     if w.shape[2] in (1, 3):
         tiles = [enlarged(coloured(shades[..., f]), side) for f in range(count)]
         return grid(tiles, 16 if count > 16 else 8)

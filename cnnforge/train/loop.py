@@ -128,7 +128,7 @@ def fit(
     averages: what ``evaluation`` runs on, where that is not what is trained
     ahead: let a thread make the batches before they are asked for; it ends with this call, however that ends
     ranks: the processes that do this together, each of which makes this call; their numbers come out the same
-    spent: is told of the time for ``waiting`` and ``validation``
+    spent: is told of the time for ``waiting_for_data`` and ``validation``
     Raises DivergedError at the first loss that is not finite, before its update; InterruptedRun where the watcher says
     so.
     """
@@ -161,7 +161,7 @@ def fit(
                     turn = batches.next()
                     waited = perf_counter() - asked
                     clock.waited(waited)
-                    spent.add("waiting", waited)
+                    spent.add("waiting_for_data", waited)
                     shard = samples.shard(step)
                     bound = train.bound(ranks.take(shard), turn)
                     train.set_step(

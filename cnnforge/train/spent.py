@@ -7,6 +7,12 @@ from contextlib import contextmanager
 from time import perf_counter
 
 
+#: What there is to spend time on, in the order in which it is shown.
+PARTS = (
+    "data", "planning", "compiling", "training", "waiting_for_data", "validation", "checkpoints", "test", "report",
+)  # fmt: skip
+
+
 class Spent:
     """Seconds by what they were spent on. What is spent inside of something else is not counted twice."""
 
@@ -32,5 +38,5 @@ class Spent:
         self._inside[-1] += seconds
 
     def rounded(self) -> dict[str, float]:
-        """To the millisecond, in the order in which they began to end."""
-        return {what: round(seconds, 3) for what, seconds in self.seconds.items()}
+        """To the millisecond, in the order of ``PARTS``."""
+        return {what: round(self.seconds[what], 3) for what in PARTS if what in self.seconds}

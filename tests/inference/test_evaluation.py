@@ -126,6 +126,13 @@ def test_no_samples_are_an_error():
         evaluate_split(model, np.empty((0, 2, 2, 1)), np.empty(0, np.int64))
 
 
+@pytest.mark.parametrize("labels", [2, 4])
+def test_a_label_belongs_to_each_picture(labels):
+    model = cnnforge.Model(spec(2), backend="numpy")
+    with pytest.raises(DataError, match="labels"):
+        evaluate_split(model, np.zeros((3, 2, 2, 1)), np.zeros(labels, np.int64))
+
+
 def test_labels_that_do_not_fit_are_an_error():
     model = cnnforge.Model(spec(2), backend="numpy")
     with pytest.raises(DataError, match="labels are not class numbers"):

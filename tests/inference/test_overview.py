@@ -44,9 +44,16 @@ def test_a_run_leaves_a_report_that_its_journal_keeps():
     records = read(folder / "journal.jsonl")[0]
     assert [r["path"] for r in records if r["kind"] == "artifact"][-3:] == ["report.html", "plots", "result.json"]
     assert records[-1]["kind"] == "end"
-    assert {"data", "planning", "training", "validation", "waiting", "checkpoints", "test", "report"} <= result[
-        "seconds"
-    ].keys()
+    assert {
+        "data",
+        "planning",
+        "training",
+        "validation",
+        "waiting_for_data",
+        "checkpoints",
+        "test",
+        "report",
+    } <= result["seconds"].keys()
     text = (folder / "report.html").read_text("utf-8")
     assert f"{result['test_accuracy']:.2%}" in text
     assert f"cnnforge reproduce {folder.name}" in text

@@ -107,7 +107,9 @@ def test_differing_values_are_those_of_the_present(tmp_path: Path) -> None:
 
 @given(st.lists(st.integers(0, 300), max_size=40), st.booleans())
 @settings(max_examples=60)
-def test_head_and_tail_are_the_journal_from_both_ends(tmp_path_factory: pytest.TempPathFactory, sizes: list[int], torn: bool) -> None:
+def test_head_and_tail_are_the_journal_from_both_ends(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], torn: bool
+) -> None:
     folder = tmp_path_factory.mktemp("run")
     with Journal(folder) as journal:
         for number, size in enumerate(sizes):
@@ -120,8 +122,7 @@ def test_head_and_tail_are_the_journal_from_both_ends(tmp_path_factory: pytest.T
     last = list(tail(journal_path(folder)))
     assert last == whole[::-1][: len(last)]
     assert last
-    bytes_seen = sum(len(json.dumps(record, separators=(",", ":"))) + 1 for record in last)
-    assert len(last) == len(whole) or bytes_seen > 1 << 14 or os.path.getsize(journal_path(folder)) > 1 << 16
+    assert len(last) == len(whole) or os.path.getsize(journal_path(folder)) > 1 << 16
 
 
 def test_no_journal_has_no_ends(tmp_path: Path) -> None:

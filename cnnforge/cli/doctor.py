@@ -16,7 +16,20 @@ from functools import partial
 from pathlib import Path
 
 from cnnforge.cli.machine import (
-    NOTE, OK, PROBLEM, Finding, blas, cpu, disk, extras, gpu, memory, numba, one_line, packages, python,
+    NOTE,
+    OK,
+    PROBLEM,
+    Finding,
+    blas,
+    cpu,
+    disk,
+    extras,
+    gpu,
+    memory,
+    numba,
+    one_line,
+    packages,
+    python,
 )  # fmt: skip
 
 #: Exit code where something is in the way.
@@ -181,7 +194,7 @@ def _asked(address: str, patience: float) -> str:
         return "" if error.code in (401, 403) else f"answers, but not as MLflow does: {error.code} {error.reason}"
     except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        return one_line(reason.strerror or reason) if isinstance(reason, OSError) else str(reason)
+        return (reason.strerror or one_line(reason)) if isinstance(reason, OSError) else str(reason)
 
 
 def _network(folder: Path) -> str:

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-OK, NOTE, PROBLEM = "ok", "note", "problem"
 State = Literal["ok", "note", "problem"]
+OK: Final = "ok"
+NOTE: Final = "note"
+PROBLEM: Final = "problem"
 
 #: Python releases that the tests run on.
 TESTED = ((3, 11),)

@@ -238,11 +238,15 @@ def _confirmed(folders: list[Path]) -> bool:
     for folder in folders:
         one, trials = told(folder), trial_count(folder)
         also = f", with {trials:,} trials" if trials else ""
-        print(f"{os.path.relpath(folder)}/  {one.status}, {one.params.get('model.name', one.kind)}{also}", file=sys.stderr)
+        print(
+            f"{os.path.relpath(folder)}/  {one.status}, {one.params.get('model.name', one.kind)}{also}", file=sys.stderr
+        )
     if not sys.stdin.isatty():
         raise ConfigError(
             "nobody can be asked whether to delete", where="cnnforge runs delete",
             why="standard input is no terminal", fix="--yes deletes without asking",
         )  # fmt: skip
-    print(f"delete {'it' if len(folders) == 1 else f'these {len(folders)}'}? [y/N] ", end="", file=sys.stderr, flush=True)
+    print(
+        f"delete {'it' if len(folders) == 1 else f'these {len(folders)}'}? [y/N] ", end="", file=sys.stderr, flush=True
+    )
     return sys.stdin.readline().strip().lower() in ("y", "yes")

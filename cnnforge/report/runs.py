@@ -114,7 +114,7 @@ def facts(run: Told) -> list[tuple[str, str]]:
 
 def numbers(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     """A result's rows; a sweep's are its counts and best numbers."""
-    known = {name: text for name, text in _scores(result)}
+    known = dict(_scores(result))
     names = [name for name in NUMBERS if name in known] or list(known)
     return [(name, known[name]) for name in names]
 

@@ -160,6 +160,6 @@ def differing(runs: list[Told]) -> dict[str, list[str]]:
     Names and places of runs are left out: they always differ.
     """
     configs = [config_of(run) for run in runs]
-    names = [name for name in dict.fromkeys(name for config in configs for name in config)]
+    names = list(dict.fromkeys(name for config in configs for name in config))
     rows = {name: [config.get(name, "") for config in configs] for name in names if not name.startswith(_PLACES)}
     return {name: row for name, row in rows.items() if len(set(row)) > 1}

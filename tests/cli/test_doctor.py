@@ -103,7 +103,10 @@ def test_a_tracker_that_says_nothing_is_not_waited_for() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        assert doctor.answers(f"http://127.0.0.1:{silent.getsockname()[1]}", 0.2) in ("no answer within 0.2 s", "timed out")
+        assert doctor.answers(f"http://127.0.0.1:{silent.getsockname()[1]}", 0.2) in (
+            "no answer within 0.2 s",
+            "timed out",
+        )
 
 
 def test_runs_that_were_not_sent_and_a_broken_database(tmp_path: Path) -> None:
@@ -116,7 +119,7 @@ def test_runs_that_were_not_sent_and_a_broken_database(tmp_path: Path) -> None:
     assert there.text == f"1 run in {runs}/"
     assert (unsent.state, unsent.fix) == ("note", f"cnnforge sync --dir {runs}")
     assert database.state == "problem"
-    assert "cnnforge sync --uri" in database.fix
+    assert f"cnnforge sync --dir {runs} --uri sqlite:///{runs}/mlflow.db" in database.fix
     (found,) = doctor.runs(runs / "mlflow.db")
     assert found.state == "problem"
 
@@ -144,7 +147,9 @@ def test_a_folder_of_kernels_that_others_may_write_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "cpus"), [("150000 100000", 1.5), ("max 100000", None), ("-1", None), ("", None)])
-def test_what_a_container_may_use(text: str, cpus: float | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_a_container_may_use(
+    text: str, cpus: float | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "cpu.max").write_text(text)
     monkeypatch.setattr(machine, "_CPU_LIMITS", (str(tmp_path / "cpu.max"),))
     assert machine.container_cpus() == cpus

@@ -65,7 +65,14 @@ def test_list(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_show(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "show", "latest")
     assert text.startswith("two\n")
-    for part in ("optimizer.lr    0.01", "seed            3", "result.json", "resume two", "62,006 parameters", "50.00%"):
+    for part in (
+        "optimizer.lr    0.01",
+        "seed            3",
+        "result.json",
+        "resume two",
+        "62,006 parameters",
+        "50.00%",
+    ):
         assert part in text
     assert "reproduce" not in text
     about = json.loads(said(capsys, "show", "two", "--json"))
@@ -109,7 +116,9 @@ def test_latest_points_at_what_is_left(runs: Path, capsys: pytest.CaptureFixture
     assert not os.path.lexists(runs / "latest")
 
 
-def test_delete_follows_no_link_out_of_the_folder(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_delete_follows_no_link_out_of_the_folder(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     elsewhere = make_run(tmp_path / "elsewhere" / "three")
     (runs / "link").symlink_to(elsewhere)
     for name in ("link", str(elsewhere)):

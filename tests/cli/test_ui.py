@@ -165,7 +165,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["sweep", *small, "optimizer.lr=0.003,0.001", "run.name=rates"],
     ):
         subprocess.run(
-            [sys.executable, "-m", "cnnforge", *words], cwd=folder, env=kept, check=True, capture_output=True, timeout=300
+            [sys.executable, "-m", "cnnforge", *words],
+            cwd=folder,
+            env=kept,
+            check=True,
+            capture_output=True,
+            timeout=300,
         )
     return folder / "runs"
 

@@ -27,7 +27,18 @@ NEW = Told(Path("new"), "new", "run", "killed", {}, {}, {}, {}, 0, 0, None)
 
 def test_a_line_each() -> None:
     lines = [line.split() for line in listing([GOOD, POOR, BENT])]
-    assert lines[0] == ["run", "status", "model", "data", "parameters", "epochs", "validation", "test", "time", "started"]
+    assert lines[0] == [
+        "run",
+        "status",
+        "model",
+        "data",
+        "parameters",
+        "epochs",
+        "validation",
+        "test",
+        "time",
+        "started",
+    ]
     assert lines[2][:9] == ["good", "finished", "lenet", "digits", "1,234", "3/3", "80.00%", "90.00%", "5"]
     assert lines[4][5:8] == ["1/3", "loss", "0.25"]
     assert [line.split() for line in listing([NEW])][::2] == [["run", "status"], ["new", "killed"]]
@@ -47,7 +58,9 @@ def test_orders() -> None:
 
 
 def test_side_by_side() -> None:
-    text = comparison([GOOD, POOR], {"optimizer.lr": ["0.1", "0.01"], **{f"model.layers.l{i}.filters": ["1", "2"] for i in range(30)}})
+    text = comparison(
+        [GOOD, POOR], {"optimizer.lr": ["0.1", "0.01"], **{f"model.layers.l{i}.filters": ["1", "2"] for i in range(30)}}
+    )
     rows = [line.split("  ") for line in text]
     rows = [[cell.strip() for cell in row if cell.strip()] for row in rows]
     assert rows[0] == ["good", "poor"]

@@ -73,8 +73,10 @@ def run(args: argparse.Namespace) -> int:
         url = f"http://{'127.0.0.1' if args.host in ('0.0.0.0', '::') else args.host}:{port}"
         _await(server, url, log_path)
         print(f"{url}   (Ctrl-C stops it)", flush=True)
+        if page := newest(runs_dir / DATABASE):
+            print(f"the newest runs: {url}{page}", flush=True)
         if args.open:
-            _open(url + _newest(runs_dir / DATABASE))
+            _open(url + page)
         server.wait()
         raise _stopped(server, log_path)
     except KeyboardInterrupt:
@@ -148,18 +150,25 @@ def _await(server: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
     )
 
 
-def _newest(database: Path) -> str:
-    """The page of the experiment that has the newest run; empty where there is none."""
+def newest(database: Path) -> str:
+    """The page with the newest run, below the address: its experiment's table, with our columns where it has them."""
     import sqlite3
     from contextlib import closing
 
-    newest = "SELECT experiment_id FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT 1"
+    from cnnforge.tracking.entries import VIEW, VIEW_TAG
+
+    run = "SELECT experiment_id FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT 1"
     with closing(sqlite3.connect(database, timeout=1.0)) as connection:
         try:
-            found = connection.execute(newest).fetchone()
+            if (found := connection.execute(run).fetchone()) is None:
+                return ""
+            tag = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
+            viewed = connection.execute(tag, (found[0], VIEW_TAG)).fetchone()
         except sqlite3.Error:  # busy, or another MLflow's tables
             return ""
-    return f"/#/experiments/{found[0]}/runs" if found else ""
+    return f"/#/experiments/{found[0]}/runs?workflowType=machine_learning" + (
+        f"&viewStateShareKey={VIEW}" * bool(viewed)
+    )
 
 
 def _open(url: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from cnnforge.report.card import card
 from cnnforge.tracking.entries import NOTE_TAG
@@ -12,21 +11,25 @@ from cnnforge.train.work import Done
 
 #: The file in the run folder.
 CARD = "card.md"
-#: Files of a run folder that a card shows where they are there, and what they show; a diagram stands above the table.
+#: Where a picture of the network is, if there is one, and others that are narrow enough for MLflow's pages, by what
+#: they show: a wider one would be cut off there.
+DIAGRAM = "plots/model.png"
 PICTURES = {
-    "plots/model.png": "the network",
-    "plots/learning_curves.png": "learning curves",
-    "plots/confusion.png": "confusion matrix",
+    "Confusion": "plots/confusion.png",
+    "Most confident mistakes": "plots/mistakes.png",
+    "First filters": "plots/filters.png",
 }
 
 
-def write_card(done: Done, pictures: Mapping[str, str] = PICTURES) -> None:
-    """Write ``card.md`` and let the journal tell MLflow. pictures: what files of the run folder show, by path."""
+def write_card(done: Done) -> None:
+    """Write ``card.md`` and let the journal tell MLflow."""
     data = done.data
     splits = {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)}
     about = {"name": data.name, "digest": data.digest, "splits": splits, "classes": data.classes}
-    there = {title: path for path, title in pictures.items() if (done.folder / path).is_file()}
-    text = card(done.spec, done.result, about, folder=os.path.relpath(done.folder), pictures=there)
+    there = {title: path for title, path in PICTURES.items() if (done.folder / path).is_file()}
+    diagram = DIAGRAM if (done.folder / DIAGRAM).is_file() else None
+    folder = os.path.relpath(done.folder)
+    text = card(done.spec, done.result, about, folder=folder, diagram=diagram, pictures=there)
     write_text(done.folder / CARD, text)
     done.journal.artifact(CARD)
     done.journal.tags({NOTE_TAG: text})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnforge.report.table import HEAD, by, bytes_text, layer_lines, seconds_text
+from cnnforge.report.table import HEAD, aligned, by, bytes_text, layer_lines, seconds_text
 from cnnforge.spec import Row, RunSpec
 
 #: Characters of a card, and lines of its table of layers.
@@ -31,6 +31,7 @@ def card(
     data: Mapping[str, Any],
     *,
     folder: str,
+    diagram: str | None = None,
     pictures: Mapping[str, str] | None = None,
 ) -> str:
     """At most ``LENGTH`` characters of Markdown.
@@ -38,15 +39,13 @@ def card(
     result:   what ``result.json`` holds, as far as there is one
     data:     name, digest, splits (samples by name), shape, classes; may be empty
     folder:   the run's, as its reader would type it
-    pictures: files of the run folder by what they show; the first stands above the table
+    diagram:  the file of the run folder that has a picture of the network, above the table of layers
+    pictures: more of its files by what they show, at the end
     """
-    pictures = dict(pictures or {})
-    diagram = next(iter(pictures.items()), None)
-    before = [_headline(spec, result, data), *([f"![{diagram[0]}]({diagram[1]})"] if diagram else [])]
+    before = [_headline(spec, result, data), *([f"![{spec.model.name}]({diagram})"] if diagram else [])]
     after = [
-        _results(result), _data(data), _training(spec),
-        *(f"![{title}]({path})" for title, path in list(pictures.items())[1:]),
-        _loading(spec, folder), _again(folder),
+        _results(result), _data(data), _training(spec), _loading(spec, folder), _again(folder),
+        *(f"### {title}\n\n![{title}]({path})" for title, path in (pictures or {}).items()),
     ]  # fmt: skip
     room = LENGTH - sum(len(part) + 2 for part in (*before, *after))
     return "\n\n".join(part for part in (*before, _layers(spec, room), *after) if part) + "\n"
@@ -84,14 +83,13 @@ def _table(rows: Sequence[Row], depth: int, most: int) -> str:
         hidden = [f"{len(lines) - first - last} more lines", "…", *[""] * (len(_COLUMNS) - 1)]
         lines = [*lines[:first], hidden, *lines[-last:]]
     params, macs = sum(row.param_count for row in rows), sum(row.macs for row in rows)
-    lines.append(["**total**", *[""] * 5, f"**{params:,}**", f"**{macs:,}**", ""])
-    return _markdown([*_COLUMNS, ""], lines, right=_COLUMNS[3:])
+    lines.append(["total", *[""] * 5, f"{params:,}", f"{macs:,}", ""])
+    return _text([[*_COLUMNS, ""], *lines])
 
 
-def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
-    rule = "|".join(" ---: " if head in right else " --- " for head in heads)
-    body = ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in (heads, *lines)]
-    return "\n".join([body[0], f"|{rule}|", *body[1:]])
+def _text(rows: Sequence[Sequence[str]], left: Sequence[str] = ("layer", "type", "output", "")) -> str:
+    """Columns that stand as they are: MLflow's pages draw Markdown's own tables without room between columns."""
+    return "\n".join(["```text", *aligned(rows, left), "```"])
 
 
 def _results(result: Mapping[str, Any]) -> str:
@@ -107,7 +105,7 @@ def _results(result: Mapping[str, Any]) -> str:
         lines.append([f"epochs ({result.get('status', 'not over')})", f"{epochs}{took}{speed}"])
     if isinstance(peak := result.get("peak_memory_bytes"), int):
         lines.append(["peak memory", bytes_text(peak)])
-    return "### Results\n\n" + _markdown(["", ""], lines, right=("",)) if lines else ""
+    return "### Results\n\n" + _text(lines, lines[0]) if lines else ""
 
 
 def _data(data: Mapping[str, Any]) -> str:

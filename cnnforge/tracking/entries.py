@@ -19,6 +19,15 @@ NAME_LENGTH = 250
 DIGEST_LENGTH = 36
 #: The tag that MLflow shows as a run's description, in Markdown.
 NOTE_TAG = "mlflow.note.content"
+#: A view of an experiment's table of runs that a link can name (``viewStateShareKey=VIEW``): the tag that keeps it, and
+#: its columns as MLflow's pages call them. Left to itself the table shows no number at all.
+VIEW = "cnnforge"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+COLUMNS = (
+    "attributes.`Duration`", "metrics.`test_accuracy`", "metrics.`best_val_accuracy`", "metrics.`train_loss`",
+    "metrics.`val_loss`", "params.`model.name`", "params.`data.type`", "params.`optimizer.type`",
+    "params.`optimizer.lr`", "params.`trainer.epochs`", "tags.`params`",
+)  # fmt: skip
 #: A link that leads to a file of the run folder, in Markdown.
 _LINK = re.compile(r"\]\((?![a-z]+:|[/#])([^()\s]+)\)")
 #: Per ``log_batch`` call MLflow takes 1000 metrics, 100 params and 100 tags, and no more than 1000 of all together.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import importlib.metadata
+import json
 import os
 import re
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnforge.tracking.database import artifacts_uri, prepared
-from cnnforge.tracking.entries import NOTE_TAG, Batch, dataset_entry
+from cnnforge.tracking.entries import COLUMNS, NOTE_TAG, VIEW_TAG, Batch, dataset_entry
 from cnnforge.tracking.journal import Record
 from cnnforge.tracking.state import DEFAULT_EXPERIMENT, local_database
 
@@ -48,6 +49,7 @@ DEFAULTS = {
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",
     NOTE_TAG: "Networks trained by cnnforge. A parameter has the name by which a config or the command line sets it.",
+    VIEW_TAG: json.dumps({"selectedColumns": list(COLUMNS)}),
 }
 
 

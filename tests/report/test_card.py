@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnforge.config import compose, validate
-from cnnforge.report.card import LENGTH, card
+from cnnforge.report.card import LENGTH, MOST_LAYERS, card
 from cnnforge.tracking.entries import TAG_LENGTH
 
 RESULT = {
@@ -22,10 +22,10 @@ def test_it_says_what_was_trained_and_what_came_of_it() -> None:
     text = card(validate(compose(["model=lenet"])), RESULT, DATA, folder="runs/lenet-digits")
     assert text.startswith(
         "**lenet** on **digits**: 97.77% of 359 test pictures right. "
-        "A convolutional network of 62,006 parameters that takes 32x32x3 pictures.\n\n| layer | type |"
+        "A convolutional network of 62,006 parameters that takes 32x32x3 pictures.\n\n```text\nlayer    type "
     )
-    assert "| conv2 | conv | 10x10x16 | 5 | 1 | 0 | 2,416 | 240,000 | relu |" in text
-    assert "| epochs (finished) | 10 in 14.2 s, 5,000 samples/s |" in text
+    assert "\nconv2    conv     10x10x16  5  1  0       2,416  240,000  relu\n" in text
+    assert "\nepochs (finished)         10 in 14.2 s, 5,000 samples/s\n" in text
     assert "**digits**: 1,294 train, 359 test samples, 10 classes. Digest `abababababababab`." in text
     assert "adam, learning rate 0.001, schedule constant; 10 epochs of batches of 64" in text
     assert 'cnnforge.Model.load("runs/lenet-digits")' in text
@@ -36,8 +36,8 @@ def test_it_says_what_was_trained_and_what_came_of_it() -> None:
 
 def test_pictures_and_no_results() -> None:
     spec = validate(compose(["model=lenet", "tracking.log_model=false"]))
-    text = card(spec, {}, {}, folder="r", pictures={"the network": "model.svg", "curves": "plots/curves.png"})
-    assert text.index("![the network](model.svg)") < text.index("| layer |") < text.index("![curves](plots/curves.png)")
+    text = card(spec, {}, {}, folder="r", diagram="model.png", pictures={"Curves": "plots/curves.png"})
+    assert text.index("![lenet](model.png)") < text.index("layer  ") < text.index("![Curves](plots/curves.png)")
     assert text.startswith("**lenet**. A convolutional")
     assert "### Results" not in text
     assert "### Data" not in text
@@ -49,6 +49,6 @@ def test_every_net_fits(model: str) -> None:
     spec = validate(compose([f"model={model}"]), match_data=False)
     text = card(spec, RESULT, DATA, folder="runs/" + "long-name-" * 20, pictures={"a": "plots/a.png"})
     assert len(text) <= LENGTH < TAG_LENGTH
-    table = [line for line in text.splitlines() if line.startswith("| ")]
-    assert len(table) < 60
-    assert f"**{sum(row.param_count for row in spec.model.table):,}**" in text
+    table = text.split("```text\n")[1].split("```")[0].splitlines()
+    assert len(table) <= MOST_LAYERS + 2
+    assert table[-1].split()[1] == f"{sum(row.param_count for row in spec.model.table):,}"

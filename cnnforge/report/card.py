@@ -33,6 +33,7 @@ def card(
     folder: str,
     diagram: str | None = None,
     pictures: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> str:
     """At most ``LENGTH`` characters of Markdown.
 
@@ -40,12 +41,13 @@ def card(
     data:     name, digest, splits (samples by name), shape, classes; may be empty
     folder:   the run's, as its reader would type it
     diagram:  the file of the run folder that has a picture of the network, above the table of layers
-    pictures: more of its files by what they show, at the end
+    pictures, links: more of its files by what they show, at the end; those that are too wide are only named
     """
     before = [_headline(spec, result, data), *([f"![{spec.model.name}]({diagram})"] if diagram else [])]
     after = [
         _results(result), _data(data), _training(spec), _loading(spec, folder), _again(folder),
         *(f"### {title}\n\n![{title}]({path})" for title, path in (pictures or {}).items()),
+        "More pictures: " * bool(links) + ", ".join(f"[{title}]({path})" for title, path in (links or {}).items()),
     ]  # fmt: skip
     room = LENGTH - sum(len(part) + 2 for part in (*before, *after))
     return "\n\n".join(part for part in (*before, _layers(spec, room), *after) if part) + "\n"

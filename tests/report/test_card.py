@@ -36,7 +36,9 @@ def test_it_says_what_was_trained_and_what_came_of_it() -> None:
 
 def test_pictures_and_no_results() -> None:
     spec = validate(compose(["model=lenet", "tracking.log_model=false"]))
-    text = card(spec, {}, {}, folder="r", diagram="model.png", pictures={"Curves": "plots/curves.png"})
+    pictures, links = {"Curves": "plots/curves.png"}, {"Confusion": "plots/confusion.png"}
+    text = card(spec, {}, {}, folder="r", diagram="model.png", pictures=pictures, links=links)
+    assert text.endswith("\n\nMore pictures: [Confusion](plots/confusion.png)\n")
     assert text.index("![lenet](model.png)") < text.index("layer  ") < text.index("![Curves](plots/curves.png)")
     assert text.startswith("**lenet**. A convolutional")
     assert "### Results" not in text

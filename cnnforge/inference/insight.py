@@ -69,12 +69,13 @@ def _numbers(values: NDArray[Any]) -> str:
 
 def picture_of(split: Split, number: int) -> Picture:
     """A sample as people see it: (h, w, 1 or 3). Floats from their least to their greatest value."""
-    x = split.x[number]
+    x: NDArray[Any] = split.x[number]
     x = x if x.shape[-1] == 3 else x[..., :1]
     if x.dtype == np.uint8:
         return x
     low, high = float(x.min()), float(x.max())
-    return ((x - low) * (255 / ((high - low) or 1.0))).astype(np.uint8)
+    shown: Picture = ((x - low) * (255 / ((high - low) or 1.0))).astype(np.uint8)
+    return shown
 
 
 def activity_of(model: Model, how: Preprocessing, split: Split) -> tuple[tuple[Activity, ...], int]:

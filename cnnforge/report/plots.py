@@ -126,11 +126,11 @@ def _whole(axes: Axes) -> None:
 
 
 def _logarithmic(axes: Axes) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -255,14 +255,18 @@ def layers(facts: RunFacts) -> Figure | None:
     return figure
 
 
+def _bytes(value: float) -> str:
+    return bytes_text(int(value))
+
+
 def split(facts: RunFacts) -> Figure | None:
     """Where time and memory went."""
-    panels = []
+    panels: list[tuple[str, dict[str, float], Callable[[float], str]]] = []
     if facts.seconds:
-        panels.append(("time", facts.seconds, lambda value: seconds_text(value)))
+        panels.append(("time", dict(facts.seconds), seconds_text))
     memory = {name: float(n) for name, n in (facts.memory or {}).items() if name != "total"}
     if memory:
-        panels.append(("memory of a training step", memory, lambda value: bytes_text(int(value))))
+        panels.append(("memory of a training step", memory, _bytes))
     if not panels:
         return None
     figure = _figure(4.6 * len(panels), 0.9 + 0.3 * max(len(parts) for _, parts, _ in panels))

@@ -145,7 +145,8 @@ def fit(
     clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every, ranks)
     at_once = recipe.accumulate == 1 and ranks.size == 1
     with batches:
-        while progress.step < total and not progress.stopped:
+        # An epoch that max_steps cut short counts as one: a run that goes on from there has fewer steps than ``total``.
+        while progress.step < total and progress.epoch < recipe.epochs and not progress.stopped:
             while progress.step_in_epoch < per_epoch and progress.step < total:
                 if (reason := ranks.stopping(watcher.stopping())) is not None:
                     watcher.interrupted(progress)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import perf_counter
 
-
 #: What there is to spend time on, in the order in which it is shown.
 PARTS = (
     "data", "planning", "compiling", "training", "waiting_for_data", "validation", "checkpoints", "test", "report",

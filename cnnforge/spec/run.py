@@ -128,7 +128,7 @@ class TrackingSpec(Spec):
     def _a_model_to_register(self) -> TrackingSpec:
         if self.register_as is not None and not self.log_model:
             why, fix = "what is registered is the model that was logged", "log_model: true, or no register_as"
-            raise mistake(f"register_as: {self.register_as}, and no model is logged", why, fix, "register_as")
+            raise mistake(f"register_as {self.register_as}, and no model is logged", why, fix, "register_as")
         return self
 
 

@@ -17,6 +17,7 @@ from cnnforge.inference import overview as overview_module
 from cnnforge.inference.overview import after, make_report, overview
 from cnnforge.model import Model
 from cnnforge.tracking import read
+from cnnforge.tracking.entries import NOTE_TAG
 from cnnforge.train.run import resume, run
 
 QUICK = [
@@ -42,7 +43,13 @@ def test_a_run_leaves_a_report_that_its_journal_keeps():
     assert "report" not in said
     assert (folder / "report.html").is_file()
     records = read(folder / "journal.jsonl")[0]
-    assert [r["path"] for r in records if r["kind"] == "artifact"][-3:] == ["report.html", "plots", "result.json"]
+    kept = [r["path"] for r in records if r["kind"] == "artifact"]
+    assert kept[-4:] == ["report.html", "plots", "card.md", "result.json"]
+    card = (folder / "card.md").read_text("utf-8")
+    (note,) = (r["values"][NOTE_TAG] for r in records if r["kind"] == "tags" and NOTE_TAG in r["values"])
+    assert card == note
+    assert card.startswith("**")
+    assert "First filters](plots/filters.png)" in card
     assert records[-1]["kind"] == "end"
     assert {
         "data",

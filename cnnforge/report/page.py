@@ -48,6 +48,7 @@ img { max-width: 100%; } img.pixels { image-rendering: pixelated; }
 pre { padding: 12px; overflow-x: auto; background: var(--soft); border-radius: 8px; font-size: 12.5px;
       line-height: 1.4; }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+nav { margin-top: 14px; } .wrap img { max-width: min(100%, 560px); }
 .wrap { display: flex; flex-wrap: wrap; gap: 14px; align-items: flex-start; } figure { margin: 0; width: 132px; }
 figure img { height: 96px; display: block; }
 figcaption { font-size: 12.5px; line-height: 1.35; overflow-wrap: anywhere; }

@@ -125,10 +125,13 @@ def _whole(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
 
 
-def _logarithmic(axes: Axes) -> None:
+def _logarithmic(axes: Axes, values: Sequence[float]) -> None:
+    """A scale with names at 1, 2 and 5 where its range is short, else at powers of ten."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_yscale("log")
+    if max(values) > 50 * min(values):
+        return
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -242,7 +245,7 @@ def layers(facts: RunFacts) -> Figure | None:
                 x, y, color=colour, linewidth=1.3, marker="o" if len(x) < 25 else None, markersize=2.5, label=name
             )
         if kind != "dead" and any(value > 0 for points in lines.values() for _, value in points):
-            _logarithmic(axes)
+            _logarithmic(axes, [value for points in lines.values() for _, value in points if value > 0])
         elif kind == "dead":
             axes.set_ylim(-0.03, 1.03)
             _scale(axes, "accuracy")

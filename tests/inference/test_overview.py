@@ -123,7 +123,7 @@ def test_a_run_that_was_cut_gets_one_as_far_as_it_came():
 def test_a_run_without_a_checkpoint_has_its_curves():
     folder, *_ = go("trainer.report=false")
     for path in sorted(folder.glob("checkpoints/*/model.json")):
-        path.unlink()
+        path.unlink(missing_ok=True)  # links lead to some of them
     (folder / "model" / "model.json").unlink()
     facts = overview(folder)
     assert facts.verdict is None
@@ -190,11 +190,6 @@ def test_filters_of_a_run_that_began_with_anothers():
 
 KINDS = {
     "yes or no": ("{type: fc, units: 1, activation: sigmoid}", lambda n: np.arange(n) % 2, "data.classes=2"),
-    "tags": (
-        "{type: fc, units: 3, activation: sigmoid}",
-        lambda n: (np.arange(3 * n).reshape(n, 3) % 2).astype(np.float32),
-        None,
-    ),
     "numbers": ("{type: fc, units: 2}", lambda n: np.arange(2.0 * n).reshape(n, 2) / n, None),
 }
 
@@ -218,7 +213,7 @@ def test_every_kind_of_output(kind, pixels, tmp_path):
     assert "learned from these" in facts.verdict.split
     assert (facts.verdict.yes is not None) == (kind == "yes or no")
     assert (facts.verdict.outputs is not None) == (kind == "numbers")
-    assert len(facts.verdict.scores) == {"yes or no": 2, "tags": 3, "numbers": 2}[kind]
+    assert len(facts.verdict.scores) == 2
     assert (folder / "report.html").is_file()
 
 

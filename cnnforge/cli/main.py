@@ -47,6 +47,7 @@ COMMANDS = {
     "augment": Command("show augmented training pictures as one picture", composes=True),
     "resume": Command("go on with a run that was stopped, bit for bit", shared=True),
     "reproduce": Command("do a run again from its own record and compare every number"),
+    "report": Command("make a run's report.html and plots again"),
     "lr": Command("find a learning rate: a short run over which it grows, and its picture", composes=True),
     "export": Command("write a trained network as an ONNX or safetensors file"),
     "import": Command("turn an ONNX file into a config and weights", module="import_"),
@@ -54,6 +55,8 @@ COMMANDS = {
     "explain": Command("the course: edge filters, padding, stride …, computed from configs to change", composes=True),
     "ui": Command("look at the runs in MLflow's pages"),
     "serve": Command("serve a trained model over HTTP, with a page to draw on"),
+    "runs": Command("list runs, show one, compare some, delete them"),
+    "doctor": Command("say what this machine has and what is in the way"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),
 }
 

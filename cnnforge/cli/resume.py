@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
 def _lead(args: argparse.Namespace, ranks: Ranks) -> int:
     from cnnforge.cli.console import make_console
     from cnnforge.cli.train import refuse_folds, summary
+    from cnnforge.inference.overview import after
     from cnnforge.tracking.finding import find
     from cnnforge.train.folds import MARK, go_on
     from cnnforge.train.run import resume
@@ -43,10 +44,10 @@ def _lead(args: argparse.Namespace, ranks: Ranks) -> int:
     folds = next((f for f in (Path(args.name), args.dir / args.name) if (f / MARK).is_file()), None)
     if folds is not None:
         refuse_folds(ranks)
-        folder, result = go_on(folds.resolve(), console)
+        folder, result = go_on(folds.resolve(), console, after)
     else:
         run = find(args.name, args.dir)
-        folder, result = resume(run, args.overrides, console, changed=args.changed, ranks=ranks)
+        folder, result = resume(run, args.overrides, console, changed=args.changed, ranks=ranks, after=after)
     if args.json:
         print(json.dumps({"run": str(folder)} | result))
         return 0

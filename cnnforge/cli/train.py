@@ -53,6 +53,7 @@ def _lead(args: argparse.Namespace, ranks: Ranks) -> int:
         )
 
     from cnnforge.cli.console import make_console
+    from cnnforge.inference.overview import after
     from cnnforge.train.run import run as run_training
 
     console = make_console(sys.stderr if args.json else sys.stdout)
@@ -64,9 +65,9 @@ def _lead(args: argparse.Namespace, ranks: Ranks) -> int:
         refuse_folds(ranks)
         from cnnforge.train.folds import cross_validate
 
-        folder, result = cross_validate(spec, console)
+        folder, result = cross_validate(spec, console, after)
     else:
-        folder, result = run_training(spec, console, ranks=ranks)
+        folder, result = run_training(spec, console, ranks=ranks, after=after)
     if args.json:
         print(json.dumps({"run": str(folder)} | result))
         return 0

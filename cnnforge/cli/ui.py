@@ -27,6 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dir", type=Path, help="folder of the runs (default: runs)")
     parser.add_argument("--port", type=int, help=f"default: the first free one from {FIRST_PORT} on")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="open the pages in a browser once they are there")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,6 +73,10 @@ def run(args: argparse.Namespace) -> int:
         url = f"http://{'127.0.0.1' if args.host in ('0.0.0.0', '::') else args.host}:{port}"
         _await(server, url, log_path)
         print(f"{url}   (Ctrl-C stops it)", flush=True)
+        if page := newest(runs_dir / DATABASE):
+            print(f"the newest runs: {url}{page}", flush=True)
+        if args.open:
+            _open(url + page)
         server.wait()
         raise _stopped(server, log_path)
     except KeyboardInterrupt:
@@ -143,6 +148,35 @@ def _await(server: subprocess.Popen[bytes], url: str, log_path: Path) -> None:
     raise CnnforgeError(
         f"MLflow did not answer within {START_SECONDS:g} s", where=url, fix=f"see {log_path}, then try again"
     )
+
+
+def newest(database: Path) -> str:
+    """The page with the newest run, below the address: its experiment's table, with our columns where it has them."""
+    import sqlite3
+    from contextlib import closing
+
+    from cnnforge.tracking.entries import VIEW, VIEW_TAG
+
+    run = "SELECT experiment_id FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT 1"
+    with closing(sqlite3.connect(database, timeout=1.0)) as connection:
+        try:
+            if (found := connection.execute(run).fetchone()) is None:
+                return ""
+            tag = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
+            viewed = connection.execute(tag, (found[0], VIEW_TAG)).fetchone()
+        except sqlite3.Error:  # busy, or another MLflow's tables
+            return ""
+    return f"/#/experiments/{found[0]}/runs?workflowType=machine_learning" + (
+        f"&viewStateShareKey={VIEW}" * bool(viewed)
+    )
+
+
+def _open(url: str) -> None:
+    """Shows the pages in the browser that the system, or ``BROWSER``, names; without one the address is enough."""
+    import webbrowser
+
+    if not webbrowser.open(url):
+        print("no browser was found: open the address in yours")
 
 
 def _stopped(server: subprocess.Popen[bytes], log_path: Path) -> CnnforgeError:

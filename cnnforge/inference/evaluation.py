@@ -171,7 +171,7 @@ def evaluation_of(
     """
     width = model.output[-1]
     places = count(model.output[:-1])
-    table = answers.reshape(-1, width)
+    table, labels = answers.reshape(-1, width), y
     kind = model.effective_loss
     task: Literal["classes", "tags", "numbers"]
     if not kind.scores_hits():
@@ -198,7 +198,8 @@ def evaluation_of(
 def _predicted(task: str, table: NDArray[Any]) -> NDArray[Any]:
     if task == "classes":
         # Of two classes yes has to be above the threshold, as in the loss's own count of right answers.
-        return table.argmax(axis=1).astype(np.int64)
+        best: NDArray[np.int64] = table.argmax(axis=1).astype(np.int64)
+        return best
     return (table > THRESHOLD).astype(np.int64) if task == "tags" else table
 
 

@@ -117,8 +117,7 @@ def table(check: Check, wide: bool = False, versus_fc: bool = False, depth: int 
     """
     head = [*HEAD, *(WIDE if wide else ()), *([VERSUS_FC] if versus_fc else []), ""]
     rows = []
-    for name, group in _groups(check.rows, depth):
-        *cells, notes = _cells(group[0]) if len(group) == 1 else _folded(name, group)
+    for group, (*cells, notes) in layer_lines(check.rows, depth):
         cells += _wide_cells(check, group[-1]) if wide else ()
         cells += [_versus(fc_params(group[0]), group[0].param_count) if len(group) == 1 else ""] if versus_fc else []
         rows.append([*cells, notes])
@@ -151,10 +150,14 @@ def comparison(checks: Sequence[Check], steps: Sequence[float | None] = ()) -> s
     return "\n".join([lines[0], "-" * width, *lines[1:], "", "layers: those with weights", memory])
 
 
-def _groups(rows: Sequence[Row], depth: int | None) -> list[tuple[str, list[Row]]]:
-    """Neighbours whose names begin with the same ``depth`` parts, under what they share; each by itself without."""
+def layer_lines(rows: Sequence[Row], depth: int | None = None) -> list[tuple[list[Row], tuple[str, ...]]]:
+    """For each line of the table the layers that it is about, and its cells: those of ``HEAD``, then notes.
+
+    With ``depth`` neighbours whose names begin with the same so many parts share a line.
+    """
     groups = groupby(rows, lambda row: ".".join(row.name.split(".")[:depth]))
-    return [(name, list(group)) for name, group in groups]
+    found = [(name, list(group)) for name, group in groups]
+    return [(group, _cells(group[0]) if len(group) == 1 else _folded(name, group)) for name, group in found]
 
 
 def _folded(name: str, rows: Sequence[Row]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cnnforge.fields import Bool, Fraction, Name, NonNegativeInt, PositiveInt, Spec
+from cnnforge.fields import Bool, Fraction, Name, NonNegativeInt, PositiveInt, Spec, mistake
 from cnnforge.optim import Adam, AnyOptimizer
 from cnnforge.schedules import AnySchedule, ConstantSchedule
 from cnnforge.spec.augment import AugmentSpec
@@ -70,6 +70,7 @@ class TrainerSpec(Spec):
     overfit_batches: train on so many batches alone, the same in every epoch: a net that can learn gets them all right
     fast_dev_run: two steps, one batch of validation and of test, no tracking: does everything work?
     exact_conv: only convolutions that round as the definition does, which forbids Winograd's
+    report:    make ``report.html`` and ``plots/`` after training; ``cnnforge report`` makes them at any time
     autotune:  where a kernel can go several ways, measure once per machine which is fastest; otherwise guess
     """
 
@@ -92,6 +93,7 @@ class TrainerSpec(Spec):
     exact_conv: Bool = False
     autotune: Bool = True
     sync_batch_norm: Bool = False
+    report: Bool = True
 
     @model_validator(mode="after")
     def _one_average(self) -> TrainerSpec:
@@ -112,12 +114,22 @@ class TrackingSpec(Spec):
     uri:        MLflow's tracking URI; else ``$MLFLOW_TRACKING_URI``, else ``sqlite:///RUNS/mlflow.db``
     experiment: MLflow's experiment; else ``$MLFLOW_EXPERIMENT_NAME``, else ``cnnforge``
     log_model:  log the trained model, loadable by ``mlflow.pyfunc``
+    register_as: the model becomes a version of this one in MLflow's model registry when the run has ended; of a sweep
+                 ``sweep.register_as`` registers the best trial's
     """
 
     enabled: Bool = True
     uri: str | None = None
     experiment: str | None = None
     log_model: Bool = True
+    register_as: Name | None = None
+
+    @model_validator(mode="after")
+    def _a_model_to_register(self) -> TrackingSpec:
+        if self.register_as is not None and not self.log_model:
+            why, fix = "what is registered is the model that was logged", "log_model: true, or no register_as"
+            raise mistake(f"register_as {self.register_as}, and no model is logged", why, fix, "register_as")
+        return self
 
 
 class RunFolderSpec(Spec):

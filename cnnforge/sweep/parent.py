@@ -15,12 +15,10 @@ from cnnforge.sweep.summary import note
 from cnnforge.sweep.table import text
 from cnnforge.sweep.trials import BEST, MARK, Outcome, Trial
 from cnnforge.tracking import Journal, Sender, Status, journal_path, read, start_sweep
+from cnnforge.tracking.entries import NOTE_TAG
 from cnnforge.tracking.family import TRIALS, runs_of_trial
 from cnnforge.tracking.journal import is_written
 from cnnforge.train.folder import read_result
-
-#: The tag that MLflow shows as a run's description.
-_DESCRIPTION = "mlflow.note.content"
 
 
 class Parent:
@@ -70,7 +68,8 @@ class Parent:
         for name in (MARK, BEST, *(FOLDER for _ in drawn[:1])):
             if (self._outcome.folder / name).exists():
                 self._journal.artifact(name)
-        self._journal.tags({_DESCRIPTION: note(report)})
+        shown = "".join(f"\n\n![{path.stem}]({FOLDER}/{path.name})" for path in drawn)
+        self._journal.tags({NOTE_TAG: note(report) + shown})
         if self._outcome.best:
             self._journal.tags({"best": str(self._outcome.best[0].number)})
             if status == "finished" and self._sender is not None:

@@ -17,9 +17,9 @@ from pathlib import Path
 from cnnforge.tracking.database import settle
 from cnnforge.tracking.delivery import Delivery
 from cnnforge.tracking.journal import is_written
-from cnnforge.tracking.mlflow import RunDeletedError, UnreachableError, mlflow_api, said
+from cnnforge.tracking.mlflow import RunDeletedError, UnreachableError, delete_run, mlflow_api, said
 from cnnforge.tracking.sender import ALL_SENT, BUSY, UNREACHABLE
-from cnnforge.tracking.state import LockHeldError, Settings, acquire, locked, sending_lock, shown
+from cnnforge.tracking.state import LockHeldError, Settings, acquire, address, load, locked, sending_lock, shown
 from cnnforge.tracking.sweep import SweepDelivery
 
 POLL_SECONDS = 1.0
@@ -42,7 +42,7 @@ def main(run_dirs: list[Path]) -> int:
     if settings.follow:
         logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", level=logging.WARNING)
         return follow(run_dirs[0], settings)
-    return send_each(run_dirs, settings)
+    return delete_each(run_dirs) if settings.delete else send_each(run_dirs, settings)
 
 
 def follow(run_dir: Path, settings: Settings) -> int:
@@ -112,6 +112,25 @@ def send_each(run_dirs: list[Path], settings: Settings) -> int:
         reached |= {where} if not trouble else set()
     for where in reached:
         settle(where)
+    return code
+
+
+def delete_each(run_dirs: list[Path]) -> int:
+    """Marks runs as deleted in MLflow; prints a line for each, as ``send_each``."""
+    code = ALL_SENT
+    silent: dict[str, str] = {}
+    for run_dir in run_dirs:
+        state = load(run_dir)
+        where, trouble = address(state.store or "", run_dir), ""
+        if state.mlflow_run_id is not None and not (trouble := silent.get(where, "")):
+            try:
+                delete_run(where, state.mlflow_run_id)
+            except Exception as error:  # the user reads it
+                trouble = said(error)
+                if isinstance(error, UnreachableError):
+                    silent[where] = trouble
+        code = UNREACHABLE if trouble else code
+        print(json.dumps({"where": shown(where), "trouble": trouble}), flush=True)
     return code
 
 

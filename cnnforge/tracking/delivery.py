@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cnnforge.tracking.entries import Batch, event_tag, param_value, safe_name
+from cnnforge.tracking.entries import NOTE_TAG, Batch, event_tag, note, param_value, safe_name, said_params
 from cnnforge.tracking.family import trial_of
 from cnnforge.tracking.journal import Record, journal_path, scan
 from cnnforge.tracking.mlflow import Store, Wanted, open_run, said
@@ -153,7 +153,7 @@ class Delivery:
             case "metrics":
                 batch.metrics(record["values"], record["step"], record["time"])
             case "params":
-                for name, value in record["values"].items():
+                for name, value in said_params(record):
                     short = param_value(name, str(value))
                     if short != value:
                         path = f"params/{safe_name(name)}.txt"
@@ -161,7 +161,8 @@ class Delivery:
                     batch.param(name, short)
             case "tags":
                 for name, value in record["values"].items():
-                    batch.tag(name, str(value))
+                    text = str(value)
+                    batch.tag(name, note(text, store.run_id) if name == NOTE_TAG else text)
             case "event":
                 batch.tag(*event_tag(record))
             case "artifact" | "dataset" | "model" | "register" | "end":

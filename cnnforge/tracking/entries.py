@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from cnnforge.tracking.journal import Record
 
@@ -16,6 +17,19 @@ PARAM_LENGTH = 6000
 TAG_LENGTH = 8000
 NAME_LENGTH = 250
 DIGEST_LENGTH = 36
+#: The tag that MLflow shows as a run's description, in Markdown.
+NOTE_TAG = "mlflow.note.content"
+#: A view of an experiment's table of runs that a link can name (``viewStateShareKey=VIEW``): the tag that keeps it, and
+#: its columns as MLflow's pages call them. Left to itself the table shows no number at all.
+VIEW = "cnnforge"
+VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+COLUMNS = (
+    "attributes.`Duration`", "metrics.`test_accuracy`", "metrics.`best_val_accuracy`", "metrics.`train_loss`",
+    "metrics.`val_loss`", "params.`model.name`", "params.`data.type`", "params.`optimizer.type`",
+    "params.`optimizer.lr`", "params.`trainer.epochs`", "tags.`params`",
+)  # fmt: skip
+#: A link that leads to a file of the run folder, in Markdown.
+_LINK = re.compile(r"\]\((?![a-z]+:|[/#])([^()\s]+)\)")
 #: Per ``log_batch`` call MLflow takes 1000 metrics, 100 params and 100 tags, and no more than 1000 of all together.
 METRICS, PARAMS, TAGS = 800, 100, 100
 
@@ -87,6 +101,21 @@ def safe_name(name: str) -> str:
     if len(safe) > NAME_LENGTH:
         safe = f"{safe[: NAME_LENGTH - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     return safe
+
+
+def said_params(record: Record) -> Iterator[tuple[str, Any]]:
+    """The params of a record that MLflow shall have."""
+    unsaid = record.get("unsaid")
+    hidden = {str(name) for name in unsaid} if isinstance(unsaid, list) else set()
+    return ((name, value) for name, value in record["values"].items() if name not in hidden)
+
+
+def note(text: str, run_id: str) -> str:
+    """A description as MLflow's pages need it: links to files of the run folder lead to its artifacts, ``runs:/RUN_ID``
+    names the run.
+    """
+    where = f"get-artifact?run_uuid={run_id}&path="
+    return _LINK.sub(lambda link: f"]({where}{quote(link[1])})", text.replace("runs:/RUN_ID/", f"runs:/{run_id}/"))
 
 
 def param_value(name: str, value: str) -> str:

@@ -3,7 +3,8 @@
 Every record is ``{"seq": int, "time": ms since the epoch, "kind": str, ...}`` and reaches the operating system in one
 write, so a ``kill -9`` costs at most half of the last line. Reopening cuts that half off and goes on counting.
 
-Kinds: ``run`` (id), ``params`` (values), ``tags`` (values), ``metrics`` (step, values), ``artifact`` (path),
+Kinds: ``run`` (id), ``params`` (values; unsaid: names of those that the tracker need not show), ``tags`` (values),
+``metrics`` (step, values), ``artifact`` (path),
 ``dataset`` (name, source, digest, splits, shape, classes), ``model`` (path, loader, input_shape, output_shape),
 ``register`` (name: of a model in the registry, whose version the run's model becomes; after the run has ended),
 ``event`` (name, data), ``end`` (status). A line that is not such a record reads as kind ``damaged`` (text).
@@ -17,7 +18,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, Self, cast, get_args
 
@@ -102,9 +104,12 @@ class Journal:
             self.run_id = uuid.uuid4().hex
             self._write("run", {"id": self.run_id})
 
-    def params(self, values: Mapping[str, object]) -> None:
-        """The run's parameters; nested mappings become dotted names, values text as YAML spells it."""
-        self._write("params", {"values": flatten(values)})
+    def params(self, values: Mapping[str, object], unsaid: Sequence[str] = ()) -> None:
+        """The run's parameters; nested mappings become dotted names, values text as YAML spells it.
+
+        unsaid: the dotted names of those that stay here: the tracker would show them among the others
+        """
+        self._write("params", {"values": flatten(values), **({"unsaid": list(unsaid)} if unsaid else {})})
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Free labels; a later value replaces an earlier one."""
@@ -217,6 +222,27 @@ def read(path: Path, offset: int = 0) -> tuple[list[Record], int]:
     return [record for record, _ in found], found[-1][1] if found else offset
 
 
+def head(path: Path) -> Iterator[Record]:
+    """Records from the first one on, read as they are asked for; none where there is no file."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield _parse(line)
+
+
+def tail(path: Path) -> Iterator[Record]:
+    """The last records, the last one first: those within the last 64 KiB, at least one where there is one."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        back, data = 0, b""
+        while back < size and data.count(b"\n") < 2:  # until the last whole line is in sight
+            back = min(max(_BLOCK, 2 * back), size)
+            file.seek(size - back)
+            data = file.read(back)
+        lines = data.split(b"\n")[:-1]
+        yield from map(_parse, reversed(lines if back == size else lines[1:]))
+
+
 def scan(path: Path, offset: int, limit: int | None) -> list[tuple[Record, int]]:
     """Whole records from ``offset`` on, each with the offset after it; at most about ``limit`` bytes of them.
 
@@ -303,16 +329,16 @@ def _mend(path: Path) -> tuple[int, str]:
         return 0, ""
     with file:
         size = file.seek(0, os.SEEK_END)
-        back, tail = min(_BLOCK, size), b""
+        back, end = min(_BLOCK, size), b""
         while True:  # until the last whole line is in sight
             file.seek(size - back)
-            tail = file.read(back)
-            if back == size or tail.count(b"\n") >= 2:
+            end = file.read(back)
+            if back == size or end.count(b"\n") >= 2:
                 break
             back = min(2 * back, size)
-        whole = tail[: tail.rfind(b"\n") + 1]
-        if len(whole) < len(tail):
-            file.truncate(size - len(tail) + len(whole))
+        whole = end[: end.rfind(b"\n") + 1]
+        if len(whole) < len(end):
+            file.truncate(size - len(end) + len(whole))
     if not whole:
         return 0, ""
     last = _parse(whole[whole.rfind(b"\n", 0, -1) + 1 : -1])

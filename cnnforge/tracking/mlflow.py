@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import importlib.metadata
+import json
 import os
 import re
 import tempfile
@@ -18,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from cnnforge.tracking.database import artifacts_uri, prepared
-from cnnforge.tracking.entries import Batch, dataset_entry
+from cnnforge.tracking.entries import COLUMNS, NOTE_TAG, VIEW_TAG, Batch, dataset_entry
 from cnnforge.tracking.journal import Record
 from cnnforge.tracking.state import DEFAULT_EXPERIMENT, local_database
 
 RUN_TAG = "cnnforge.run_id"
 PARENT_TAG = "mlflow.parentRunId"
 MODEL_NAME = "model"
+#: The run's numbers that are of the model it logs.
+MODEL_METRICS = ("test_accuracy", "test_loss")
 
 #: Set before MLflow is imported. Those in the second group yield to what the user has set.
 FORCED = {
@@ -39,6 +42,14 @@ FORCED = {
 DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # our own pauses take their place; MLflow's block for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+#: What an experiment that we make is: its pages then begin with runs, not with traces of language models.
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",
+    NOTE_TAG: "Networks trained by cnnforge. A parameter has the name by which a config or the command line sets it.",
+    VIEW_TAG: json.dumps({"selectedColumns": list(COLUMNS)}),
 }
 
 
@@ -160,6 +171,15 @@ class Store:
             )
             client.log_model_artifacts(model.model_id, target)
         client.finalize_logged_model(model.model_id, "READY")
+        self._score(model.model_id)
+
+    def _score(self, model_id: str) -> None:
+        """Gives a model the run's test numbers, which are its own, so that models can be compared too."""
+        last = [metric for name in MODEL_METRICS for metric in self.client.get_metric_history(self.run_id, name)[-1:]]
+        made = self.api.entities.Metric
+        metrics = [made(m.key, m.value, m.timestamp, m.step, model_id=model_id, run_id=self.run_id) for m in last]
+        if metrics:
+            self.client.log_batch(self.run_id, metrics=metrics)
 
     def register(self, name: str) -> bool:
         """Makes the run's model a version of the registered model ``name``, once; False where it has no model."""
@@ -219,6 +239,24 @@ def open_run(address: str, wanted: Wanted) -> Store:
     return _find_run(api, client, wanted) or _create_run(api, client, wanted, local_database(address))
 
 
+def delete_run(address: str, run_id: str) -> bool:
+    """Marks a run as deleted, from which MLflow can restore it; False where there is none or somebody did it before.
+
+    Raises ``UnreachableError`` or MLflow's own.
+    """
+    api = mlflow_api()
+    try:
+        with prepared(address):
+            client = api.MlflowClient(tracking_uri=address)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        raise UnreachableError(said(error)) from error
+    if not _is_active(api, client, run_id):
+        return False
+    client.delete_run(run_id)
+    return True
+
+
 def _find_run(api: Any, client: Any, wanted: Wanted) -> Store | None:
     """The MLflow run by its id, or, where that is lost, by our tag; ``None`` if there is none."""
     run = None
@@ -254,7 +292,7 @@ def _create_run(api: Any, client: Any, wanted: Wanted, database: Path | None) ->
         # MLflow's default is a folder of the working directory; a server's is the server's business
         location = None if database is None else artifacts_uri(database)
         try:
-            client.create_experiment(name, artifact_location=location)
+            client.create_experiment(name, artifact_location=location, tags=EXPERIMENT_TAGS)
         except api.exceptions.MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
                 raise

@@ -152,16 +152,29 @@ def send_all(run_dirs: Sequence[Path], uri: str | None = None) -> Iterator[tuple
         yield from _send_some(run_dirs[first : first + AT_ONCE], uri)
 
 
+def delete_all(run_dirs: Sequence[Path]) -> Iterator[tuple[Path, str, str]]:
+    """Marks runs as deleted where they were sent, in one process: (folder, address, what stood in the way) of each."""
+    for first in range(0, len(run_dirs), AT_ONCE):
+        some = run_dirs[first : first + AT_ONCE]
+        for run_dir, answer in _answers(some, Settings(follow=False, delete=True)):
+            yield run_dir, answer["where"], answer["trouble"]
+
+
 def _send_some(run_dirs: Sequence[Path], uri: str | None) -> Iterator[tuple[Path, Outcome]]:
-    process = _process(run_dirs, Settings(follow=False, uri=uri), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    for run_dir, answer in _answers(run_dirs, Settings(follow=False, uri=uri)):
+        yield run_dir, _outcome([run_dir], answer["trouble"], answer["where"])
+
+
+def _answers(run_dirs: Sequence[Path], settings: Settings) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A process that does one thing to each run, and its answer for each."""
+    process = _process(run_dirs, settings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdin is not None
     assert process.stdout is not None
     try:
         process.stdin.close()
         for run_dir in run_dirs:
             line = process.stdout.readline()
-            answer = json.loads(line) if line else {"where": "", "trouble": "the sender stopped"}
-            yield run_dir, _outcome([run_dir], answer["trouble"], answer["where"])
+            yield run_dir, json.loads(line) if line else {"where": "", "trouble": "the sender stopped"}
         process.wait()
     finally:  # Ctrl-C: the sender has its own session and would go on
         process.kill()

@@ -59,7 +59,7 @@ class Settings:
     """What a sender process is told on its standard input, as one line of JSON.
 
     follow: go on until the pipe closes, else send what there is; trials: the run is a sweep, send its trials too;
-    the others as in ``Tracking``, empty: as before.
+    delete: send nothing, and mark the runs as deleted; the others as in ``Tracking``, empty: as before.
     """
 
     follow: bool
@@ -67,6 +67,7 @@ class Settings:
     experiment: str = ""
     run_name: str = ""
     trials: bool = False
+    delete: bool = False
 
 
 def state_path(run_dir: Path) -> Path:

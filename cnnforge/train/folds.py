@@ -14,25 +14,30 @@ from cnnforge.train.folder import new_folder, point_latest, read_result, write_j
 from cnnforge.train.record import OVER, read_record
 from cnnforge.train.run import resume, run
 from cnnforge.train.transfer import settle
-from cnnforge.train.work import Console, Result
+from cnnforge.train.work import After, Console, Result
 
 #: The file that says that a folder is of all folds.
 MARK = "folds.json"
 
 
-def cross_validate(spec: RunSpec, console: Console) -> tuple[Path, Result]:
+def cross_validate(spec: RunSpec, console: Console, after: After | None = None) -> tuple[Path, Result]:
     """Train once for each of ``data.folds``, in a folder of their own. Returns (it, what its ``result.json`` holds).
 
-    Raises whatever a fold's run raises; ``go_on`` then does what is left.
+    after: of each fold's run. Raises whatever a fold's run raises; ``go_on`` then does what is left.
     """
+    if spec.tracking.register_as is not None:
+        raise ConfigError(
+            f"register_as: {spec.tracking.register_as}, and {spec.data.folds} folds have a model each",
+            where="tracking.register_as", why="one model can be registered", fix="data.fold=1, or no register_as",
+        )  # fmt: skip
     spec = settle(spec)  # the folds look for runs in a folder of their own
     folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     write_text(folder / "config.yaml", run_text(spec))
     write_json(folder / MARK, {"folds": spec.data.folds})
-    return go_on(folder, console)
+    return go_on(folder, console, after)
 
 
-def go_on(folder: Path, console: Console) -> tuple[Path, Result]:
+def go_on(folder: Path, console: Console, after: After | None = None) -> tuple[Path, Result]:
     """Do what is left of a cross-validation: finished folds stay, others are resumed or begun."""
     spec = validate(read_run(folder / "config.yaml"))
     folds = spec.data.folds
@@ -50,12 +55,12 @@ def go_on(folder: Path, console: Console) -> tuple[Path, Result]:
             own = {"name": name, "dir": str(folder)}
             one = spec.model_copy(update={"data": spec.data.model_copy(update={"fold": fold}),
                                           "run": spec.run.model_copy(update=own)})  # fmt: skip
-            results.append(run(one, console)[1])
+            results.append(run(one, console, after=after)[1])
         elif (record := read_record(here)).status in OVER:
             console.note(f"fold {fold} of {folds} was finished before")
             results.append(read_result(record.folder))
         else:
-            results.append(resume(here, (), console)[1])
+            results.append(resume(here, (), console, after=after)[1])
     result = summary(results)
     write_json(folder / "result.json", result)
     return folder, result

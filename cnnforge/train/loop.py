@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from time import perf_counter
@@ -19,6 +19,7 @@ from cnnforge.train.averages import Averages
 from cnnforge.train.diagnosis import Finding, locate
 from cnnforge.train.metrics import Sums
 from cnnforge.train.ranks import ALONE, Ranks
+from cnnforge.train.spent import Spent
 from cnnforge.train.statistics import LayerStatistics
 
 Metrics = Mapping[str, float]
@@ -120,16 +121,19 @@ def fit(
     ahead: bool = False,
     averages: Averages | None = None,
     ranks: Ranks = ALONE,
+    spent: Spent | None = None,
 ) -> list[dict[str, float]]:
     """Train from ``progress`` to the end; return the metrics of every epoch finished here.
 
     averages: what ``evaluation`` runs on, where that is not what is trained
     ahead: let a thread make the batches before they are asked for; it ends with this call, however that ends
     ranks: the processes that do this together, each of which makes this call; their numbers come out the same
+    spent: is told of the time for ``waiting_for_data`` and ``validation``
     Raises DivergedError at the first loss that is not finite, before its update; InterruptedRun where the watcher says
     so.
     """
     history: list[dict[str, float]] = []
+    spent = spent or Spent()
     per_epoch = samples.steps_per_epoch
     updates, total = recipe.updates(per_epoch), recipe.steps(per_epoch)
     done = progress.epoch * per_epoch + progress.step_in_epoch
@@ -141,7 +145,8 @@ def fit(
     clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every, ranks)
     at_once = recipe.accumulate == 1 and ranks.size == 1
     with batches:
-        while progress.step < total and not progress.stopped:
+        # An epoch that max_steps cut short counts as one: a run that goes on from there has fewer steps than ``total``.
+        while progress.step < total and progress.epoch < recipe.epochs and not progress.stopped:
             while progress.step_in_epoch < per_epoch and progress.step < total:
                 if (reason := ranks.stopping(watcher.stopping())) is not None:
                     watcher.interrupted(progress)
@@ -155,7 +160,9 @@ def fit(
                 for number, step in enumerate(members):
                     asked = perf_counter()
                     turn = batches.next()
-                    clock.waited(perf_counter() - asked)
+                    waited = perf_counter() - asked
+                    clock.waited(waited)
+                    spent.add("waiting_for_data", waited)
                     shard = samples.shard(step)
                     bound = train.bound(ranks.take(shard), turn)
                     train.set_step(
@@ -208,7 +215,8 @@ def fit(
             if averages is not None:
                 averages.refresh()
             if validation is not None:
-                means |= evaluate(evaluation, validation, recipe.loss, "val", ranks)
+                with spent.on("validation"):
+                    means |= evaluate(evaluation, validation, recipe.loss, "val", ranks)
             means = ranks.first(means)
             improved = _improved(progress, means)
             progress.metrics = means
@@ -226,16 +234,28 @@ def fit(
 
 
 def evaluate(
-    evaluation: Executable, samples: Source, loss: Loss, prefix: str, ranks: Ranks = ALONE
+    evaluation: Executable,
+    samples: Source,
+    loss: Loss,
+    prefix: str,
+    ranks: Ranks = ALONE,
+    keep: Callable[[Any, Any], None] | None = None,
 ) -> dict[str, float]:
-    """Mean loss and accuracy over every sample, in inference mode."""
+    """Mean loss and accuracy over every sample, in inference mode.
+
+    keep: is given each batch's predictions and losses, which the next batch overwrites
+    """
     sums = Sums()
     epoch = samples.epoch(0)
     for step in range(samples.steps_per_epoch):
         shard = samples.shard(step)
         bound = evaluation.bound(ranks.take(shard))
         samples.fill(epoch, step, bound.x, bound.labels)
-        bound.run("forward", "loss")
+        if keep is None:
+            bound.run("forward", "loss")
+        else:
+            bound.run("forward", "output", "loss")
+            keep(bound.outputs["prediction"], bound.outputs["loss"])
         if shard:
             sums.add(bound.outputs["loss"], bound.outputs["hits"])
     return ranks.total(sums).means(prefix, loss.scores_hits())

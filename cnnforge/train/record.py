@@ -14,7 +14,7 @@ from cnnforge.spec import RunSpec
 from cnnforge.tracking import flatten, journal_path, read
 
 #: What may change between the lives of a run without a question: it changes no number.
-FREE = ("tracking.", "run.", "trainer.keep", "trainer.checkpoint_every")
+FREE = ("tracking.", "run.", "trainer.keep", "trainer.checkpoint_every", "trainer.report")
 #: Metrics that measure the machine: no two runs have the same.
 TIMINGS = ("samples_per_second", "data_wait")
 #: The event that says that the config was changed on purpose, and the word for a key that is not there.

@@ -20,7 +20,7 @@ from cnnforge.backends.base import Backend
 from cnnforge.config import run_text
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun, PrunedRun
 from cnnforge.spec import RunSpec
-from cnnforge.tracking import Journal, Outcome, Sender, announce, start
+from cnnforge.tracking import Journal, Outcome, Sender, announce, flatten, start
 from cnnforge.train.checkpoint import Checkpoints
 from cnnforge.train.folder import new_folder, point_latest, write_json, write_text
 from cnnforge.train.follow import Orders
@@ -29,7 +29,7 @@ from cnnforge.train.record import CHANGED, OVER, RunRecord, read_record
 from cnnforge.train.setup import backend_of
 from cnnforge.train.signals import StopRequest
 from cnnforge.train.transfer import settle
-from cnnforge.train.work import Console, Guest, Life, Result, work
+from cnnforge.train.work import After, Console, Done, Guest, Life, Result, work
 
 
 def run(
@@ -40,6 +40,7 @@ def run(
     *,
     guest: Guest | None = None,
     ranks: Ranks = ALONE,
+    after: After | None = None,
 ) -> tuple[Path, Result]:
     """Train as ``spec`` says. Returns (run folder, what ``result.json`` holds).
 
@@ -47,6 +48,7 @@ def run(
     folder: an empty one that is there, instead of a new one, which ``latest`` then points at
     guest: of whom it is a part, where it is one
     ranks: the processes that train it together; this is the first of them, the others ``follow``
+    after: is called when the work is done and the journal still open; what it raises is a note and no failure
     Raises the CnnforgeError that ended it, after everything has been written down.
     """
     spec = settle(spec)
@@ -56,7 +58,7 @@ def run(
         point_latest(folder)
     _write_config(folder, spec)
     record = RunRecord(folder, spec, ways=ways) if ways else None
-    return _live(spec, folder, backend, console, record, guest, ranks)
+    return _live(spec, folder, backend, console, record, guest, ranks, after)
 
 
 def resume(
@@ -67,11 +69,12 @@ def resume(
     changed: bool = False,
     guest: Guest | None = None,
     ranks: Ranks = ALONE,
+    after: After | None = None,
 ) -> tuple[Path, Result]:
     """Go on with the run in ``folder`` from its last checkpoint, or from its beginning where it has none.
 
     overrides: changes of its config;  changed: go on although its config or its data are not what they were
-    ranks: as in ``run``; they need not be as many as before
+    ranks, after: as in ``run``; the processes need not be as many as before
     Raises ConfigErrors where there is nothing to go on with, and for every change that was not asked for; else as
     ``run``.
     """
@@ -85,7 +88,7 @@ def resume(
         for key, then, now in record.changes:
             console.note(f"changed: {key} was {then}, is {now}")
     record = replace(record, digest=None) if changed else record
-    return _live(record.spec, folder, backend, console, record, guest, ranks)
+    return _live(record.spec, folder, backend, console, record, guest, ranks, after)
 
 
 def _may_go_on(record: RunRecord, changed: bool) -> None:
@@ -123,6 +126,7 @@ def _live(
     record: RunRecord | None,
     guest: Guest | None,
     ranks: Ranks,
+    after: After | None,
 ) -> tuple[Path, Result]:
     """A run's life, its first or, with the record of those before, a later one."""
     began = perf_counter()
@@ -131,6 +135,7 @@ def _live(
         sender = _sender(spec, folder, guest)
         checkpoints = Checkpoints(folder / "checkpoints", spec.trainer.keep)
         state = Life(spec, folder, journal, console, stop, checkpoints, backend, record, ranks, guest=guest)
+        state.wanted = after is not None and spec.trainer.report and not spec.trainer.fast_dev_run
         status, failure = "failed", None
         try:
             _describe(state)
@@ -144,6 +149,9 @@ def _live(
             state.result = Result(status=status) | state.result
             state.result["wall_seconds"] = round(perf_counter() - began, 3)
             state.result["peak_memory_bytes"] = peak_memory()
+            state.result["seconds"] = state.spent.rounded()
+            if after is not None and state.wanted and status in OVER:
+                _let(after, state)
             outcome = _close(state, sender)
     if outcome is not None and outcome.pending:
         console.note(f"tracking: {outcome.reason}")
@@ -153,6 +161,20 @@ def _live(
             failure.fix = f"cnnforge resume {os.path.relpath(folder)} goes on where it stopped"
         raise failure
     return folder, state.result
+
+
+def _let(after: After, run: Life) -> None:
+    """Give the finished work to ``after``, which cannot harm it any more."""
+    assert run.data is not None
+    write_json(run.folder / "result.json", run.result)  # what came out is safe, whatever happens now
+    done = Done(run.folder, run.spec, run.data, run.loss, run.answers, dict(run.result), run.journal, run.console.note)
+    try:
+        with run.spent.on("report"):
+            after(done)
+    except (Exception, KeyboardInterrupt) as error:
+        why = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
+        run.console.note(f"the report was not made: {why}; cnnforge report {os.path.relpath(run.folder)} tries again")
+    run.result["seconds"] = run.spent.rounded()
 
 
 def _sender(spec: RunSpec, folder: Path, guest: Guest | None) -> Sender | None:
@@ -173,7 +195,7 @@ def _describe(run: Life) -> None:
     MLflow's parameters never change: what changed in a later life is a tag.
     """
     if run.record is None or not run.record.described:
-        run.journal.params(run.spec.model_dump(mode="json", exclude_none=True))
+        run.journal.params(run.spec.model_dump(mode="json", exclude_none=True), _unsaid(run))
     elif run.record.changes:
         run.journal.event(CHANGED, now={key: now for key, _, now in run.record.changes})
     tags = {
@@ -184,14 +206,30 @@ def _describe(run: Life) -> None:
         "backend": run.spec.trainer.backend,
         "precision": run.spec.trainer.precision,
         "model": run.spec.model.name,
+        "data": run.spec.data.type,
+        "optimizer": run.spec.optimizer.type,
         "params": str(sum(row.param_count for row in run.spec.model.table)),
     }
     if run.ranks.size > 1:
         tags["ranks"] = str(run.ranks.size)
     if commit := git_commit():
         tags["git.commit"] = commit
+        tags["mlflow.source.git.commit"] = commit.removesuffix("-dirty")  # what its pages show and link
     run.journal.tags(tags)
     run.journal.artifact("config.yaml")
+
+
+def _unsaid(run: Life) -> list[str]:
+    """Parameters that make a comparison no clearer: the run's own places, and what its layers have by default.
+
+    A sweep's trials tell the latter too: where one is varied every trial has to have it.
+    """
+    plain = run.spec.model_dump(mode="json", exclude_none=True)
+    names = [name for name in flatten(plain) if name.startswith(("run.", "tracking."))]
+    if run.guest is None:
+        said = flatten(run.spec.model_dump(mode="json", exclude_none=True, exclude_defaults=True, include={"model"}))
+        names += [name for name in flatten(plain) if name.startswith("model.layers.") and name not in said]
+    return names
 
 
 def _status_of(failure: CnnforgeError) -> str:
@@ -208,6 +246,8 @@ def _close(run: Life, sender: Sender | None) -> Outcome | None:
     run.journal.end(run.result["status"])
     if sender is None:
         return None
+    if (name := run.spec.tracking.register_as) is not None and run.result["status"] in OVER:
+        run.journal.register(name)
     outcome = sender.finish()
     run.result["mlflow_run_id"] = outcome.run_id
     write_json(path, run.result)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from cnnforge.errors import CheckpointError, ConfigError, suggest
 from cnnforge.executable import Weights
-from cnnforge.spec import RunSpec
+from cnnforge.rng import stream
+from cnnforge.spec import Row, RunSpec
 from cnnforge.spec.init_from import InitFrom
 from cnnforge.tracking import find
 from cnnforge.train.checkpoint import read_model, saved_in
@@ -54,10 +55,7 @@ def transfer(spec: RunSpec, weights: Weights) -> Transfer | None:
     init = spec.init_from
     if init is None:
         return None
-    path = _place(init.source, Path(spec.run.dir))
-    tensors, digest = _read(path)
-    if init.map == "torchvision":
-        tensors = from_torchvision(tensors, spec.model.table, path)
+    path, tensors, digest = _source(spec, init)
     arrays = weights.params | weights.state
     wanted = _wanted(init, arrays)
     absent = [name for name in wanted if name not in tensors]
@@ -83,6 +81,29 @@ def transfer(spec: RunSpec, weights: Weights) -> Transfer | None:
     for name in taken:
         weights.backend.put(tensors[name].astype(arrays[name].dtype, copy=False), arrays[name])
     return Transfer(str(path), digest, tuple(taken), tuple(notes))
+
+
+def first_values(spec: RunSpec, layer: Row, name: str) -> NDArray[Any]:
+    """What parameter ``name`` of ``layer`` holds before training: what ``init_from`` gives, else what the seed does.
+
+    Raises CheckpointError or ConfigError where the source of ``init_from`` cannot be read any more.
+    """
+    param, full = layer.params[name], f"{layer.name}.{name}"
+    init = spec.init_from
+    if init is not None and any(fnmatchcase(full, pattern) for pattern in init.match):
+        _, tensors, _ = _source(spec, init)
+        if full in tensors and tensors[full].shape == param.shape:
+            return tensors[full]
+    return param.init.fill(param.shape, param.fan, stream(spec.seed, "init", full))
+
+
+def _source(spec: RunSpec, init: InitFrom) -> tuple[Path, Mapping[str, NDArray[Any]], str]:
+    """(the place, tensors by the net's names, digest of the file)."""
+    path = _place(init.source, Path(spec.run.dir))
+    tensors, digest = _read(path)
+    if init.map == "torchvision":
+        tensors = from_torchvision(tensors, spec.model.table, path)
+    return path, tensors, digest
 
 
 def _wanted(init: InitFrom, arrays: Mapping[str, Any]) -> dict[str, None]:

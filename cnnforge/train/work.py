@@ -6,14 +6,18 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from time import time
+from time import perf_counter, time
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from cnnforge.backends.base import Backend
 from cnnforge.blocks.batch_norm import BatchNorm
 from cnnforge.data import Dataset, load
 from cnnforge.errors import DataError, InterruptedRun, PrunedRun
 from cnnforge.executable import Executable
+from cnnforge.losses import Loss
 from cnnforge.plan import Plan, named
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import RunSpec
@@ -27,6 +31,7 @@ from cnnforge.train.record import RunRecord, is_timing
 from cnnforge.train.setup import Setup, same_data, set_up
 from cnnforge.train.shortcuts import most_steps
 from cnnforge.train.signals import StopRequest
+from cnnforge.train.spent import Spent
 from cnnforge.train.transfer import transfer
 
 Result = dict[str, Any]
@@ -65,8 +70,47 @@ class Guest:
 
 
 @dataclass
+class Answers:
+    """What the run's final model says of a split, in the split's order.
+
+    split: ``test``, or ``validation`` where there is no test
+    predictions: pieces (n, …);  losses: (n,) of each sample
+    """
+
+    split: str
+    predictions: list[NDArray[Any]] = field(default_factory=list)
+    losses: list[NDArray[Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A run whose work is done, for whoever makes something of it before its journal is closed.
+
+    data, loss: what it trained and was tested with;  result: what ``result.json`` is going to hold
+    answers: None where nobody has them in one place
+    note: tells whoever watches
+    """
+
+    folder: Path
+    spec: RunSpec
+    data: Dataset
+    loss: Loss | None
+    answers: Answers | None
+    result: Mapping[str, Any]
+    journal: Journal
+    note: Callable[[str], None]
+
+
+#: What is called with it.
+After = Callable[[Done], None]
+
+
+@dataclass
 class Life:
-    """A run while a process works on it: what the parts of the work share."""
+    """A run while a process works on it: what the parts of the work share.
+
+    wanted: does somebody come after the work, who takes ``data``, ``loss`` and ``answers``?
+    """
 
     spec: RunSpec
     folder: Path
@@ -85,18 +129,29 @@ class Life:
     averages: Averages | None = None
     differing: set[str] = field(default_factory=set)
     guest: Guest | None = None
+    data: Dataset | None = None
+    loss: Loss | None = None
+    answers: Answers | None = None
+    wanted: bool = False
+    spent: Spent = field(default_factory=Spent)
+    _compiling: float = 0.0
 
     def save(self, progress: Progress, best: bool) -> None:
         """Write a checkpoint of the present state."""
         assert self.train is not None
         assert self.about is not None
-        self.checkpoints.save(progress, self.train, self.about, best, self.averages)
+        with self.spent.on("checkpoints"):
+            self.checkpoints.save(progress, self.train, self.about, best, self.averages)
 
     def compiling(self, done: int, total: int) -> None:
         """A ``backends.base.Report``."""
         if self.stop.reason is not None:
             raise self.stop.reason
         self.console.compiling(done, total)
+        if not done:
+            self._compiling = perf_counter()
+        elif done == total:
+            self.spent.add("compiling", perf_counter() - self._compiling)
 
     # A train.loop.Watcher:
 
@@ -164,10 +219,12 @@ def recipe_of(spec: RunSpec, made: Setup) -> Recipe:
 def work(run: Life) -> None:
     """Train from where the run stands, test, save. ``follow`` is what other processes of the job do meanwhile."""
     spec, trainer, ranks = run.spec, run.spec.trainer, run.ranks
-    data = ranks.in_order(lambda: _data(run))
-    same_data(data, ranks)
+    with run.spent.on("data"):
+        data = ranks.in_order(lambda: _data(run))
+        same_data(data, ranks)
     ways = run.record.ways if run.record else {}
-    made = ranks.in_order(lambda: set_up(spec, data, run.backend, run.console.note, run.compiling, ways, ranks))
+    with run.spent.on("planning"):
+        made = ranks.in_order(lambda: set_up(spec, data, run.backend, run.console.note, run.compiling, ways, ranks))
     run.about = About(spec.model, trainer.precision, data.preprocessing.to_dict(), data.class_names)
     run.train, run.steps_per_epoch, run.averages = made.train, made.samples.steps_per_epoch, made.averages
     _log_plan(run, made.ways, made.train.plan, made.evaluation.plan)
@@ -178,27 +235,36 @@ def work(run: Life) -> None:
     progress = ranks.first(ranks.in_order(lambda: _begin(run)))
     ranks.align(made.train.kept)
     run.console.begin(trainer.epochs, run.steps_per_epoch, recipe.steps(run.steps_per_epoch))
-    fit(
-        made.train,
-        made.evaluation,
-        made.samples,
-        made.validation,
-        recipe,
-        run,
-        progress,
-        ahead=True,
-        averages=made.averages,
-        ranks=ranks,
-    )
+    with run.spent.on("training"):
+        fit(
+            made.train,
+            made.evaluation,
+            made.samples,
+            made.validation,
+            recipe,
+            run,
+            progress,
+            ahead=True,
+            averages=made.averages,
+            ranks=ranks,
+            spent=run.spent,
+        )
     run.stopped_early = progress.stopped
 
     weights = made.evaluation.weights
     run.checkpoints.load_weights("best" if run.checkpoints.has("best") else "last", weights)
     ranks.align(weights.params | weights.state)
+    keep = _keeper(run, made)
     if made.test is not None:
-        tested = evaluate(made.evaluation, made.test, made.loss, "test", ranks)
+        with run.spent.on("test"):
+            tested = evaluate(made.evaluation, made.test, made.loss, "test", ranks, keep)
         run.result |= tested
         run.log(tested, run.result["epochs"])
+    elif keep is not None and made.validation is not None:
+        with run.spent.on("report"):
+            evaluate(made.evaluation, made.validation, made.loss, "val", ranks, keep)
+    best = {name: value for name, value in run.result.items() if name.startswith("best_val_")}
+    run.log(best, run.result["epochs"])  # a table of runs has the last number of each name, and that is another
     if run.differing:
         names = ", ".join(sorted(run.differing))
         run.console.note(f"warning: done again, some numbers came out otherwise than before: {names}")
@@ -206,6 +272,21 @@ def work(run: Life) -> None:
     save_model(run.folder / "model", run.about, weights)
     if spec.tracking.log_model:
         run.journal.model("model", input_shape=spec.model.input, output_shape=spec.model.output)
+    run.data, run.loss = data, made.loss
+
+
+def _keeper(run: Life, made: Setup) -> Callable[[Any, Any], None] | None:
+    """What keeps the answers to the test, or to validation, where that is wanted and one process has them all."""
+    if not run.wanted or run.ranks.size > 1 or (made.test or made.validation) is None:
+        return None
+    kept = run.answers = Answers("test" if made.test is not None else "validation")
+    get = made.evaluation.backend.get
+
+    def keep(predictions: Any, losses: Any) -> None:
+        kept.predictions.append(np.array(get(predictions)))
+        kept.losses.append(np.array(get(losses)))
+
+    return keep
 
 
 def _data(run: Life) -> Dataset:

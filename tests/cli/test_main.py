@@ -94,7 +94,7 @@ def test_python_dash_m() -> None:
         (
             ["ui", "extra"],
             "'extra' is one argument too many\n  where: cnnforge ui extra\n"
-            "  why:   its flags are --help, --dir, --port, --host\n"
+            "  why:   its flags are --help, --dir, --port, --host, --open\n"
             "  fix:   cnnforge ui --help\n",
         ),
     ],

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,37 +21,14 @@ import pytest
 from cnnforge.cli import ui
 from cnnforge.errors import ConfigError
 from cnnforge.tracking import Journal, mlflow_run_id, start
-
-DRIVER = (
-    "import argparse, sys; from cnnforge.cli import ui\n"
-    "parser = argparse.ArgumentParser(); ui.configure(parser); sys.exit(ui.run(parser.parse_args()))"
-)
+from tests.browser import browsing, needs_browser, strangers
+from tests.serving import serving
 
 
 def command(*words: str) -> int:
     parser = argparse.ArgumentParser()
     ui.configure(parser)
     return ui.run(parser.parse_args(list(words)))
-
-
-@contextlib.contextmanager
-def serving(runs: Path) -> Iterator[tuple[subprocess.Popen[str], list[str], str]]:
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, "--dir", str(runs)], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert process.stdout is not None
-    lines: list[str] = []
-    try:
-        for line in process.stdout:
-            lines.append(line.rstrip())
-            if line.startswith("http://"):
-                break
-        yield process, lines, lines[-1].split()[0]
-    finally:
-        process.terminate()
-        process.wait(20)
-        process.stdout.close()
 
 
 def ask(url: str, body: dict[str, Any]) -> Any:
@@ -176,3 +153,70 @@ def test_a_server_that_cannot_start_is_told_from_its_log(
     with pytest.raises(Exception, match="stopped with code") as caught:
         command("--dir", str(tmp_path))
     assert str(tmp_path / "ui.log") in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two small runs and a sweep, as users have them: trained by the command, sent by its sender."""
+    folder = tmp_path_factory.mktemp("trained")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "CNNFORGE_"))}
+    small = ["model=lenet5", "trainer.epochs=2", "trainer.batch_size=128", "data.limit=512"]
+    for words in (
+        ["train", *small, "tracking.register_as=digits"],
+        ["train", *small, "optimizer=sgd", "optimizer.lr=0.05"],
+        ["sweep", *small, "optimizer.lr=0.003,0.001", "run.name=rates"],
+    ):
+        subprocess.run(
+            [sys.executable, "-m", "cnnforge", *words],
+            cwd=folder,
+            env=kept,
+            check=True,
+            capture_output=True,
+            timeout=300,
+        )
+    return folder / "runs"
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.filterwarnings("ignore")
+def test_the_pages_as_a_person_sees_them(trained: Path) -> None:
+    run_id = mlflow_run_id(trained / "lenet5-digits")
+    assert run_id is not None
+    with serving(trained) as (_, _, url), browsing(1600, 1000) as page:
+        page.set_default_timeout(60_000)
+        table = ui.newest(trained / "mlflow.db")
+        page.goto(url + table)
+        for name in ("lenet5-digits", "lenet5-digits-2", "rates"):
+            page.get_by_role("link", name=name, exact=True).first.wait_for()
+        for column in ("test_accuracy", "optimizer.lr"):  # without our view it has no number
+            page.get_by_role("columnheader", name=column).first.wait_for()
+
+        of_run = f"{url}{table.partition('?')[0]}/{run_id}"
+        page.goto(of_run)
+        page.get_by_text("A convolutional network of 61,").first.wait_for()
+        for text in ("optimizer.lr", "test_accuracy", "Results"):
+            page.get_by_text(text).first.wait_for()
+
+        page.goto(f"{of_run}/model-metrics")
+        page.locator(".js-plotly-plot .trace").first.wait_for()
+
+        page.goto(f"{of_run}/artifacts/plots/learning_curves.png")
+        page.wait_for_function("[...document.images].some(image => image.naturalWidth > 300)")
+        assert strangers(page) == []
+
+
+def test_the_newest_runs_page(tmp_path: Path) -> None:
+    database = tmp_path / "mlflow.db"
+    assert ui.newest(database) == ""
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE runs (experiment_id INTEGER, lifecycle_stage TEXT, start_time INTEGER)")
+        connection.execute("CREATE TABLE experiment_tags (experiment_id INTEGER, key TEXT)")
+        connection.commit()
+        assert ui.newest(database) == ""
+        connection.execute("INSERT INTO runs VALUES (3, 'active', 1), (4, 'active', 2), (5, 'deleted', 3)")
+        connection.commit()
+        assert ui.newest(database) == "/#/experiments/4/runs?workflowType=machine_learning"
+        connection.execute("INSERT INTO experiment_tags VALUES (4, 'mlflow.sharedViewState.cnnforge')")
+        connection.commit()
+        assert ui.newest(database).endswith("machine_learning&viewStateShareKey=cnnforge")

@@ -211,7 +211,7 @@ def finished(*words):
 def numbers(name):
     """What must be equal however often a sweep was killed."""
     kept = json.loads(Path(f"runs/{name}/sweep.json").read_text())
-    timings = {"wall_seconds", "peak_memory_bytes", "samples_per_second", "first_step_seconds", "data_wait"}
+    timings = {"wall_seconds", "peak_memory_bytes", "samples_per_second", "first_step_seconds", "data_wait", "seconds"}
     return {
         trial["number"]: (trial["state"], {k: v for k, v in trial.get("result", {}).items() if k not in timings})
         for trial in kept["trials"]

@@ -54,7 +54,7 @@ def cluster():
 
 
 def numbers(name):
-    timings = {"wall_seconds", "peak_memory_bytes", "samples_per_second", "first_step_seconds", "data_wait"}
+    timings = {"wall_seconds", "peak_memory_bytes", "samples_per_second", "first_step_seconds", "data_wait", "seconds"}
     return {
         trial["number"]: (trial["state"], {k: v for k, v in trial.get("result", {}).items() if k not in timings})
         for trial in kept(f"runs/{name}")["trials"]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 SMALL = [
     "model=lenet5", "data.validation=0.2", "trainer.epochs=3", "trainer.batch_size=128", "trainer.log_every=2",
-    "optimizer.lr=0.005",
+    "optimizer.lr=0.005", "trainer.report=false",
 ]  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def train(folder, *arguments: str) -> subprocess.CompletedProcess[str]:
 def tracked(tmp_path_factory):
     """One run with everything switched on."""
     folder = tmp_path_factory.mktemp("tracked")
-    done = train(folder)
+    done = train(folder, "trainer.report=true")
     assert done.returncode == 0, done.stderr
     return folder, done
 
@@ -75,7 +75,10 @@ def test_mlflow_has_it_all(tracked):
     steps = [m.step for m in client.get_metric_history(run.info.run_id, "step/train_loss")]
     assert steps == [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 27][: len(steps)]
     assert len(steps) > 8
-    assert {a.path for a in client.list_artifacts(run.info.run_id)} >= {"config.yaml", "plan.json", "result.json"}
+    kept = {a.path for a in client.list_artifacts(run.info.run_id)}
+    assert kept >= {"config.yaml", "plan.json", "result.json", "report.html", "plots"}
+    plots = {a.path for a in client.list_artifacts(run.info.run_id, "plots")}
+    assert plots >= {f"plots/{name}.png" for name in ("learning_curves", "confusion", "filters", "feature_maps_1")}
     assert [i.dataset.name for i in run.inputs.dataset_inputs] == ["digits"]
     assert run.data.tags["backend"] == resolve("auto")
     assert run.data.tags["cnnforge.version"] == cnnforge.__version__

@@ -46,7 +46,11 @@ COMMANDS = {
     "sync": Command("send to MLflow what could not be sent while training"),
     "ui": Command("look at the runs in MLflow's pages"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),
+    "init": Command("make a project of your own that trains at once"),
+    "completion": Command("print what lets a shell complete commands, flags, groups and keys"),
 }
+#: What the shells' scripts ask for; no command for people.
+COMPLETE = "complete"
 
 _OVERRIDES = """overrides change the config, in any order and mixed with flags:
   model=lenet5                     another option of a group
@@ -100,6 +104,11 @@ def _run(arguments: list[str]) -> int:
 
         print(f"cnnforge {version('cnnforge')}")
         return 0
+    if name == COMPLETE:
+        from cnnforge.cli.complete import answer
+
+        print("\n".join(answer(" ".join(rest))))
+        return 0
     if name not in COMMANDS:
         raise ConfigError(
             f"'{name}' is not a command",
@@ -111,10 +120,8 @@ def _run(arguments: list[str]) -> int:
         _refuse_several(name)
     # pydantic looks through every installed package for plugins of its own; none has a say in our configs.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from importlib import import_module
-
-    command = import_module(f"cnnforge.cli.{name}")
-    args = _parse(name, command, rest)
+    command = module_of(name)
+    args = _parse(parser_of(name, command), rest)
     code = 0 if args is None else int(command.run(args))
     _say_what_is_broken()
     return code
@@ -143,8 +150,15 @@ def _say_what_is_broken() -> None:
             print(f"note: {error.what}: {error.why}", file=sys.stderr)
 
 
-def _parse(name: str, command: ModuleType, rest: list[str]) -> argparse.Namespace | None:
-    """The command's arguments; None where only its help was asked for."""
+def module_of(name: str) -> ModuleType:
+    """The module of a command."""
+    from importlib import import_module
+
+    return import_module(f"cnnforge.cli.{name}")
+
+
+def parser_of(name: str, command: ModuleType) -> argparse.ArgumentParser:
+    """What reads the command's words."""
     parser = _Parser(
         prog=f"cnnforge {name}",
         description=COMMANDS[name].help,
@@ -160,6 +174,11 @@ def _parse(name: str, command: ModuleType, rest: list[str]) -> argparse.Namespac
             "--config-dir", type=Path, metavar="DIR", help="your own config groups (default: ./configs where it exists)"
         )
     command.configure(parser)
+    return parser
+
+
+def _parse(parser: argparse.ArgumentParser, rest: list[str]) -> argparse.Namespace | None:
+    """The command's arguments; None where only its help was asked for."""
     try:
         args, unknown = parser.parse_known_intermixed_args(rest)
     except SystemExit:  # argparse ends --help this way; its errors are raised above
@@ -169,7 +188,7 @@ def _parse(name: str, command: ModuleType, rest: list[str]) -> argparse.Namespac
     return args
 
 
-def _unknown(parser: _Parser, flag: str) -> ConfigError:
+def _unknown(parser: argparse.ArgumentParser, flag: str) -> ConfigError:
     known = [option for action in parser._actions for option in action.option_strings]
     name = flag.partition("=")[0]
     return ConfigError(

@@ -109,5 +109,5 @@ def find(kind: str, path: str, root: str | None) -> Path:
         f"{kind}: there is no {path}",
         where="; ".join(map(str, where)),
         why="it is in none of these folders",
-        fix="data.path to where it is, or data.root to the folder that it is in",
+        fix="data.path=FOLDER with its whole path, or data.root=FOLDER that has it",
     )

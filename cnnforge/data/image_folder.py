@@ -124,13 +124,18 @@ def _of_folder(path: Path) -> Iterator[tuple[str, str, str, bytes | None]]:
     The top folder of an archive that has nothing else in it is passed over.
     """
     for name, content in archive.members(path):
-        parts = PurePosixPath(name).parts
-        part = next((i for i, step in enumerate(parts[:2]) if step.lower() in PARTS), None)
-        inside = parts[part + 1 :] if part is not None else parts
-        if len(inside) < 2 or not name.lower().endswith(ENDINGS):
-            yield name, "", "", None
-        else:
-            yield name, PARTS[parts[part].lower()] if part is not None else "", inside[0], content
+        placed = place_of(name)
+        yield (name, *placed, content) if placed is not None else (name, "", "", None)
+
+
+def place_of(name: str) -> tuple[str, str] | None:
+    """(part, class) of a picture file by its path, ``train/cat/1.png``; None for what is no picture file of a class."""
+    parts = PurePosixPath(name).parts
+    part = next((i for i, step in enumerate(parts[:2]) if step.lower() in PARTS), None)
+    inside = parts[part + 1 :] if part is not None else parts
+    if len(inside) < 2 or not name.lower().endswith(ENDINGS):
+        return None
+    return PARTS[parts[part].lower()] if part is not None else "", inside[0]
 
 
 def _of_manifest(path: Path) -> Iterator[tuple[str, str, str, bytes | None]]:

@@ -11,9 +11,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cnnforge.cli.main import COMMANDS, module_of, parser_of
 from cnnforge.errors import CnnforgeError
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 #: An argument that names a run, as its command's help shows it; a sweep's are runs too.
 RUN, SWEEP, GROUP = "RUN", "SWEEP", "GROUP"
@@ -50,7 +54,8 @@ def _candidates(before: Sequence[str], word: str) -> list[str]:
     name, *rest = before
     if name not in COMMANDS:
         return []
-    parser = parser_of(name, module_of(name))
+    module = module_of(name)
+    parser = parser_of(name, module)
     given: list[str] = []
     flags: dict[str, str] = {}
     pending: argparse.Action | None = None
@@ -67,7 +72,7 @@ def _candidates(before: Sequence[str], word: str) -> list[str]:
                 flags[pending.dest], pending = value, None
         else:
             given.append(one)
-    place = _Place(name, given, flags)
+    place = _Place(name, module, given, flags)
     if pending is not None:
         return place.values(pending)
     if word.startswith("-") and "=" in word:
@@ -103,11 +108,12 @@ def _taking(parser: argparse.ArgumentParser, flag: str) -> argparse.Action | Non
 class _Place:
     """Where in a command the word stands.
 
+    name, module: of the command
     given: the words before it that are no flags;  flags: by destination, the values that flags have been given
     """
 
-    def __init__(self, name: str, given: Sequence[str], flags: dict[str, str]) -> None:
-        self.name, self.given, self.flags = name, given, flags
+    def __init__(self, name: str, module: ModuleType, given: Sequence[str], flags: dict[str, str]) -> None:
+        self.name, self.module, self.given, self.flags = name, module, given, flags
 
     def positional(self, parser: argparse.ArgumentParser, word: str) -> list[str]:
         if self.name == "sweep" and (found := self._of_a_sweep(word)) is not None:
@@ -120,9 +126,13 @@ class _Place:
         return self.values(action)
 
     def values(self, action: argparse.Action) -> list[str]:
-        """What an argument or flag may be given; nothing for paths, which shells complete themselves."""
-        if action.choices is not None:
-            return [str(choice) for choice in action.choices]
+        """What an argument or flag may be given; nothing for paths, which shells complete themselves.
+
+        The words of an argument ACTION may also stand in its command's module, as ``ACTIONS``.
+        """
+        words = action.choices or getattr(self.module, f"{action.metavar}S", None)
+        if words is not None:
+            return [str(word) for word in words]
         if action.metavar in (RUN, SWEEP):
             return self._runs(sweeps=action.metavar == SWEEP)
         if action.metavar == GROUP:

@@ -97,6 +97,38 @@ def test_every_command_with_a_run_completes_it(runs):
         assert "first" in answer(f"cnnforge {name} "), name
 
 
+def test_words_that_a_commands_module_names(runs, monkeypatch):
+    from cnnforge.cli import completion
+
+    def configure(parser):
+        parser.add_argument("action", nargs="?", metavar="ACTION")
+        parser.add_argument("runs", nargs="*", metavar="RUN")
+        parser.add_argument("--by", metavar="KEY")
+
+    monkeypatch.setattr(completion, "configure", configure)
+    monkeypatch.setattr(completion, "ACTIONS", ("list", "show"), raising=False)
+    assert answer("cnnforge completion s") == ["show"]
+    assert answer("cnnforge completion show f") == ["first"]
+    assert answer("cnnforge completion show first w") == ["wide"]
+    assert answer("cnnforge completion --by ") == []
+
+
+def test_commands_of_a_command(runs, monkeypatch):
+    from cnnforge.cli import completion
+
+    def configure(parser):
+        below = parser.add_subparsers()
+        below.add_parser("list").add_argument("--sort", choices=["name", "time"])
+        below.add_parser("show").add_argument("run", metavar="RUN")
+
+    monkeypatch.setattr(completion, "configure", configure)
+    assert answer("cnnforge completion ") == ["list", "show"]
+    assert answer("cnnforge completion list --so") == ["--sort"]
+    assert answer("cnnforge completion list --sort t") == ["time"]
+    assert answer("cnnforge completion list --sort=n") == ["--sort=name"]
+    assert answer("cnnforge completion show f") == ["first"]
+
+
 def test_only_what_is_needed_is_imported():
     """A person waits: no pydantic, no NumPy, no MLflow, whatever is asked."""
     code = "import sys; from cnnforge.cli.main import main; main(sys.argv[1:]); print('\\n' + ' '.join(sys.modules))"

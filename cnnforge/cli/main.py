@@ -212,6 +212,7 @@ def _help() -> str:
             *rows,
             "",
             "examples:",
+            "  cnnforge init mynet",
             "  cnnforge check model=lenet",
             "  cnnforge train model=lenet optimizer=momentum trainer.epochs=5",
             "",

@@ -1,4 +1,4 @@
-"""What MkDocs asks while it builds the site: the README in place of the tour, the course's pages, links into the source.
+"""What MkDocs asks while it builds the site: the README in place of the tour, the course's pages, links that lead out.
 
 ``mkdocs build --strict --config-file .ci/mkdocs.yml``, or ``make site``.
 """

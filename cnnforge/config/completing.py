@@ -1,7 +1,7 @@
 """What an override may go on with, for shells: groups, their options, keys, and the values of some.
 
-Keys come from the JSON Schema that lies beside the shipped configs, and the names of layers from the config as the other
-words compose it: no pydantic class is loaded, because a person waits for the answer after every press of TAB.
+Keys come from the JSON Schema that lies beside the shipped configs, and the names of layers from the config as the
+other words compose it: no pydantic class is loaded, because a person waits for the answer after every press of TAB.
 """
 
 from __future__ import annotations

@@ -265,7 +265,7 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _instead_of(damaged: Path) -> str:
-    """What to do about a checkpoint that cannot be used: go on from the newest other one of its run, if there is one."""
+    """What to do about a checkpoint that cannot be used: go on from the newest other one of its run."""
     checkpoints, damaged = damaged.parent, damaged.resolve()
     if not damaged.name.startswith("step-"):
         return "a copy of it; of a run's model, another checkpoint"

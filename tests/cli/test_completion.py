@@ -75,7 +75,7 @@ def test_commands(here):
 def test_runs_by_name(runs):
     assert set(answer("cnnforge resume ")) == {"first", "second", "wide", "latest"}
     assert answer("cnnforge resume f") == ["first"]
-    assert answer("cnnforge resume first --dir elsewhere ") == []
+    assert answer("cnnforge resume first trainer.ep") == ["trainer.epochs="]
     assert answer("cnnforge resume --dir elsewhere ") == ["far"]
     assert answer("cnnforge resume --dir=elsewhere f") == ["far"]
     assert answer("cnnforge sweep report ") == ["wide"]
@@ -153,7 +153,7 @@ def program(tmp_path):
     """A ``cnnforge`` of this very code, in a folder by itself."""
     file = tmp_path / "bin" / "cnnforge"
     file.parent.mkdir()
-    file.write_text(f"#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m cnnforge \"$@\"\n")
+    file.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m cnnforge "$@"\n')
     file.chmod(0o755)
     return file
 
@@ -191,10 +191,11 @@ def test_bash(line, found, program, runs):
 
 def test_bash_as_it_is_typed(program, runs):
     """In an interactive bash on a terminal: TAB completes the word, and goes on behind a key without a space."""
-    pty = pytest.importorskip("pty")
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
     if shutil.which("bash") is None:
         pytest.skip("bash is not installed")
     first, second = pty.openpty()
+    termios.tcsetwinsize(second, (24, 500))
     environment = os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}", "PS1": "> ", "TERM": "dumb"}
     shell = subprocess.Popen(
         ["bash", "--norc", "--noprofile", "-i"], stdin=second, stdout=second, stderr=second, env=environment,
@@ -202,9 +203,9 @@ def test_bash_as_it_is_typed(program, runs):
     )  # fmt: skip
     os.close(second)
     try:
-        os.write(first, b"stty cols 500; eval \"$(cnnforge completion bash)\"; echo rea''dy\n")
+        os.write(first, b"eval \"$(cnnforge completion bash)\"; echo rea''dy\n")
         shown_until(first, "ready\r\n")
-        os.write(first, b"cnnforge che\tmodel=lenet5\t optimizer.wei\t0.5 model.layers.conv1.kern\t3")
+        os.write(first, b"cnnforge che\tmodel=lenet5\toptimizer.wei\t0.5 model.layers.conv1.kern\t3")
         shown_until(first, "cnnforge check model=lenet5 optimizer.weight_decay=0.5 model.layers.conv1.kernel=3")
     finally:
         shell.kill()
@@ -223,7 +224,7 @@ def shown_until(terminal: int, wanted: str) -> None:
 
 def test_zsh(program, runs):
     script = (
-        "autoload -Uz compinit; compinit -u -d /dev/null\n"
+        "compdef() { }\n"
         'eval "$(cnnforge completion zsh)"\n'
         "compadd() { while [[ $1 != -- ]]; do shift; done; shift; print -l -- $@ }\n"
         "ask() { words=(${(z)1}); CURRENT=$#words; PREFIX=$words[-1]; _cnnforge }\n"

@@ -1,4 +1,4 @@
-"""``cnnforge init``: what it writes can be checked at once, nothing is written over, and the Makefile's commands run."""
+"""``cnnforge init``: what it writes can be checked at once, nothing is written over, the Makefile's commands run."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def test_the_project_of_the_tutorial_is_what_init_writes(here):
     main(["init", "mynet"])
     page = (ROOT / "docs/tutorials/first-model.md").read_text("utf-8")
     shown = re.search(r"^```yaml\n# configs/model/mine.yaml\n(.*?)^```", page, re.M | re.S)
-    assert shown and shown[1] in (here / "mynet/configs/model/mine.yaml").read_text("utf-8")
+    assert shown
+    assert shown[1] in (here / "mynet/configs/model/mine.yaml").read_text("utf-8")
 
 
 def test_the_editor_finds_the_schemas(here):
@@ -74,7 +75,8 @@ def test_the_editor_finds_the_schemas(here):
     assert len(configs) == 3
     for file in configs:
         schema = re.search(r"yaml-language-server: \$schema=(\S+)", file.read_text("utf-8"))
-        assert schema and json.loads((file.parent / schema[1]).read_text("utf-8"))["title"]
+        assert schema
+        assert json.loads((file.parent / schema[1]).read_text("utf-8"))["title"]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnforge.config import compose, validate
 from cnnforge.config.completing import complete
 from cnnforge.config.json_schema import json_schema
 from cnnforge.config.sources import Repository, shipped
-from cnnforge.errors import ConfigErrors
+from cnnforge.errors import CnnforgeError, ConfigErrors, UnknownName
 from cnnforge.spec import RunSpec
 
 OPTIMIZER = ["optimizer.lr=", "optimizer.momentum=", "optimizer.nesterov=", "optimizer.weight_decay="]
@@ -70,7 +70,6 @@ def test_the_users_own_configs_come_too(here: Path):
     (here / "configs/model/.hidden.yaml").touch()
     assert complete("model=lem", [], None) == ["model=lemon"]
     assert complete("model.layers.", ["model=lemon"], None) == ["model.layers.peel."]
-    assert complete("model=lem", [], here / "elsewhere/..") == []
     (here / "other/model").mkdir(parents=True)
     (here / "other/model/lemur.yaml").touch()
     assert complete("model=lem", [], here / "other") == ["model=lemur"]
@@ -99,6 +98,7 @@ def test_the_schema_that_is_read_is_up_to_date():
     assert json.loads((shipped() / SCHEMA).read_text("utf-8")) == json.loads(json.dumps(json_schema("train")))
 
 
+@settings(max_examples=30)
 @given(st.data())
 def test_what_is_offered_is_never_an_unknown_key(data: st.DataObject):
     """Follow offers down to a value: whatever is set there, no key of the way is unknown."""
@@ -109,10 +109,11 @@ def test_what_is_offered_is_never_an_unknown_key(data: st.DataObject):
         if not offers or word.endswith("="):
             break
         word = data.draw(st.sampled_from(offers))
-    if not word.endswith("="):
+    if "." not in word or not word.endswith("="):  # a group, which takes an option
         return
-    composed = compose([*others, f"{word}{{}}"])
+    found: tuple[CnnforgeError, ...] = ()
     try:
-        validate(composed)
+        validate(compose([*others, f"{word}{{}}"]))
     except ConfigErrors as errors:
-        assert not [e for e in errors.errors if "unknown key" in e.what or "does not exist" in e.what], word
+        found = errors.errors
+    assert not [e for e in found if isinstance(e, UnknownName)], word

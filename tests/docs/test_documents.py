@@ -57,7 +57,9 @@ def test_shown_output_is_what_the_command_prints(document):
     assert written_anew(document) == document.read_text("utf-8"), "make docs writes it anew"
 
 
-@pytest.mark.parametrize("line", [line for page in ("README.md", "docs/how-to.md") for line in shown_commands(ROOT / page)])
+@pytest.mark.parametrize(
+    "line", [line for page in ("README.md", "docs/how-to.md") for line in shown_commands(ROOT / page)]
+)
 def test_shown_commands_are_valid(line):
     words = [w for w in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", w)]
     assert words[0] == "cnnforge"

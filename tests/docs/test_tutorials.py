@@ -1,7 +1,7 @@
 """The tutorials do what they say: their files are written, their commands and their Python run, in their order.
 
-In a page, ``sh`` blocks are typed, ``python`` blocks are run, ``yaml`` blocks that begin with ``# configs/…`` are files;
-``console`` and ``text`` blocks are only looked at.
+In a page, ``sh`` blocks are typed, ``python`` blocks are run, ``yaml`` blocks that begin with ``# configs/…`` are
+files; ``console`` and ``text`` blocks are only looked at.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ COMING = {"predict", "evaluate", "export", "import", "serve", "report", "runs", 
 
 def command_of(line: str) -> str:
     """``train`` of ``A=1 cnnforge train model=lenet``; nothing where the line is of another program."""
-    words = [word for word in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", word)]
+    words = [word for word in line.split() if not re.match(r"[A-Z_]+=", word)]
     return words[1] if len(words) > 1 and words[0] == "cnnforge" else ""
 
 

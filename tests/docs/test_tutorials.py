@@ -48,7 +48,7 @@ def script_of(page: Path) -> str:
         if language == "yaml" and file:
             parts.append(f"mkdir -p {Path(file[1]).parent}\ncat > {file[1]} <<'END OF FILE'\n{text}END OF FILE")
         elif language == "python":
-            parts.append(f"{shlex.quote(sys.executable)} -W error - <<'END OF CODE'\n{text}END OF CODE")
+            parts.append(f"{shlex.quote(sys.executable)} - <<'END OF CODE'\n{text}END OF CODE")
         elif language == "sh":
             parts += [line for line in text.splitlines() if command_of(line) not in COMING]
     return "\n".join(parts)

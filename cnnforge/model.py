@@ -145,6 +145,27 @@ class Model:
                 found[row.name][low : low + len(piece)] = self._backend.get(bound.outputs[layer_role(row.name)])
         return found
 
+    def score(self, x: ArrayLike, labels: ArrayLike, loss: Loss | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
+        """What ``predict`` gives, and the loss of each sample (N,), in inference mode.
+
+        loss: instead of the model's own. Raises DataError where pictures or labels do not fit, or there are none.
+        """
+        pictures = self._pictures(x)
+        chosen = self._measured(loss or self.spec.effective_loss, labels)
+        if not len(pictures):
+            raise DataError("no samples", where="x", why="there is nothing to score", fix="N of at least 1")
+        results = np.empty((len(pictures), *self.spec.output), self.precision)
+        losses = np.empty(len(pictures), self.precision)
+        targets = self._labels(labels, len(pictures), self._evaluation(1, loss=chosen))
+        for low in range(0, len(pictures), INFERENCE_BATCH):
+            part = slice(low, min(low + INFERENCE_BATCH, len(pictures)))
+            bound = self._evaluation(part.stop - low, loss=chosen).bound(part.stop - low)
+            self._load(bound, pictures[part], targets[part])
+            bound.run("forward", "output", "loss")
+            results[part] = self._backend.get(bound.outputs["prediction"])
+            losses[part] = self._backend.get(bound.outputs["loss"])
+        return results, losses
+
     def loss_and_grads(
         self, x: ArrayLike, labels: ArrayLike, loss: str | Mapping[str, Any] | None = None, step: int = 0
     ) -> tuple[float, dict[str, NDArray[Any]]]:
@@ -241,11 +262,12 @@ class Model:
         self._backend.prepare(made.bound(plan.batch).steps(), _compiling)
         return made
 
-    def _evaluation(self, batch: int, each_layer: bool = False) -> Executable:
-        key = ("eval", each_layer)
+    def _evaluation(self, batch: int, each_layer: bool = False, loss: Loss | None = None) -> Executable:
+        loss = loss or self.spec.effective_loss
+        key = ("eval", each_layer, loss)
         known = self._cache.get(key)
         if known is None or known.plan.batch < batch:
-            graph = eval_graph(self.spec, batch, self.precision, each_layer=each_layer)
+            graph = eval_graph(self.spec, batch, self.precision, loss, each_layer=each_layer)
             plan = make_plan(graph, self._backend.capabilities, choose=Choice(self._backend.name, None))
             known = self._cache[key] = self._executable(plan)
         return known

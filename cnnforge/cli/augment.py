@@ -27,7 +27,10 @@ def run(args: argparse.Namespace) -> int:
         )
     from cnnforge.config import compose, validate
 
-    spec = validate(compose(args.overrides, config_dir=args.config_dir))
+    composed = compose(args.overrides, config_dir=args.config_dir)
+    spec = validate(composed)
+    for text in composed.notes:
+        print(text, file=sys.stderr)
 
     from cnnforge.backends import create
     from cnnforge.data import load

@@ -1,6 +1,6 @@
 """``cnnforge check``: every mistake of a config at once, or the table of its layers and what is hardly meant in it.
 
-Never reads data. Warnings go to stderr, behind the table.
+Never reads data; folders of classes may be counted. Notes and warnings go to stderr, behind the table.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             fix="--compare lenet5, with the names of models as in model=NAME",
         )
     overrides = [*args.overrides, *(word for word in args.compare if not _is_name(word))]
-    runs, warnings = _runs(overrides, others, args)
+    runs, warnings, notes = _runs(overrides, others, args)
     if args.strict and any(warnings):
         raise ConfigErrors(list(chain.from_iterable(warnings)))
 
@@ -87,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
 
         for plan in plans:
             print(f"\n{plan_text(plan)}")
+    for text in notes:
+        print(f"note: {text}", file=sys.stderr)
     if not args.json:
         for text in dict.fromkeys(map(str, chain.from_iterable(warnings))):
             print(f"\nwarning: {text}", file=sys.stderr)
@@ -105,8 +107,8 @@ def _is_name(word: str) -> bool:
 
 def _runs(
     overrides: list[str], others: list[str], args: argparse.Namespace
-) -> tuple[list[RunSpec], list[list[ConfigWarning]]]:
-    """The run as asked for, then the same with each other model; and the warnings of each.
+) -> tuple[list[RunSpec], list[list[ConfigWarning]], list[str]]:
+    """The run as asked for, then the same with each other model; the warnings of each; and what was filled in.
 
     What the overrides say of the first model does not hold for the others.
     """
@@ -116,16 +118,18 @@ def _runs(
     runs: list[RunSpec] = []
     errors: list[CnnforgeError] = []
     found: list[list[ConfigWarning]] = []
+    notes: dict[str, None] = {}
     for words in (overrides, *([*general, f"model={name}"] for name in others)):
         try:
             composed = compose(words, config_dir=args.config_dir)
             runs.append(validate(composed, match_data="data" in composed.named))
             found.append(warnings(composed, runs[-1]))
+            notes |= dict.fromkeys(composed.notes)
         except ConfigErrors as mistakes:
             errors += (error for error in mistakes.errors if str(error) not in map(str, errors))
     if errors:
         raise ConfigErrors(errors)
-    return runs, found
+    return runs, found, [*notes]
 
 
 def _time(spec: RunSpec, plan: Plan, args: argparse.Namespace) -> TimeForecast | None:

@@ -29,7 +29,10 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from cnnforge.config import compose, validate
 
-    spec = validate(compose(args.overrides, config_dir=args.config_dir))
+    composed = compose(args.overrides, config_dir=args.config_dir)
+    spec = validate(composed)
+    for text in composed.notes:
+        print(text, file=sys.stderr)
     # An update for every batch: what the rate does shows in the next one.
     spec = spec.model_copy(update={"trainer": spec.trainer.model_copy(update={"accumulate": 1})})
 

@@ -39,6 +39,8 @@ COMMANDS = {
     "train": Command("train a network", composes=True, shared=True),
     "sweep": Command("check a whole space of configs, then train each point", composes=True),
     "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
+    "evaluate": Command("score a trained model on its own data or others"),
+    "predict": Command("what a trained model says of picture files, and what of them mattered"),
     "augment": Command("show augmented training pictures as one picture", composes=True),
     "resume": Command("go on with a run that was stopped, bit for bit", shared=True),
     "reproduce": Command("do a run again from its own record and compare every number"),

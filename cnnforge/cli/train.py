@@ -56,6 +56,8 @@ def _lead(args: argparse.Namespace, ranks: Ranks) -> int:
     from cnnforge.train.run import run as run_training
 
     console = make_console(sys.stderr if args.json else sys.stdout)
+    for text in composed.notes:
+        console.note(text)
     for warning in warnings(composed, spec):
         console.note(f"warning: {warning}\n")
     if spec.data.folds is not None and spec.data.fold is None:

@@ -24,6 +24,7 @@ class Composed:
     origins: path after templates were expanded -> where it was written, wherever the two differ
     callers: path of an expanded block -> the use of the template that made it
     workings: path of a value that an expression gave -> how it was worked out
+    notes:  what was found out and filled in, in words
     """
 
     tree: dict[str, Any]
@@ -34,6 +35,7 @@ class Composed:
     origins: Mapping[Path, Path] = field(default_factory=dict)
     callers: Mapping[Path, Path] = field(default_factory=dict)
     workings: Mapping[Path, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def source(self, path: Path) -> Path:
         """Where what stands at ``path`` after templates were expanded was written."""

@@ -8,6 +8,7 @@ from pathlib import Path as FilePath
 from cnnforge.config import overrides as command_line
 from cnnforge.config import plain
 from cnnforge.config.composed import Composed
+from cnnforge.config.counting import count_classes
 from cnnforge.config.interpolate import resolve
 from cnnforge.config.marks import Mark
 from cnnforge.config.merging import Merge
@@ -34,6 +35,7 @@ def compose(texts: Sequence[str], config_dir: FilePath | None, config_name: str)
     listing = _listing(repository, config_name, choices)
     merged = Merge()
     named = {override.key.split(".")[0] for override in parsed} | listing.chosen
+    model_files: set[str] = set()
     for source in listing.sources:
         document = repository.document(source.config_path)
         if document is None:  # an optional one
@@ -42,6 +44,8 @@ def compose(texts: Sequence[str], config_dir: FilePath | None, config_name: str)
         body = {key: value for key, value in document.tree.items() if key != "defaults"}
         if not prefix and not source.is_root:
             named |= set(body)  # an experiment's own lines
+        if prefix[:1] == ("model",):
+            model_files.add(document.source)
         merged.add(body, prefix, document.marks)
         if prefix:  # what is missing from a file is missing there
             merged.marks.setdefault(prefix, Mark(document.source))
@@ -52,7 +56,7 @@ def compose(texts: Sequence[str], config_dir: FilePath | None, config_name: str)
     tree, dangling = resolve(merged.tree)
     composed = Composed(tree, merged.marks, (), frozenset(named))
     found: list[CnnforgeError] = [*errors, *(error.located(composed.where(error.path)) for error in dangling)]
-    return Composed(tree, merged.marks, tuple(found), frozenset(named))
+    return count_classes(Composed(tree, merged.marks, tuple(found), frozenset(named)), model_files)
 
 
 def _listing(repository: Repository, root: str, choices: Sequence[Override]) -> Listing:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from cnnforge.config.composed import Composed
-from cnnforge.errors import CnnforgeError, Path
+from cnnforge.errors import CnnforgeError, DataError, Path
 from cnnforge.spec import Expansion, ModelSpec, RunSpec, data_mismatch, expand, mistakes, mixing_mistakes
 
 
@@ -29,7 +29,9 @@ def validate(composed: Composed, match_data: bool) -> RunSpec:
     if spec is not None and not errors and match_data:
         errors = list(data_mismatch(spec.model, spec.data))
     if spec is None or errors:
-        raise composed.located(errors)
+        located = composed.located(errors)
+        # Data that is not there is no mistake in what was written, and its exit code says so.
+        raise located.errors[0] if [type(error) for error in located.errors] == [DataError] else located
     if isinstance(model, Mapping) and expansion.tree["layers"] != model["layers"]:
         spec = spec.model_copy(update={"model": spec.model.written_as(model)})
     return spec

@@ -6,7 +6,9 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from cnnforge.data import files
@@ -20,22 +22,51 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip"))
 
 
+def is_compressed_tar(path: Path) -> bool:
+    """Does listing it mean to unpack it?"""
+    return is_archive(path) and not path.name.lower().endswith((".tar", ".zip"))
+
+
 def members(path: Path) -> Iterator[tuple[str, bytes]]:
     """(name, content) of every file in a folder or archive, names with ``/``; hidden files are left out.
 
     Links, and names that would lie outside, are not followed. Raises DataError where it is damaged or unreadable.
     """
+    with _whole(path):
+        for name, read in _entries(path):
+            yield name, read()
+
+
+def names(path: Path) -> Iterator[str]:
+    """The names alone: no file is read, and of an archive only what a list of it takes, for a compressed tar all."""
+    with _whole(path):
+        for name, _ in _entries(path):
+            yield name
+
+
+def contents(path: Path, wanted: Container[str]) -> Iterator[bytes]:
+    """The contents of the files with such names; no other is read."""
+    with _whole(path):
+        for name, read in _entries(path):
+            if name in wanted:
+                yield read()
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
     try:
-        if path.is_dir():
-            yield from _of_folder(path)
-        elif zipfile.is_zipfile(path):
-            yield from _of_zip(path)
-        else:
-            yield from _of_tar(path)
+        yield
     except PermissionError as error:
         raise files.unreadable(path, error) from error
     except _DAMAGE as error:
         raise files.damaged(path, f"{type(error).__name__}: {error}", kind="archive") from error
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """(name, what reads it) of every file; it is read before the next is asked for."""
+    if path.is_dir():
+        return _of_folder(path)
+    return _of_zip(path) if zipfile.is_zipfile(path) else _of_tar(path)
 
 
 def listing(path: Path) -> list[tuple[str, int, int]]:
@@ -57,29 +88,37 @@ def _names(folder: Path) -> Iterator[str]:
         yield from ((at / name).as_posix() for name in sorted(names) if not name.startswith("."))
 
 
-def _of_folder(folder: Path) -> Iterator[tuple[str, bytes]]:
+def _of_folder(folder: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     for name in _names(folder):
-        try:
-            yield name, (folder / name).read_bytes()
-        except OSError as error:
-            raise files.unreadable(folder / name, error) from error
+        yield name, partial(_content, folder / name)
 
 
-def _of_zip(path: Path) -> Iterator[tuple[str, bytes]]:
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise files.unreadable(file, error) from error
+
+
+def _of_zip(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     with zipfile.ZipFile(path) as archive:
         for info in sorted(archive.infolist(), key=lambda info: info.filename):
             if not info.is_dir() and _plain(info.filename):
-                yield _name(info.filename), archive.read(info)
+                yield _name(info.filename), partial(archive.read, info)
 
 
-def _of_tar(path: Path) -> Iterator[tuple[str, bytes]]:
+def _of_tar(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
     # In the order of the archive: going back in a compressed one means to begin anew.
     with tarfile.open(path, "r:*") as archive:
         for info in archive:
             if info.isreg() and _plain(info.name):
-                stream = archive.extractfile(info)
-                assert stream is not None
-                yield _name(info.name), stream.read()
+                yield _name(info.name), partial(_extracted, archive, info)
+
+
+def _extracted(archive: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(info)
+    assert stream is not None
+    return stream.read()
 
 
 def _name(name: str) -> str:

@@ -20,10 +20,12 @@ class Split:
 
     x: (n, H, W, C) uint8 from 0 to 255, or float32
     y: (n,) int64 class numbers, or (n, …) float32 or float64 targets
+    names: (n,) of the files that they come from; None where they come from no files of their own
     """
 
     x: NDArray[Any]
     y: NDArray[Any]
+    names: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.x)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cnnforge.folders import user_cache
 
 #: Raise it when pictures are decoded otherwise.
-VERSION = 1
+VERSION = 2
 #: Bytes of pictures that are kept; more are decoded each time.
 LARGEST = 4 << 30
 

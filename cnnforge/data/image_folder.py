@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cnnforge.data import archive, decoded, files
 from cnnforge.data.dataset import Split, Stored
-from cnnforge.data.pictures import DAMAGE, ENDINGS, Form, decode, strictly
+from cnnforge.data.pictures import DAMAGE, ENDINGS, Form, decode, strictly, trouble
 from cnnforge.errors import DataError, suggest
 from cnnforge.spec import ManifestData, PicturesSpec
 
@@ -88,6 +88,11 @@ def _decoded(data: PicturesSpec, path: Path, form: Form, input: tuple[int, int, 
         again = Form(size, form.fit, form.channels)
         source = _of_manifest(path) if isinstance(data, ManifestData) else _of_folder(path)
         reading = _read_all(source, again, tell, path)
+    if not isinstance(data, ManifestData) and (top := _around_all(f.name for f in reading.found)):
+        for found in reading.found:
+            place = _place(found.name, top)
+            assert place is not None
+            found.label = place[1]
     reading.found.sort(key=lambda f: (f.part, f.label, f.name))
     good = [f for f in reading.found if f.array is not None]
     if not good:
@@ -118,27 +123,67 @@ def _nothing(path: Path, reading: _Reading, is_manifest: bool) -> DataError:
     )
 
 
-def _of_folder(path: Path) -> Iterator[tuple[str, str, str, bytes | None]]:
-    """(name, part, class, content); content None for what is no picture file of a class.
+def class_names(kind: str, path: Path) -> tuple[str, ...]:
+    """The names of the classes that a folder, an archive or a manifest has, sorted, without reading a picture.
 
-    The top folder of an archive that has nothing else in it is passed over.
+    kind: ``image_folder`` or ``manifest``. Raises DataError where it is damaged or unreadable, or there are none.
     """
-    for name, content in archive.members(path):
-        placed = place_of(name)
-        yield (name, *placed, content) if placed is not None else (name, "", "", None)
+    if kind == "manifest":
+        labels = {label for _, _, label, _ in _lines(path)}
+    else:
+        labels = {label for _, label in places(path).values()}
+    if not labels:
+        others = 0 if kind == "manifest" else sum(1 for _ in archive.names(path))
+        raise _nothing(path, _Reading(others=others), kind == "manifest")
+    return tuple(sorted(labels))
 
 
-def place_of(name: str) -> tuple[str, str] | None:
-    """(part, class) of a picture file by its path, ``train/cat/1.png``; None for what is no picture file of a class."""
+def places(path: Path) -> dict[str, tuple[str, str]]:
+    """(part, class) of every picture file of a folder or archive, by its name, without reading one."""
+    names = list(archive.names(path))
+    top = _around_all(names)
+    return {name: place for name in names if (place := _place(name, top)) is not None}
+
+
+def _place(name: str, top: int = 0) -> tuple[str, str] | None:
+    """(part, class) of the file that has this name in a folder; None where it is no picture file of a class.
+
+    top: folders around those of the classes
+    """
     parts = PurePosixPath(name).parts
     part = next((i for i, step in enumerate(parts[:2]) if step.lower() in PARTS), None)
     inside = parts[part + 1 :] if part is not None else parts
-    if len(inside) < 2 or not name.lower().endswith(ENDINGS):
+    if len(inside) < 2 + top or not name.lower().endswith(ENDINGS):
         return None
-    return PARTS[parts[part].lower()] if part is not None else "", inside[0]
+    return PARTS[parts[part].lower()] if part is not None else "", inside[top]
+
+
+def _around_all(names: Iterable[str]) -> int:
+    """1 where one folder holds all pictures, in folders of its own, as an archive of a folder does; else 0."""
+    pictures = {name: place[1] for name in names if (place := _place(name)) is not None}
+    return int(len(set(pictures.values())) == 1 and all(_place(name, 1) is not None for name in pictures))
+
+
+def _of_folder(path: Path) -> Iterator[tuple[str, str, str, bytes | None]]:
+    """(name, part, class, content); content None for what is no picture file of a class."""
+    for name, content in archive.members(path):
+        place = _place(name)
+        yield (name, *place, content) if place is not None else (name, "", "", None)
 
 
 def _of_manifest(path: Path) -> Iterator[tuple[str, str, str, bytes | None]]:
+    for name, part, label, number in _lines(path):
+        try:
+            yield name, part, label, (path.parent / name).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{name} is not there", where=f"{files.shown(path)}:{number}", why=error.strerror or str(error),
+                fix="paths in the file are relative to it",
+            ) from None  # fmt: skip
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, str, int]]:
+    """(name, part, class, number of the line) of each line of a manifest."""
     where = files.shown(path)
     try:
         text = path.read_text("utf-8-sig")
@@ -162,14 +207,7 @@ def _of_manifest(path: Path) -> Iterator[tuple[str, str, str, bytes | None]]:
                 why=f"path '{name}', label '{label}', split '{part}'",
                 fix="a path, a label, and for split train, val, test or nothing",
             )  # fmt: skip
-        file = path.parent / name
-        try:
-            yield name, PARTS.get(part, ""), label, file.read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"{name} is not there", where=f"{where}:{lines.line_num}", why=error.strerror or str(error),
-                fix="paths in the file are relative to it",
-            ) from None  # fmt: skip
+        yield name, PARTS.get(part, ""), label, lines.line_num
 
 
 def _read_all(source: Iterable[tuple[str, str, str, bytes | None]], form: Form, tell: Tell, path: Path) -> _Reading:
@@ -181,8 +219,7 @@ def _read_all(source: Iterable[tuple[str, str, str, bytes | None]], form: Form, 
             try:
                 found.array = future.result()
             except DAMAGE as error:
-                known = type(error).__name__ != "UnidentifiedImageError"
-                found.trouble = f"{type(error).__name__}: {error}" if known else "no picture of a known format"
+                found.trouble = trouble(error)
         del waiting[:count]
 
     told = False
@@ -217,10 +254,11 @@ def _stored(data: PicturesSpec, path: Path, kept: decoded.Kept) -> Stored:
         y = np.isin(y, [numbers[name] for name in data.positive]).astype(np.int64)
         classes = ("other", " or ".join(data.positive))
     parts = np.array([part or "train" for part in kept.parts])
+    files_named = np.array(kept.names, np.object_)
 
     def split(part: str) -> Split | None:
         rows = parts == part
-        return Split(kept.x[rows], y[rows]) if rows.any() else None
+        return Split(kept.x[rows], y[rows], files_named[rows]) if rows.any() else None
 
     train = split("train")
     if train is None:

@@ -180,7 +180,10 @@ def _share(n: int, share: float, name: str, notes: list[str]) -> int:
 
 
 def _adapted(rule: Adaptation, split: Split, rows: Rows | None = None) -> Split:
-    return Split(rule.adapt(split.x, rows), split.y if rows is None else split.y[rows])
+    x = rule.adapt(split.x, rows)
+    if rows is None:
+        return Split(x, split.y, split.names)
+    return Split(x, split.y[rows], None if split.names is None else split.names[rows])
 
 
 def _part(rule: Adaptation, stored_train: Split, rows: Rows, own: Split | None) -> Split | None:

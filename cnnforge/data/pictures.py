@@ -41,6 +41,12 @@ def strictly() -> Iterator[None]:
         yield
 
 
+def trouble(error: Exception) -> str:
+    """Why a file is no picture, where ``decode`` raised one of ``DAMAGE``."""
+    known = type(error).__name__ != "UnidentifiedImageError"
+    return f"{type(error).__name__}: {error}" if known else "no picture of a known format"
+
+
 def decode(content: bytes, form: Form) -> NDArray[np.uint8]:
     """A picture file's bytes -> (H, W, channels), upright as its EXIF says, of several frames the first.
 

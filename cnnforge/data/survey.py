@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnforge.data import archive, files
-from cnnforge.data.image_folder import place_of
+from cnnforge.data import archive, files, image_folder
 from cnnforge.data.pictures import DAMAGE
 from cnnforge.errors import DataError
 
@@ -48,46 +46,28 @@ def survey(path: Path) -> Survey:
             f"{path}: no such folder", where=f"--data {path}", why=f"looked in {Path.cwd()}",
             fix="the folder that holds a folder of pictures for each class, or a tar or zip file of it",
         )  # fmt: skip
-    places = [placed for name in _names(path) if (placed := place_of(name)) is not None]
-    counts = {name: [label for _, label in places].count(name) for name in sorted({label for _, label in places})}
+    places = image_folder.places(path)
+    labels = [label for _, label in places.values()]
+    counts = {name: labels.count(name) for name in sorted(set(labels))}
     if len(counts) < 2:
         found = f"pictures of one class alone are there, {next(iter(counts))}" if counts else "none are there"
         raise DataError(
             f"{path.name}: no classes of pictures to tell apart", where=files.shown(path), why=found,
             fix="a folder for each class: CLASS/NAME.png, or train/CLASS/NAME.png and test/CLASS/NAME.png",
         )  # fmt: skip
-    every = max(1, len(places) // LOOKED_AT)
-    looked = [about for content in _some(path, every) if (about := _header(content)) is not None]
+    tried = [*places][:: max(1, len(places) // LOOKED_AT)]
+    looked = [about for content in archive.contents(path, {*tried}) if (about := _header(content)) is not None]
     if not looked:
         raise DataError(
             f"{path.name}: none of the pictures can be read", where=files.shown(path),
             why="none of those that were tried is of a known format", fix="check the files",
         )  # fmt: skip
     return Survey(
-        counts, tuple(size for size, _ in looked), all(grey for _, grey in looked), any(p == "test" for p, _ in places)
+        counts,
+        tuple(size for size, _ in looked),
+        all(grey for _, grey in looked),
+        any(part == "test" for part, _ in places.values()),
     )
-
-
-def _names(path: Path) -> Iterator[str]:
-    """The files' names; an archive has to be read for them."""
-    if path.is_dir():
-        yield from (name for name, _, _ in archive.listing(path))
-    else:
-        yield from (name for name, _ in archive.members(path))
-
-
-def _some(path: Path, every: int) -> Iterator[bytes]:
-    """The contents, or at least their beginnings, of every so many-th picture."""
-    if not path.is_dir():
-        pictures = (content for name, content in archive.members(path) if place_of(name) is not None)
-        yield from (content for i, content in enumerate(pictures) if i % every == 0)
-        return
-    names = [name for name in _names(path) if place_of(name) is not None]
-    for name in names[::every]:
-        try:
-            yield (path / name).read_bytes()
-        except OSError as error:
-            raise files.unreadable(path / name, error) from error
 
 
 def _header(content: bytes) -> tuple[tuple[int, int], bool] | None:

@@ -174,8 +174,9 @@ class PicturesSpec(DataSpec):
     fit:      how: ``crop`` scales the shorter side and cuts the middle out, ``pad`` scales the longer side and puts
               black around, ``stretch`` scales both
     channels: 1 grey, 3 red, green and blue; the model's where not given
-    classes:  names of the classes in the order of their numbers, or how many there are, sorted by name; for a
-              classifier one or the other is needed, so that a mistake shows before a picture is read
+    classes:  names of the classes in the order of their numbers, or how many there are, sorted by name. Left out, the
+              command counts them before anything else, and the units of a last softmax layer that only a model file
+              states become as many; from a compressed tar of more than 64 MiB they are not counted, but have to be said
     positive: names of the classes that are 1; all others are 0: a yes-or-no question
     on_error: what a file that is no whole picture is: an ``error``, or left out and counted, ``skip``
     test:     share held out for the test where there is no test part; likewise ``validation``

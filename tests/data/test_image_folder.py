@@ -94,6 +94,29 @@ def test_the_same_pictures_are_the_same_data_wherever_they_lie(tmp_path):
     assert len(digests) == 1
 
 
+def test_an_archive_of_the_folder_itself_has_the_classes_of_the_folder(tmp_path):
+    """All pictures lie in one folder, in folders of its own: that one is no class."""
+    folder(tmp_path, FILES)
+    inside = {name.removeprefix("pets/"): content for name, content in FILES.items() if "hidden" not in name}
+    for path in (tar("p.tar.gz", FILES), zipped("p.zip", FILES), str(tmp_path)):
+        stored = read(path=path)
+        assert stored.class_names == ("bird", "cat", "dog")
+        np.testing.assert_array_equal(stored.train.y, read(path="pets").train.y)
+    one = {"cat/a.png": picture(1), "cat/deep/b.png": picture(2)}
+    assert read(path=zipped("one.zip", one)).class_names == ("cat",)
+    assert image_folder.class_names("image_folder", folder(tmp_path / "again", inside)) == ("bird", "cat", "dog")
+
+
+def test_samples_know_their_files(tmp_path):
+    folder(tmp_path, FILES)
+    data = load(ImageFolderData(type="image_folder", path="pets", cache=False), INPUT, 0)
+    for split in (data.train, data.test):
+        assert [name.split("/")[0] for name in split.names] == [data.class_names[y] for y in split.y]
+    assert sorted(name for s in (data.train, data.test) for name in s.names) == [
+        "bird/z.bmp", "cat/a.png", "cat/b.png", "dog/x.PNG", "dog/y.jpg",
+    ]  # fmt: skip
+
+
 def test_parts(tmp_path):
     files = {f"set/{part}/{label}/{i}.png": picture(i) for part in ("train", "valid", "test") for label in "ab"
              for i in range(2 + (part == "train"))}  # fmt: skip
@@ -125,8 +148,8 @@ def test_classes_that_the_config_names(tmp_path):
     with pytest.raises(DataError, match=r"3 classes are there, and data\.classes is 4") as error:
         read(path="pets", classes=4)
     assert "data.classes=3" in str(error.value)
-    with pytest.raises(ConfigErrors, match="the number of classes is not known"):
-        validate(compose(["data=image_folder", "data.path=pets"]))
+    with pytest.raises(ConfigErrors, match="output: 10 units for 4 classes"):
+        validate(compose(["data=image_folder", "data.path=pets", "data.classes=4"]))
 
 
 def test_pictures_of_different_sizes_take_the_models_input(tmp_path):

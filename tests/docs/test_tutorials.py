@@ -22,7 +22,7 @@ TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 _BLOCK = re.compile(r"^```(sh|python|yaml|console)\n(.*?)^```", re.M | re.S)
 _PROMPT = re.compile(r"^\$ (.*)$", re.M)
 #: Commands that are not there yet: their lines are left out. Each goes from here when it comes.
-COMING = {"predict", "evaluate", "export", "import", "serve", "report", "runs", "doctor", "draw", "explain"}
+COMING = {"export", "import", "serve", "report", "runs", "doctor", "draw", "explain"}
 
 
 def command_of(line: str) -> str:

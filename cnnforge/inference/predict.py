@@ -22,7 +22,7 @@ STDIN = "-"
 #: Numbers of network input that one piece may hold: 27 pictures of 224x224x3.
 PIECE = 1 << 22
 #: Multiply-accumulates up to which the plain backend has its answer before the compiled one has been loaded.
-FEW = 2_000_000_000
+FEW = 10_000_000_000
 
 Task = Literal["classes", "yes_or_no", "tags", "numbers"]
 

@@ -13,7 +13,7 @@ from cnnforge.errors import ConfigError
 
 #: What the files are made from; ``@WORDS@`` in them are filled in.
 TEMPLATES = Path(__file__).parent / "project"
-#: Sides of square pictures that the network is made for; halved by each of its pools until 4 are left.
+#: Sides of the square pictures that a network is made for; halved by each of its pools until 8 are left.
 SIDES = (16, 32, 64)
 FILTERS = (16, 32, 64, 64)
 
@@ -62,7 +62,9 @@ def _on_digits() -> dict[str, str]:
         "DATA": "digits",
         "WHAT": "1,797 handwritten digits that come with cnnforge",
         "EPOCHS": "15",
-        **_network(16, 1, 10),
+        "LR": "0.001",
+        "INPUT": "[16, 16, 1]",
+        "LAYERS": _for_digits(),
     }
 
 
@@ -86,21 +88,39 @@ def _on_pictures(pictures: Path, folder: Path) -> dict[str, str]:
         "CLASSES": f"[{', '.join(map(_quoted, classes))}]",
         "SIZE": f"[{side}, {side}]",
         "TEST": test,
-        **_network(side, 1 if found.grey else 3, len(classes)),
+        "LR": "0.003",
+        "INPUT": f"[{side}, {side}, {1 if found.grey else 3}]",
+        "LAYERS": _for_pictures(side, len(classes)),
     }
 
 
-def _network(side: int, channels: int, classes: int) -> dict[str, str]:
-    """A network for square pictures: convolutions and pools until 4x4 are left, then two fully connected layers."""
-    stages = SIDES.index(side) + 2
+def _for_digits() -> str:
+    """Two rounds of convolution and pool, then two fully connected layers: the plainest network that does it well."""
+    rows = [
+        "conv1: {type: conv, filters: 16, kernel: 3, padding: same, activation: relu}",
+        "pool1: {type: pool, kernel: 2}",
+        "conv2: {type: conv, filters: 32, kernel: 3, padding: same, activation: relu}",
+        "pool2: {type: pool, kernel: 2}",
+        "fc3: {type: fc, units: 64, activation: relu}",
+        "output: {type: fc, units: 10, activation: softmax}",
+    ]
+    return _indented(rows)
+
+
+def _for_pictures(side: int, classes: int) -> str:
+    """Convolutions with norms, a pool between each two, and the mean of each map: few weights, for few pictures."""
     rows = []
-    for i in range(1, stages + 1):
-        filters = FILTERS[i - 1]
-        rows.append(f"  conv{i}: {{type: conv, filters: {filters}, kernel: 3, padding: same, activation: relu}}")
-        rows.append(f"  pool{i}: {{type: pool, kernel: 2}}")
-    rows.append(f"  fc{stages + 1}: {{type: fc, units: 64, activation: relu}}")
-    rows.append(f"  output: {{type: fc, units: {classes}, activation: softmax}}")
-    return {"INPUT": f"[{side}, {side}, {channels}]", "LAYERS": "\n".join(rows)}
+    stages = SIDES.index(side) + 2
+    for i, filters in enumerate(FILTERS[:stages], 1):
+        rows.append(f"conv{i}: {{type: conv, filters: {filters}, kernel: 3, padding: same, bias: false}}")
+        rows.append(f"norm{i}: {{type: batch_norm, activation: relu}}")
+        rows.append(f"pool{i}: {{type: {'pool, kernel: 2' if i < stages else 'global_pool, mode: average'}}}")
+    rows.append(f"output: {{type: fc, units: {classes}, activation: softmax}}")
+    return _indented(rows)
+
+
+def _indented(rows: list[str]) -> str:
+    return "\n".join(f"  {row}" for row in rows)
 
 
 def _files(folder: Path, words: Mapping[str, str]) -> dict[str, str]:

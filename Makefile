@@ -11,7 +11,7 @@ INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/pyt
 COMPILE = $(BIN)/python -m compileall -q cnnforge
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-full lint check format docs ui bench clean
+.PHONY: help train test test-full lint check format docs site ui bench clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ docs: $(VENV)/.installed ## Write generated pages and pictures, the output that 
 	@$(BIN)/python -m cnnforge.report.pictures docs/pictures
 	@$(BIN)/python -m tests.docs.shown
 	@$(BIN)/cnnforge schema --write configs
+
+site: $(VENV)/.installed-dev ## Build the documentation site into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --config-file .ci/mkdocs.yml
 
 ui: $(VENV)/.installed ## Open the MLflow UI on this machine
 	@$(BIN)/cnnforge ui

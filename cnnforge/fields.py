@@ -15,6 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic.types import Strict
 from pydantic_core import PydanticCustomError
 
+from cnnforge.names import NAME_PATTERN
+
 #: A number without its sign, where it is written as text.
 NUMBER_PATTERN = r"(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 _NUMBER = re.compile(rf"[+-]?{NUMBER_PATTERN}")
@@ -72,7 +74,6 @@ def one_of(classes: Sequence[type[Spec]], short: Short | None = None) -> Any:
     return union if short is None else Annotated[union, BeforeValidator(short)]
 
 
-NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 #: A name inside a composite block, where ``repeat`` counts from 1.
 InnerName = Annotated[str, StringConstraints(pattern=r"^([A-Za-z_][A-Za-z0-9_-]*|[1-9][0-9]*)$")]

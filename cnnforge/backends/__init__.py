@@ -21,14 +21,14 @@ def resolve(name: str) -> str:
             f"backend {name} is not available",
             where="trainer.backend",
             why=f"this version of cnnforge has {', '.join(NAMES)}",
-            fix="trainer.backend=auto",
+            fix="trainer.backend=auto; cnnforge doctor says what this machine has",
         )
     if name == "numba" and importlib.util.find_spec("numba") is None:
         raise BackendError(
             "backend numba is not available",
             where="trainer.backend",
             why="numba is not installed",
-            fix="pip install numba, or trainer.backend=auto",
+            fix="pip install numba, or trainer.backend=auto; cnnforge doctor says what this machine has",
         )
     return name
 

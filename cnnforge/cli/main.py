@@ -38,6 +38,7 @@ class Command:
 
 #: Each command is a module in this package.
 COMMANDS = {
+    "init": Command("make a project of your own that trains at once"),
     "train": Command("train a network", composes=True, shared=True),
     "sweep": Command("check a whole space of configs, then train each point", composes=True),
     "check": Command("validate a config and print its layers, sizes and memory; reads no data", composes=True),
@@ -58,7 +59,10 @@ COMMANDS = {
     "runs": Command("list runs, show one, compare some, delete them"),
     "doctor": Command("say what this machine has and what is in the way"),
     "schema": Command("print what configs may say as JSON Schema, for editors"),
+    "completion": Command("print what lets a shell complete commands, flags, groups and keys"),
 }
+#: What the shells' scripts ask for; no command for people.
+COMPLETE = "complete"
 
 _OVERRIDES = """overrides change the config, in any order and mixed with flags:
   model=lenet5                     another option of a group
@@ -112,6 +116,11 @@ def _run(arguments: list[str]) -> int:
 
         print(f"cnnforge {version('cnnforge')}")
         return 0
+    if name == COMPLETE:
+        from cnnforge.cli.complete import answer
+
+        print("\n".join(answer(" ".join(rest))))
+        return 0
     if name not in COMMANDS:
         raise ConfigError(
             f"'{name}' is not a command",
@@ -123,10 +132,8 @@ def _run(arguments: list[str]) -> int:
         _refuse_several(name)
     # pydantic looks through every installed package for plugins of its own; none has a say in our configs.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from importlib import import_module
-
-    command = import_module(f"cnnforge.cli.{COMMANDS[name].module or name}")
-    args = _parse(name, command, rest)
+    command = module_of(name)
+    args = _parse(parser_of(name, command), rest)
     code = 0 if args is None else int(command.run(args))
     _say_what_is_broken()
     return code
@@ -155,8 +162,15 @@ def _say_what_is_broken() -> None:
             print(f"note: {error.what}: {error.why}", file=sys.stderr)
 
 
-def _parse(name: str, command: ModuleType, rest: list[str]) -> argparse.Namespace | None:
-    """The command's arguments; None where only its help was asked for."""
+def module_of(name: str) -> ModuleType:
+    """The module of a command."""
+    from importlib import import_module
+
+    return import_module(f"cnnforge.cli.{COMMANDS[name].module or name}")
+
+
+def parser_of(name: str, command: ModuleType) -> argparse.ArgumentParser:
+    """What reads the command's words."""
     parser = _Parser(
         prog=f"cnnforge {name}",
         description=COMMANDS[name].help,
@@ -172,6 +186,11 @@ def _parse(name: str, command: ModuleType, rest: list[str]) -> argparse.Namespac
             "--config-dir", type=Path, metavar="DIR", help="your own config groups (default: ./configs where it exists)"
         )
     command.configure(parser)
+    return parser
+
+
+def _parse(parser: argparse.ArgumentParser, rest: list[str]) -> argparse.Namespace | None:
+    """The command's arguments; None where only its help was asked for."""
     try:
         args, unknown = parser.parse_known_intermixed_args(rest)
     except SystemExit:  # argparse ends --help this way; its errors are raised above
@@ -181,7 +200,7 @@ def _parse(name: str, command: ModuleType, rest: list[str]) -> argparse.Namespac
     return args
 
 
-def _unknown(parser: _Parser, flag: str) -> ConfigError:
+def _unknown(parser: argparse.ArgumentParser, flag: str) -> ConfigError:
     known = [option for action in parser._actions for option in action.option_strings]
     name = flag.partition("=")[0]
     return ConfigError(
@@ -205,6 +224,7 @@ def _help() -> str:
             *rows,
             "",
             "examples:",
+            "  cnnforge init mynet",
             "  cnnforge check model=lenet",
             "  cnnforge train model=lenet optimizer=momentum trainer.epochs=5",
             "",

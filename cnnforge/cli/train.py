@@ -87,7 +87,7 @@ def _composed(words: list[str], config_dir: Path | None) -> Composed:
         raise ConfigError(
             f"{files[-1]}: no such file" if len(files) == 1 else f"{len(files)} configs for one run",
             where="cnnforge train FILE.yaml", why="a run is trained from one whole config, such as RUN/config.yaml",
-            fix="the path of one file",
+            fix="the path of one file, or names of configs: cnnforge train model=NAME",
         )  # fmt: skip
     return read_run(Path(files[0]), others)
 

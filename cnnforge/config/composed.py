@@ -8,7 +8,6 @@ from typing import Any, TypeVar, cast
 
 from cnnforge.config.marks import Mark, Marks, changes, nearest
 from cnnforge.errors import CnnforgeError, ConfigErrors, ConfigWarning, Path, dotted
-from cnnforge.spec import TEMPLATES
 
 AnyError = TypeVar("AnyError", bound=CnnforgeError)
 
@@ -50,6 +49,8 @@ class Composed:
 
         What is wrong within a template also says where the template was used.
         """
+        from cnnforge.spec import TEMPLATES
+
         source = self.source(path)
         place = ", ".join(part for part in (self._written(source), self.workings.get(path, "")) if part)
         if source[: len(TEMPLATES)] == TEMPLATES and path[: len(TEMPLATES)] != TEMPLATES:

@@ -24,7 +24,8 @@ from cnnforge.config.meaning import meanings, summary
 from cnnforge.config.schema import describe, is_spec, members, typed
 from cnnforge.config.sources import Repository, shipped
 from cnnforge.errors import ConfigError, suggest
-from cnnforge.fields import NAME_PATTERN, NUMBER_PATTERN, Name, Short, Spec, tag
+from cnnforge.fields import NUMBER_PATTERN, Name, Short, Spec, tag
+from cnnforge.names import NAME_PATTERN
 from cnnforge.spec import ModelSpec, RunSpec
 from cnnforge.spec.axis import Axis
 from cnnforge.spec.sweep import Objective

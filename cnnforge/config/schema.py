@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from cnnforge.errors import Path
-from cnnforge.fields import NAME_PATTERN, TEXTS, Spec, tag, type_of
+from cnnforge.fields import TEXTS, Spec, tag, type_of
+from cnnforge.names import NAME_PATTERN
 
 
 def is_spec(kind: Any) -> bool:

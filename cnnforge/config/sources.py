@@ -11,7 +11,7 @@ import cnnforge
 from cnnforge.config.marks import Mark, shown
 from cnnforge.config.scan import Document, Finding, scan
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, Path
-from cnnforge.fields import NAME_PATTERN
+from cnnforge.names import NAME_PATTERN
 
 _NAME = re.compile(NAME_PATTERN.removesuffix("$"))
 
@@ -35,7 +35,7 @@ def search_path(config_dir: FilePath | None) -> tuple[FilePath, ...]:
             f"{config_dir}: no such folder",
             where=f"--config-dir {config_dir}",
             why="your own config groups are looked for in a folder",
-            fix="name a folder that holds model/, data/, optimizer/ …",
+            fix="a folder that holds model/, data/ …; cnnforge init DIR makes one, DIR/configs",
         )
     base = shipped()
     return (own, base) if own.is_dir() and own.resolve() != base.resolve() else (base,)

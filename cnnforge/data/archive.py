@@ -6,7 +6,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -42,6 +42,14 @@ def names(path: Path) -> Iterator[str]:
     with _whole(path):
         for name, _ in _entries(path):
             yield name
+
+
+def contents(path: Path, wanted: Container[str]) -> Iterator[bytes]:
+    """The contents of the files with such names; no other is read."""
+    with _whole(path):
+        for name, read in _entries(path):
+            if name in wanted:
+                yield read()
 
 
 @contextmanager
@@ -140,5 +148,5 @@ def find(kind: str, path: str, root: str | None) -> Path:
         f"{kind}: there is no {path}",
         where="; ".join(map(str, where)),
         why="it is in none of these folders",
-        fix="data.path to where it is, or data.root to the folder that it is in",
+        fix="data.path=FOLDER with its whole path, or data.root=FOLDER that has it",
     )

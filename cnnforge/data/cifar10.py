@@ -66,7 +66,7 @@ def _find(places: list[files.Place]) -> Path:
         "cifar10: the data files are not there",
         where="; ".join(map(str, places)),
         why=f"wanted {' or '.join(ARCHIVES)}, or what is in them",
-        fix="put one of them into one of these folders, or set data.root to where it is",
+        fix="CNNFORGE_DATA=FOLDER cnnforge train …, where FOLDER/cifar10 has one of them",
     )
 
 

@@ -57,8 +57,8 @@ def read(data: IdxSpec, tell: Callable[[str], None] = lambda text: None) -> Stor
             data.type,
             NAMES,
             places,
-            fix="put the four files into one of these folders, or set data.root to where they are, "
-            "or data=digits, which needs no files",
+            fix=f"CNNFORGE_DATA=FOLDER cnnforge train …, where FOLDER/{data.type} has the four files; "
+            "or data=digits, which needs none",
         )
 
     paths, place = there_or_fetched(look, _published(data), places[-1].folder, data.download, tell)

@@ -128,15 +128,21 @@ def class_names(kind: str, path: Path) -> tuple[str, ...]:
 
     kind: ``image_folder`` or ``manifest``. Raises DataError where it is damaged or unreadable, or there are none.
     """
-    names = [] if kind == "manifest" else list(archive.names(path))
     if kind == "manifest":
         labels = {label for _, _, label, _ in _lines(path)}
     else:
-        top = _around_all(names)
-        labels = {place[1] for name in names if (place := _place(name, top)) is not None}
+        labels = {label for _, label in places(path).values()}
     if not labels:
-        raise _nothing(path, _Reading(others=len(names)), kind == "manifest")
+        others = 0 if kind == "manifest" else sum(1 for _ in archive.names(path))
+        raise _nothing(path, _Reading(others=others), kind == "manifest")
     return tuple(sorted(labels))
+
+
+def places(path: Path) -> dict[str, tuple[str, str]]:
+    """(part, class) of every picture file of a folder or archive, by its name, without reading one."""
+    names = list(archive.names(path))
+    top = _around_all(names)
+    return {name: place for name in names if (place := _place(name, top)) is not None}
 
 
 def _place(name: str, top: int = 0) -> tuple[str, str] | None:

@@ -76,7 +76,7 @@ def _find(data: NpzData) -> Path:
         [given.name if given.is_absolute() else str(given)],
         places,
         endings=("",),
-        fix="set data.path to the file, or data.root to its folder",
+        fix="data.path=FILE with its whole path, or data.root=FOLDER that has it",
     )
     return paths[0]
 

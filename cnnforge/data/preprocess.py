@@ -168,7 +168,10 @@ def _listed(value: Any) -> Any:
 
 def _damaged(where: str, why: str) -> CheckpointError:
     return CheckpointError(
-        "the saved preprocessing is damaged", where=where, why=why, fix="take another checkpoint of the run"
+        "the saved preprocessing is damaged",
+        where=where,
+        why=why,
+        fix="another checkpoint of the run, or cnnforge train RUN/config.yaml",
     )
 
 

@@ -44,7 +44,7 @@ def find_sweep(name: str, runs: Path) -> Path:
     raise ConfigError(
         f"{name}: no such sweep", where=f"looked in {runs}",
         why=f"sweeps there: {', '.join(there)}" if there else "there is none there",
-        fix="the name of a sweep's folder, or its path",
+        fix="cnnforge runs list says what is there; or the path of a sweep's folder",
     )  # fmt: skip
 
 

@@ -34,12 +34,24 @@ def find(name: str, runs_dir: Path) -> Path:
         )
     if named:
         return named[0]
+    if not known:
+        raise ConfigError(
+            f"{name}: no such run",
+            where=str(runs_dir),
+            why="no run is there" if runs_dir.is_dir() else "there is no such folder",
+            fix="cnnforge train makes the first; --dir FOLDER where the runs are elsewhere",
+        )
     raise ConfigError(
         f"{name}: no such run",
         where=str(runs_dir),
         why="it is neither a run folder, nor a name there, nor the MLflow id of a run there",
-        fix=suggest(name, [folder.name for folder in known]) or "see what is there, or name the folder with --dir",
+        fix=suggest(name, [folder.name for folder in known]) or _fix(runs_dir),
     )
+
+
+def _fix(runs_dir: Path) -> str:
+    where = "" if runs_dir == Path("runs") else f" --dir {runs_dir}"
+    return f"cnnforge runs list{where} says what is there"
 
 
 def run_folders(runs_dir: Path) -> Iterator[Path]:

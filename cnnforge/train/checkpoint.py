@@ -86,7 +86,7 @@ def saved_in(path: Path) -> Path:
         f"no saved model in {path}",
         where=str(path),
         why="there is neither a model.json nor a checkpoint",
-        fix="a folder written by Model.save, or a run folder with a checkpoint",
+        fix="cnnforge runs list says which runs there are; or a folder that Model.save wrote",
     )
 
 
@@ -188,6 +188,10 @@ class Checkpoints:
                 shutil.rmtree(folder)
 
 
+#: What to do where weights are another model's.
+_FIX_FOREIGN = "the model that it was saved with: config.yaml of its run, or spec in its model.json"
+
+
 def _fetch(weights: Weights, arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
     # safetensors 0.8.0 silently scrambles arrays that are not C-contiguous.
     return {name: np.ascontiguousarray(weights.backend.get(array)) for name, array in arrays.items()}
@@ -202,7 +206,7 @@ def _restore_into(weights: Weights, arrays: Mapping[str, Any], tensors: Tensors,
             "the checkpoint belongs to another model",
             where=str(where),
             why="; ".join(parts),
-            fix="the model config that it was saved with",
+            fix=_FIX_FOREIGN,
         )
     for name, array in arrays.items():
         if tensors[name].shape != tuple(array.shape):
@@ -210,7 +214,7 @@ def _restore_into(weights: Weights, arrays: Mapping[str, Any], tensors: Tensors,
                 f"the checkpoint belongs to another model: {name} differs",
                 where=str(where),
                 why=f"{name} is {tensors[name].shape} in the file and {tuple(array.shape)} in the model",
-                fix="the model config that it was saved with",
+                fix=_FIX_FOREIGN,
             )
     for name, array in arrays.items():
         weights.backend.put(tensors[name], array)
@@ -234,7 +238,7 @@ def _read_tensors(path: Path, digest: str) -> dict[str, NDArray[Any]]:
             f"{path.name} is damaged",
             where=str(path),
             why="its SHA-256 is not the one that was written down when it was saved",
-            fix="an earlier checkpoint of the run, or a copy of this one",
+            fix=_instead_of(path.parent),
         )
     return load(blob)
 
@@ -257,9 +261,20 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-    return CheckpointError(
-        f"cannot read {path.name}", where=str(path), why=why, fix="the folder of a saved model or of a run"
-    )
+    return CheckpointError(f"cannot read {path.name}", where=str(path), why=why, fix=_instead_of(path.parent))
+
+
+def _instead_of(damaged: Path) -> str:
+    """What to do about a checkpoint that cannot be used: go on from the newest other one of its run."""
+    checkpoints, damaged = damaged.parent, damaged.resolve()
+    if not damaged.name.startswith("step-"):
+        return "a copy of it; of a run's model, another checkpoint"
+    run = os.path.relpath(checkpoints.parent)
+    others = [f for f in checkpoints.glob("step-*") if f.resolve() != damaged and (f / "model.json").is_file()]
+    if not others:
+        return f"a copy of it; no other checkpoint is there: cnnforge train {run}/config.yaml begins anew"
+    newest = max(others, key=lambda f: int(f.name.removeprefix("step-"))).name
+    return f"go on from another: ln -sfn {newest} {run}/checkpoints/last && cnnforge resume {run}"
 
 
 def _json(data: Mapping[str, Any]) -> bytes:
@@ -291,7 +306,7 @@ def _write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
             f"cannot write {folder.name}: {error.strerror or error}",
             where=str(folder),
             why="earlier checkpoints are untouched",
-            fix="room and permission on that disk",
+            fix="make room or give permission there, then cnnforge resume",
         ) from None
 
 

@@ -133,8 +133,9 @@ def _place(source: str, runs_dir: Path) -> Path:
         return path.resolve()
     if path.suffix == ".safetensors":
         raise CheckpointError(
-            f"{path}: no such file", where="init_from.source", why=f"looked in {Path.cwd()}", fix="the path of the file"
-        )
+            f"{path}: no such file", where="init_from.source", why=f"looked in {Path.cwd()}",
+            fix="init_from.source=FILE.safetensors, or a run: cnnforge runs list says which there are",
+        )  # fmt: skip
     if path.is_dir() and not (path / "journal.jsonl").is_file():
         return saved_in(path).resolve()
     return saved_in(find(source, runs_dir)).resolve()

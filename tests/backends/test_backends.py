@@ -26,7 +26,7 @@ def test_a_backend_that_is_not_here(name):
         with pytest.raises(BackendError) as caught:
             ask(name)
     assert caught.value.what == f"backend {name} is not available"
-    assert caught.value.fix == "trainer.backend=auto"
+    assert caught.value.fix == "trainer.backend=auto; cnnforge doctor says what this machine has"
 
 
 def test_numba_is_there_where_it_is_installed(monkeypatch):
@@ -36,7 +36,7 @@ def test_numba_is_there_where_it_is_installed(monkeypatch):
         resolve("numba")
     assert str(caught.value) == (
         "backend numba is not available\n  where: trainer.backend\n  why:   numba is not installed\n"
-        "  fix:   pip install numba, or trainer.backend=auto"
+        "  fix:   pip install numba, or trainer.backend=auto; cnnforge doctor says what this machine has"
     )
 
 

@@ -183,7 +183,7 @@ def test_report_where_nothing_can_be_written(capsys, tmp_path):
         (
             ["report", "mine"],
             "mine: no such sweep\n  where: looked in runs\n  why:   there is none there\n"
-            "  fix:   the name of a sweep's folder, or its path\n",
+            "  fix:   cnnforge runs list says what is there; or the path of a sweep's folder\n",
         ),
         (
             ["sweep=lr_search", "--dir", "mine"],

@@ -59,7 +59,7 @@ def test_a_config_dir_that_is_not_there() -> None:
     assert str(caught.value) == (
         "nowhere: no such folder\n  where: --config-dir nowhere\n"
         "  why:   your own config groups are looked for in a folder\n"
-        "  fix:   name a folder that holds model/, data/, optimizer/ …"
+        "  fix:   a folder that holds model/, data/ …; cnnforge init DIR makes one, DIR/configs"
     )
 
 

@@ -151,7 +151,7 @@ def test_data_that_are_not_there():
         "image_folder: there is no pictuers\n"
         "  where: . (the working directory); cache/cnnforge/data (the user's cache)\n"
         "  why:   it is in none of these folders\n"
-        "  fix:   data.path to where it is, or data.root to the folder that it is in"
+        "  fix:   data.path=FOLDER with its whole path, or data.root=FOLDER that has it"
     )
     with pytest.raises(ConfigErrors) as several:
         validate(compose(["data=image_folder", "data.path=pictuers", "trainer.epochs=0"]))

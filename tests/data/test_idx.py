@@ -152,8 +152,8 @@ def test_missing(empty_places: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         "t10k-labels-idx1-ubyte, each plain or .gz; "
         "some lacks train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte; "
         "they could not be downloaded: CNNFORGE_OFFLINE is set, so nothing is downloaded\n"
-        "  fix:   put the four files into one of these folders, or set data.root to where they are, "
-        "or data=digits, which needs no files"
+        "  fix:   CNNFORGE_DATA=FOLDER cnnforge train …, where FOLDER/mnist has the four files; "
+        "or data=digits, which needs none"
     )
 
 

@@ -127,7 +127,7 @@ def test_missing_file(empty_places: Path, tmp_path: Path) -> None:
         "npz: the data file is not there\n"
         f"  where: r (data.root); . (the working directory); {tmp_path}/cache/cnnforge/data/npz (the user's cache)\n"
         "  why:   wanted sub/no.npz\n"
-        "  fix:   set data.path to the file, or data.root to its folder"
+        "  fix:   data.path=FILE with its whole path, or data.root=FOLDER that has it"
     )
     with pytest.raises(DataError, match="the data file is not there") as caught:
         npz.read(spec(path="/nowhere/no.npz"))

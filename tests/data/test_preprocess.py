@@ -105,7 +105,7 @@ def test_damaged_saved_form(change: dict[str, object], where: str, why: str) -> 
         "the saved preprocessing is damaged\n"
         f"  where: {where}\n"
         f"  why:   {why}\n"
-        "  fix:   take another checkpoint of the run"
+        "  fix:   another checkpoint of the run, or cnnforge train RUN/config.yaml"
     )
 
 

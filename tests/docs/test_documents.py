@@ -57,7 +57,9 @@ def test_shown_output_is_what_the_command_prints(document):
     assert written_anew(document) == document.read_text("utf-8"), "make docs writes it anew"
 
 
-@pytest.mark.parametrize("line", shown_commands(ROOT / "README.md"))
+@pytest.mark.parametrize(
+    "line", [line for page in ("README.md", "docs/how-to.md") for line in shown_commands(ROOT / page)]
+)
 def test_shown_commands_are_valid(line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("cat/1.png", "dog/1.png"):  # classes are counted
@@ -65,7 +67,7 @@ def test_shown_commands_are_valid(line, tmp_path, monkeypatch):
         (tmp_path / "pictures" / name).write_bytes(b"")
     words = [w for w in shlex.split(line, comments=True) if not re.match(r"[A-Z_]+=", w)]
     assert words[0] == "cnnforge"
-    if words[1] in ("train", "check"):
+    if words[1] in ("train", "check", "lr", "augment"):
         validate(compose([w for w in words[2:] if not w.startswith("--")]))
     else:
         assert main([*words[1:], "--help"]) == 0

@@ -77,6 +77,24 @@ def test_a_name_of_several_is_named_with_all_of_them(runs: Path) -> None:
     )
 
 
+def test_a_name_of_none_says_what_helps(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(name: str, where: Path) -> tuple[str, str]:
+        with pytest.raises(ConfigError) as caught:
+            find(name, where)
+        return caught.value.why, caught.value.fix
+
+    known = "it is neither a run folder, nor a name there, nor the MLflow id of a run there"
+    assert said("quite other", runs) == (known, f"cnnforge runs list --dir {runs} says what is there")
+    assert said("lennet", runs) == (known, "did you mean 'lenet'?")
+    monkeypatch.chdir(runs.parent)
+    runs.rename("runs")
+    assert said("quite other", Path("runs")) == (known, "cnnforge runs list says what is there")
+    first = "cnnforge train makes the first; --dir FOLDER where the runs are elsewhere"
+    assert said("x", Path("nowhere")) == ("there is no such folder", first)
+    Path("empty").mkdir()
+    assert said("x", Path("empty")) == ("no run is there", first)
+
+
 def test_a_sweep_means_its_trials_and_a_trial_its_sweep(runs: Path) -> None:
     s = runs / "s"
     assert with_family([s / "trials" / "7", runs / "lenet"]) == [s, s / "trials" / "7", runs / "lenet"]

@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, checked on reading, the last few and the best kept."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -99,6 +100,15 @@ def test_one_changed_bit_is_found(kept, built, name):
         kept.load("last", built.exe)
     assert f"{name} is damaged" in str(error.value)
     assert "SHA-256" in str(error.value)
+    run = os.path.relpath(kept.folder.parent)
+    assert error.value.fix == (
+        f"a copy of it; no other checkpoint is there: cnnforge train {run}/config.yaml begins anew"
+    )
+    save(kept, built, 2)
+    save(kept, built, 1)
+    with pytest.raises(CheckpointError) as error:
+        kept.load("step-3", built.exe)
+    assert error.value.fix == f"go on from another: ln -sfn step-2 {run}/checkpoints/last && cnnforge resume {run}"
 
 
 def test_a_cut_file_is_found(kept, built):

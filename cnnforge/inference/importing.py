@@ -19,9 +19,9 @@ from cnnforge.export import verify
 from cnnforge.export.onnx import CLASSES, NORMALISED, PREPROCESSING, TAKES, Layout, as_given
 from cnnforge.export.onnx_import import Imported, from_onnx
 from cnnforge.export.onnx_import.text import yaml_text
-from cnnforge.fields import NAME_PATTERN
 from cnnforge.inference.exporting import TOLERANCE, differs, write
 from cnnforge.model import Model
+from cnnforge.names import NAME_PATTERN
 
 _FEW = 4
 _T = TypeVar("_T")

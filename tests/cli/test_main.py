@@ -65,7 +65,7 @@ def test_python_dash_m() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         "'chek' is not a command\n  where: cnnforge\n"
-        "  why:   the commands are train, sweep, check, augment, resume, reproduce, lr, sync, ui, schema\n"
+        "  why:   the commands are train, sweep, check, augment, resume, reproduce, report, lr, sync, ui, schema\n"
         "  fix:   did you mean 'check'?\n"
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from cnnforge.report.card import card
+from cnnforge.report.card import MOST_WIDE, card
 from cnnforge.tracking.entries import NOTE_TAG
 from cnnforge.train.folder import write_text
 from cnnforge.train.work import Done
@@ -15,13 +15,12 @@ CARD = "card.md"
 #: Where a picture of the network is, if there is one, and others by what they show.
 DIAGRAM = "plots/model.png"
 PICTURES = {
+    "The network": DIAGRAM,
     "First filters": "plots/filters.png",
     "Learning curves": "plots/learning_curves.png",
     "Confusion": "plots/confusion.png",
     "Most confident mistakes": "plots/mistakes.png",
 }
-#: Pixels: a wider picture would push what stands beside the description off MLflow's page, so it gets a link.
-MOST_WIDE = 720
 
 
 def write_card(done: Done) -> None:
@@ -32,7 +31,7 @@ def write_card(done: Done) -> None:
     there = {title: path for title, path in PICTURES.items() if _width(done.folder / path)}
     narrow = {title: path for title, path in there.items() if _width(done.folder / path) <= MOST_WIDE}
     links = {title: path for title, path in there.items() if title not in narrow}
-    diagram = DIAGRAM if 0 < _width(done.folder / DIAGRAM) <= MOST_WIDE else None
+    diagram = narrow.pop("The network", None)
     folder = os.path.relpath(done.folder)
     text = card(done.spec, done.result, about, folder=folder, diagram=diagram, pictures=narrow, links=links)
     write_text(done.folder / CARD, text)

@@ -83,7 +83,7 @@ def overview(folder: Path, done: Done | None = None) -> RunFacts:
             facts |= _asked(spec, model, data, done, notes)
     return RunFacts(
         _name(folder), status, _headline(spec, told, result), _about(spec, told, result), _commands(folder),
-        str(check(spec)), _epochs(told), _steps(told), _layers(spec, told), **facts,
+        str(check(spec)), spec.model, _epochs(told), _steps(told), _layers(spec, told), **facts,
         seconds=result.get("seconds"), memory=_memory(folder), notes=tuple(notes),
     )  # fmt: skip
 

@@ -14,6 +14,8 @@ from cnnforge.spec import Row, RunSpec
 
 #: Characters of a card, and lines of its table of layers.
 LENGTH, MOST_LAYERS = 7800, 40
+#: Pixels: a wider picture would push what stands beside the description off MLflow's page, so it gets a link.
+MOST_WIDE = 720
 #: Stands where MLflow's id of the run belongs, which is not known when the card is written: the sender puts it there.
 RUN_ID = "RUN_ID"
 #: Of a result, what is said of it, in this order; what it lacks is left out.

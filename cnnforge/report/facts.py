@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge.shapes import Shape
+from cnnforge.spec import ModelSpec
 
 #: What was measured when, in order.
 Points = Sequence[tuple[int, float]]
@@ -95,6 +96,7 @@ class Activity:
 class RunFacts:
     """Everything that a run's report shows. What is not known is empty or None, and ``notes`` say why.
 
+    model:    its spec, to be drawn
     headline: the numbers that matter most, as text, by name
     about:    rows of the head;  commands: what to type, with what that does
     table:    the model's layers, as text
@@ -110,6 +112,7 @@ class RunFacts:
     about: tuple[tuple[str, str], ...]
     commands: tuple[tuple[str, str], ...]
     table: str
+    model: ModelSpec
     epochs: Series
     steps: Series
     layers: Mapping[str, Series]

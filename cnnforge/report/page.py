@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from cnnforge.report.card import MOST_WIDE
+from cnnforge.report.diagram import diagram, diagram_svg
+from cnnforge.report.diagram.png import save_png
 from cnnforge.report.facts import Activity, Mistake, RunFacts, Verdict
 from cnnforge.report.plots import charts
 from cnnforge.report.table import by, bytes_text, seconds_text
@@ -20,6 +24,7 @@ from cnnforge.report.tiles import (
     png,
     seen_picture,
 )
+from cnnforge.spec import ModelSpec
 
 #: The report, and the folder of its pictures, in a run's.
 PAGE, FOLDER = "report.html", "plots"
@@ -44,7 +49,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: 3px 12px 3px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 td.n, th.n { text-align: right; } td.bar { padding-right: 24px; min-width: 120px; }
 .bar i { display: block; height: 10px; margin-top: 6px; background: var(--bar); border-radius: 2px; }
-img { max-width: 100%; } img.pixels { image-rendering: pixelated; }
+img, svg { max-width: 100%; height: auto; } img.pixels { image-rendering: pixelated; }
 pre { padding: 12px; overflow-x: auto; background: var(--soft); border-radius: 8px; font-size: 12.5px;
       line-height: 1.4; }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
@@ -80,7 +85,7 @@ def _replace(file: Path, content: bytes) -> None:
 
 def _pictures(facts: RunFacts) -> dict[str, bytes]:
     """Every picture there is something for, by the name of its file, as PNG."""
-    made = charts(facts)
+    made = charts(facts) | {"model": _drawn(facts.model)}
     if facts.mistakes:
         made["mistakes"] = png(mistakes_picture(facts.mistakes))
     if facts.filters:
@@ -88,6 +93,13 @@ def _pictures(facts: RunFacts) -> dict[str, bytes]:
     for number, seen in enumerate(facts.seen, 1):
         made[f"feature_maps_{number}"] = png(seen_picture(seen))
     return made
+
+
+def _drawn(model: ModelSpec) -> bytes:
+    """The network, small enough for the model card where that leaves it legible."""
+    file = io.BytesIO()
+    save_png(diagram(model), file, least=MOST_WIDE, smallest=0.8)
+    return file.getvalue()
 
 
 def page(facts: RunFacts, pictures: Mapping[str, bytes]) -> str:
@@ -101,7 +113,10 @@ def page(facts: RunFacts, pictures: Mapping[str, bytes]) -> str:
         "layers": ("Layers during training", lambda: _layers(facts, pictures)),
         "activity": ("Activations of the final model", lambda: _activity(facts.activity, facts.activity_samples)),
         "split": ("Time and memory", lambda: _split(facts, pictures)),
-        "model": ("Model", lambda: [f"<pre><code>{escape(facts.table)}</code></pre>"]),
+        "model": (
+            "Model",
+            lambda: [f"<div>{diagram_svg(facts.model)}</div>", f"<pre><code>{escape(facts.table)}</code></pre>"],
+        ),
         "again": ("Commands", lambda: _commands(facts.commands)),
     }
     bodies = {key: "\n".join(body()) for key, (_, body) in parts.items()}

@@ -12,14 +12,18 @@ from cnnforge.report.facts import Activity, Filters, Mistake, RunFacts, Score, S
 from cnnforge.report.page import MOST_ROWS, page, write
 from cnnforge.report.plots import charts
 from cnnforge.report.tiles import filter_sheet, fitted, maps_sheet
+from cnnforge.spec import ModelSpec
 
-BARE = RunFacts("run", "cut off", (), (), (), "the table", {}, {}, {})
+MODEL = ModelSpec.model_validate(
+    {"name": "small", "input": [8, 8, 1], "layers": {"conv1": {"type": "conv", "filters": 2, "kernel": 3}}}
+)
+BARE = RunFacts("run", "cut off", (), (), (), "the table", MODEL, {}, {}, {})
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (8, 8, 1), np.uint8)
 VOID = frozenset({"meta", "img", "br"})
 FULL = RunFacts(
     name="lenet & <co>", status="finished", headline=(("test accuracy", "97.50%"),), about=(("model", "lenet"),),
-    commands=(("cnnforge report x", "makes it again"),), table="conv1 <conv>",
+    commands=(("cnnforge report x", "makes it again"),), table="conv1 <conv>", model=MODEL,
     epochs={"train_loss": [(1, 2.0), (2, 1.0)], "val_loss": [(1, 2.1), (2, 1.2)], "train_accuracy": [(1, 0.1)],
             "test_loss": [(2, 1.1)], "test_accuracy": [(2, 0.5)]},
     steps={"train_loss": [(i, 1 / i) for i in range(1, 3000)], "lr": [(1, 0.1), (3000, 0.0)]},
@@ -77,7 +81,7 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path):
     names = {file.name for file in (tmp_path / "plots").iterdir()}
     assert names == {
         "learning_curves.png", "confusion.png", "outputs.png", "layers.png", "split.png", "mistakes.png", "filters.png",
-        "feature_maps_1.png",
+        "feature_maps_1.png", "model.png",
     }  # fmt: skip
     for file in (tmp_path / "plots").iterdir():
         with Image.open(file) as image:
@@ -96,7 +100,7 @@ def test_what_is_not_known_is_left_out(tmp_path):
     found = Page((tmp_path / "report.html").read_text("utf-8"))
     assert found.headings == ["Model", "Commands"]
     assert "cut off" in found.text
-    assert list((tmp_path / "plots").iterdir()) == [], "pictures of before are gone"
+    assert [file.name for file in (tmp_path / "plots").iterdir()] == ["model.png"], "pictures of before are gone"
 
 
 def test_long_tables_unfold():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from cnnforge.report.diagram.canvas import PAPER, Line, Picture, Polygon, Rect, Shape, Text, head, pen
 
@@ -16,8 +16,11 @@ LEAST, MOST_TIMES = 1600, 2.5
 _POINTS = 72
 
 
-def save_png(picture: Picture, file: Path) -> None:
-    """Write the picture, ``LEAST`` pixels wide or wider where that is not too large. Raises OSError."""
+def save_png(picture: Picture, file: Path | BinaryIO, least: float = LEAST, smallest: float = 1.0) -> None:
+    """Write the picture, ``least`` pixels wide or wider where that is not too large. Raises OSError.
+
+    smallest: no more than to this share of its own size is it made smaller
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -30,7 +33,7 @@ def save_png(picture: Picture, file: Path) -> None:
         for artist in _artists(shape):
             artist.set_zorder(order)
             axes.add_artist(artist)
-    scale = min(max(1.0, LEAST / picture.width), MOST_TIMES)
+    scale = min(max(smallest, least / picture.width), MOST_TIMES)
     # Without its own name and version Matplotlib writes the same bytes every time.
     figure.savefig(file, format="png", dpi=_POINTS * scale, metadata={"Software": None})
 

@@ -38,10 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Find, read, evaluate, print. Returns the exit code."""
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_run
     from cnnforge.train.record import read_record
 
-    record = read_record(find(args.name, args.dir))
+    record = read_record(find_run(args.name, args.dir))
     data = _data(record.folder, args.overrides, args.config_dir)
 
     from cnnforge.inference.evaluation import evaluate_split
@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from cnnforge.inference.samples import samples
     from cnnforge.inference.scores import class_rows, mistake_rows, text, to_json
     from cnnforge.model import Model
+    from cnnforge.tracking.family import name_of
 
     def note(said: str) -> None:
         print(f"note: {said}", file=sys.stderr)
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     for line in chosen.notes:
         note(line)
     if not args.overrides and record.digest not in (None, chosen.digest):
-        note(f"{chosen.source} is not what it was when {record.folder.name} was trained")
+        note(f"{chosen.source} is not what it was when {name_of(record.folder)} was trained")
     model = for_many(model, record.folder, len(chosen))
     found = evaluate_split(model, chosen.x, chosen.y, loss=chosen.loss)
     if args.json:
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         rows = mistake_rows(found, args.wrong, chosen.files, exact=True) if args.wrong else class_rows(found)
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     else:
-        print(f"{record.folder.name} on {chosen.name}, {chosen.part}: {len(chosen):,} samples\n")
+        print(f"{name_of(record.folder)} on {chosen.name}, {chosen.part}: {len(chosen):,} samples\n")
         print(text(found, args.wrong, chosen.files))
     return 0
 

@@ -33,13 +33,11 @@ def run(args: argparse.Namespace) -> int:
     """Find the run, write the file, say how far it is from the original. Returns the exit code."""
     from cnnforge.inference.exporting import export
     from cnnforge.model import Model
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_model, is_saved_model
 
-    given = Path(args.name)
-    saved = (given / "model.json").is_file()
-    folder = given if saved else find(args.name, args.dir)
+    folder = find_model(args.name, args.dir)
     model = Model.load(folder, backend="numpy")
-    own = None if saved else folder
+    own = None if is_saved_model(folder) else folder
     exported = export(model, args.to, args.out, own, args.opset, args.layout, args.raw)
     print(json.dumps(as_json(exported)) if args.json else text(exported))
     return 0

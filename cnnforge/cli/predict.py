@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "What a trained model says of picture files: the most probable classes, yes or no, or the numbers of a "
         "regression. A file that cannot be read is named and the others go on; the exit code is then 3."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'; or a saved model")
+    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name, 'latest' or a saved model")
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="picture files; folders, with all pictures below; - for standard input"
     )
@@ -57,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
             "- is there twice", where="cnnforge predict", why="standard input is one picture", fix="name it once"
         )
     files = list(picture_files(args.files))
-    model = load(_folder(args.name, args.dir), len(files) * (EXPLAINING if args.explain else 1))
+    from cnnforge.tracking.finding import find_model
+
+    model = load(find_model(args.name, args.dir), len(files) * (EXPLAINING if args.explain else 1))
     drawn = _Drawn(args.out or Path(OUT)) if args.explain else None
     told: list[Answer] = []
     for answer in answers(model, files, sys.stdin.buffer.read):
@@ -72,12 +74,6 @@ def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
-
-
-def _folder(name: str, runs_dir: Path) -> Path:
-    from cnnforge.tracking.finding import find
-
-    return Path(name) if (Path(name) / "model.json").is_file() else find(name, runs_dir)
 
 
 def _print(model: Model, told: Sequence[Answer], args: argparse.Namespace, drawn: Mapping[int, Path]) -> None:

@@ -20,8 +20,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find the run, make its report, say where it is. Returns the exit code."""
     from cnnforge.inference.overview import make_report
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_run
 
-    for path in make_report(find(args.name, args.dir)):
+    for path in make_report(find_run(args.name, args.dir)):
         print(os.path.relpath(path))
     return 0

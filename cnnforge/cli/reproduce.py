@@ -30,10 +30,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find the run, do it again, compare. Returns the exit code."""
     from cnnforge.cli.console import make_console
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_run
     from cnnforge.train.reproduce import reproduce
 
-    compared = reproduce(find(args.name, args.dir), make_console(sys.stderr if args.json else sys.stdout))
+    compared = reproduce(find_run(args.name, args.dir), make_console(sys.stderr if args.json else sys.stdout))
     print(json.dumps(as_json(compared)) if args.json else text(compared))
     return 0 if compared.equal else 1
 

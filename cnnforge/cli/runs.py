@@ -156,9 +156,10 @@ def _beside_defaults(folder: Path) -> tuple[dict[str, str], str]:
     from cnnforge.config import read_run, validate
     from cnnforge.errors import CnnforgeError
     from cnnforge.tracking import flatten
+    from cnnforge.tracking.family import SWEEP
 
     if not (folder / "config.yaml").is_file():
-        return {}, "" if (folder / "sweep.json").is_file() else "config.yaml is not there"
+        return {}, "" if (folder / SWEEP).is_file() else "config.yaml is not there"
     try:
         spec = validate(read_run(folder / "config.yaml"))
     except CnnforgeError as error:  # of another version, or edited since

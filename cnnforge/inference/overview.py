@@ -24,8 +24,8 @@ from cnnforge.report.facts import RunFacts, Score, Verdict
 from cnnforge.report.page import write
 from cnnforge.report.table import seconds_text
 from cnnforge.spec import RunSpec
-from cnnforge.tracking import journal_path, read, trial_of
-from cnnforge.tracking.family import TRIALS
+from cnnforge.tracking import journal_path, read
+from cnnforge.tracking.family import name_of
 from cnnforge.train.folder import read_result
 from cnnforge.train.shortcuts import shortened
 from cnnforge.train.work import Done
@@ -82,7 +82,7 @@ def overview(folder: Path, done: Done | None = None) -> RunFacts:
         if data is not None:
             facts |= _asked(spec, model, data, done, notes)
     return RunFacts(
-        _name(folder), status, _headline(spec, told, result), _about(spec, told, result), _commands(folder),
+        name_of(folder), status, _headline(spec, told, result), _about(spec, told, result), _commands(folder),
         str(check(spec)), spec.model, _epochs(told), _steps(told), _layers(spec, told), **facts,
         seconds=result.get("seconds"), memory=_memory(folder), notes=tuple(notes),
     )  # fmt: skip
@@ -92,11 +92,6 @@ def _spec(folder: Path) -> RunSpec:
     config = folder / "config.yaml"
     if config.is_file():
         return validate(read_run(config))
-    if (folder / TRIALS).is_dir():
-        raise ConfigError(
-            f"{folder.name} is a sweep", where=str(folder), why="a report is of one run",
-            fix=f"cnnforge report {folder.name}/{TRIALS}/0 for a trial, cnnforge sweep report {folder.name} for all",
-        )  # fmt: skip
     raise ConfigError(
         f"{folder.name}: its config is not there", where=str(config), why="a run is what its config says",
         fix="put config.yaml back",
@@ -307,14 +302,8 @@ def _about(spec: RunSpec, told: _Told, result: Mapping[str, Any]) -> tuple[tuple
     return tuple(rows)
 
 
-def _name(folder: Path) -> str:
-    """As commands take it: a run's own, or ``SWEEP/trials/3``."""
-    trial = trial_of(folder)
-    return folder.name if trial is None else str(folder.resolve().relative_to(trial.sweep.parent))
-
-
 def _commands(folder: Path) -> tuple[tuple[str, str], ...]:
-    name, config = _name(folder), folder.resolve() / "config.yaml"
+    name, config = name_of(folder), folder.resolve() / "config.yaml"
     here = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
     return (
         (f"cnnforge reproduce {name}", "does the run again from its own record and compares every number"),

@@ -232,9 +232,10 @@ def test_a_sweep_is_not_one_run(capsys, tmp_path):
     (tmp_path / "runs" / "s" / "trials").mkdir(parents=True)
     (tmp_path / "runs" / "s" / "journal.jsonl").write_text("")
     assert main(["report", "s"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("s is a sweep\n")
-    assert "fix:   cnnforge report s/trials/0 for a trial, cnnforge sweep report s for all" in error
+    assert capsys.readouterr().err == (
+        f"s is a sweep\n  where: {tmp_path / 'runs' / 's'}\n  why:   this is done with one run, and a sweep has many\n"
+        "  fix:   one of its trials: cnnforge sweep report s says which there are\n"
+    )
 
 
 def test_layers_to_show_are_few_and_end_with_the_last():

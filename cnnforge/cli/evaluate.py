@@ -26,7 +26,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", choices=("test", "validation", "train"), help="which samples (default: the first of these there are)"
     )
-    parser.add_argument("--wrong", type=_count, default=0, metavar="N", help="also the N mistakes it was surest of")
+    parser.add_argument(
+        "--wrong",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="also the N mistakes it was surest of, or numbers furthest off",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print everything as JSON, with the numbers in full")
     form.add_argument("--csv", action="store_true", help="print the classes, or with --wrong the mistakes, as CSV")

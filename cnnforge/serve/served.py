@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cnnforge.config import read_run, validate
 from cnnforge.data import Preprocessing
-from cnnforge.data.pictures import PICTURES, look
+from cnnforge.data.pictures import PICTURES, TooManyPixels, look
 from cnnforge.errors import CheckpointError
 from cnnforge.model import Model
 from cnnforge.serve.limits import Refused
@@ -83,7 +83,7 @@ class Served:
             )  # fmt: skip
         try:
             width, height = look(content)
-        except OverflowError:
+        except TooManyPixels:
             width, height = most, 2
         except Exception:  # whatever a decoder throws at strange bytes, its text may hold an address
             raise Refused(

@@ -48,6 +48,7 @@ def test_a_run_for_each_and_their_mean(capsys):
     assert main(["train", *QUICK, "run.name=cv"]) == 0
     out = capsys.readouterr().out
     assert "over 4 folds" in out
+    assert out.rstrip().endswith(" ui --dir runs/cv"), "where the folds' database is"
     folder = Path("runs/cv")
     assert Path("runs/latest").resolve() == folder.resolve()
     results = [json.loads((folder / f"cv-fold-{i}" / "result.json").read_text()) for i in range(1, 5)]

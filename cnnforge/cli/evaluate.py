@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnforge.cli.arguments import add_config_dir, add_run, whole_number
 from cnnforge.errors import ConfigError, ConfigErrors
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "samples, or on other data of the same classes: data=image_folder data.path=new, of which nothing is cut off. "
         "Pictures become network input as they did in training."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
+    add_run(parser)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="other data: data=NAME, data.key=value")
     parser.add_argument(
         "--split", choices=("test", "validation", "train"), help="which samples (default: the first of these there are)"
     )
     parser.add_argument(
         "--wrong",
-        type=_count,
+        type=whole_number(0),
         default=0,
         metavar="N",
         help="also the N mistakes it was surest of, or numbers furthest off",
@@ -36,10 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print everything as JSON, with the numbers in full")
     form.add_argument("--csv", action="store_true", help="print the classes, or with --wrong the mistakes, as CSV")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
-    parser.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="your own config groups (default: ./configs where it exists)"
-    )
+    add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,12 +81,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"{name_of(record.folder)} on {chosen.name}, {chosen.part}: {len(chosen):,} samples\n")
         print(text(found, args.wrong, chosen.files))
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number")
-    return int(text)
 
 
 def _data(folder: Path, words: list[str], config_dir: Path | None) -> DataSpec:

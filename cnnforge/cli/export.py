@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnforge.cli.arguments import add_run
+
 if TYPE_CHECKING:
     from cnnforge.inference.exporting import Exported
 
@@ -17,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Write a trained network as an ONNX file, which onnxruntime and many others run, or as one safetensors file. "
         "An ONNX file is compared with cnnforge's own predictions before it is written."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name, 'latest' or a saved model")
+    add_run(parser, saved_too=True)
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
     parser.add_argument("--to", required=True, choices=("onnx", "safetensors"), help="format")
     parser.add_argument(
@@ -25,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--raw", action="store_true", help="ONNX: take raw pixels, normalise inside")
     parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX opset, 17 to 22 (default: 17)")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 

@@ -178,13 +178,11 @@ def parser_of(name: str, command: ModuleType) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if COMMANDS[name].composes:
-        from pathlib import Path
+        from cnnforge.cli.arguments import add_config_dir
 
         parser.epilog = _OVERRIDES
         parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value")
-        parser.add_argument(
-            "--config-dir", type=Path, metavar="DIR", help="your own config groups (default: ./configs where it exists)"
-        )
+        add_config_dir(parser)
     command.configure(parser)
     return parser
 

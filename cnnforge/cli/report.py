@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
+
+from cnnforge.cli.arguments import add_run
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "A run makes them by itself when it is done; this does it again, and for runs that were cut off and for trials "
         "of sweeps."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cnnforge.cli.arguments import add_run
 
 if TYPE_CHECKING:
     from cnnforge.train.reproduce import Comparison
@@ -22,8 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Do a run again from its own record, in a new folder beside it, and compare every number and weight. "
         "Exit code 0 where all are equal, 1 where not."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    add_run(parser)
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON, and nothing else, on stdout")
 
 

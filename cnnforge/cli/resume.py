@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnforge.cli.arguments import add_run
 from cnnforge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Go on with a run from its last checkpoint, in the same folder and the same MLflow run, bit for bit as if it "
         "had never stopped."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
+    add_run(parser)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a change of its config; needs --changed")
     parser.add_argument("--changed", action="store_true", help="go on although config or data are not what they were")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import gc
 from importlib.util import find_spec
-from pathlib import Path
 
+from cnnforge.cli.arguments import add_run
 from cnnforge.errors import BackendError, ConfigError
 
 
@@ -16,8 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Serve a trained model over HTTP until Ctrl-C: POST a picture to /predict, or open the page and draw. "
         "On this machine only, unless --host says otherwise: the service asks nobody who they are."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name, 'latest' or a saved model")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    add_run(parser, saved_too=True)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, help="default: the first free one from 8000 on; 0 for any")
     parser.add_argument(

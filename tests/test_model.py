@@ -228,6 +228,12 @@ def test_a_run_that_was_cut_before_its_first_checkpoint_says_so(tmp_path, monkey
     )
 
 
+def test_a_run_whose_checkpoints_are_gone_has_what_it_ended_with(tmp_path):
+    cnnforge.Model(TINY, seed=3).save(tmp_path / "model")
+    again = cnnforge.Model.load(tmp_path)
+    np.testing.assert_array_equal(again.params["conv1.w"], cnnforge.Model(TINY, seed=3).params["conv1.w"])
+
+
 def test_a_model_of_another_format_is_refused(tmp_path):
     cnnforge.Model(TINY).save(tmp_path / "m")
     path = tmp_path / "m" / "model.json"

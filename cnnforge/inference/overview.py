@@ -154,9 +154,8 @@ def _memory(folder: Path) -> Mapping[str, int] | None:
 
 def _model(folder: Path, notes: list[str]) -> Model | None:
     """The run's model, on the backend that needs no compiling: what is asked of it here is little."""
-    place = folder / "model" if (folder / "model" / "model.json").is_file() else folder
     try:
-        return Model.load(place, backend="numpy")
+        return Model.load(folder, backend="numpy")
     except CheckpointError as error:
         notes.append(f"Without a model: {error.what}.")
     except CnnforgeError as error:

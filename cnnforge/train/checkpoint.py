@@ -79,8 +79,11 @@ def _model_files(what: About, weights: Weights) -> dict[str, bytes]:
 
 
 def saved_in(path: Path) -> Path:
-    """The saved model that ``path`` holds: itself, else a run's best checkpoint, else its last."""
-    for folder in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
+    """The saved model that ``path`` holds: itself, else a run's best checkpoint, else its last, else ``model/``.
+
+    That is the best again, written when the run has ended: it stays where somebody has removed the checkpoints.
+    """
+    for folder in (path, path / "checkpoints" / "best", path / "checkpoints" / "last", path / "model"):
         if (folder / "model.json").is_file():
             return folder
     why = "there is neither a model.json nor a checkpoint"

@@ -233,7 +233,10 @@ class Model:
 
     @classmethod
     def load(cls, path: str | Path, backend: str = "auto") -> Model:
-        """A saved model, or a run folder: its best checkpoint, else its last. Raises CheckpointError."""
+        """A saved model, or a run folder: its best checkpoint, else its last, else what it left at its end.
+
+        Raises CheckpointError.
+        """
         from cnnforge.data import Preprocessing
         from cnnforge.train.checkpoint import read_model as read_saved
         from cnnforge.train.checkpoint import restore, saved_in

@@ -7,6 +7,7 @@ import pytest
 
 import cnnforge
 from cnnforge.errors import BackendError, CheckpointError, ConfigErrors, DataError
+from cnnforge.tracking import Journal
 
 TINY = {
     "name": "tiny",
@@ -210,6 +211,27 @@ def test_a_damaged_model_is_named(tmp_path):
     path.write_bytes(blob)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
         cnnforge.Model.load(tmp_path / "m")
+
+
+def test_a_run_that_was_cut_before_its_first_checkpoint_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    journal = Journal(tmp_path / "cut")
+    with pytest.raises(CheckpointError) as error:
+        cnnforge.Model.load("cut")
+    assert str(error.value).endswith("why:   the run has not come to its first checkpoint\n  fix:   wait for it")
+    journal.close()
+    with pytest.raises(CheckpointError) as error:
+        cnnforge.Model.load("cut")
+    assert str(error.value) == (
+        "no saved model in cut\n  where: cut\n  why:   the run ended before its first checkpoint\n"
+        "  fix:   cnnforge resume cut goes on with it"
+    )
+
+
+def test_a_run_whose_checkpoints_are_gone_has_what_it_ended_with(tmp_path):
+    cnnforge.Model(TINY, seed=3).save(tmp_path / "model")
+    again = cnnforge.Model.load(tmp_path)
+    np.testing.assert_array_equal(again.params["conv1.w"], cnnforge.Model(TINY, seed=3).params["conv1.w"])
 
 
 def test_a_model_of_another_format_is_refused(tmp_path):

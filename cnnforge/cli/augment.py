@@ -6,14 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
+from cnnforge.cli.arguments import whole_number
 from cnnforge.errors import ConfigError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of this command."""
     parser.add_argument("--out", default="augment.png", metavar="FILE", help="the picture, .png (default: augment.png)")
-    parser.add_argument("--samples", type=_count, default=8, metavar="N", help="rows, a training picture each (8)")
-    parser.add_argument("--epochs", type=_count, default=8, metavar="N", help="columns behind the original (8)")
+    parser.add_argument(
+        "--samples", type=whole_number(1, 100), default=8, metavar="N", help="rows, a training picture each (8)"
+    )
+    parser.add_argument(
+        "--epochs", type=whole_number(1, 100), default=8, metavar="N", help="columns behind the original (8)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,9 +58,3 @@ def run(args: argparse.Namespace) -> int:
     rows = min(args.samples, len(data.train))
     print(f"{args.out}: {rows} training pictures in rows, first as they are, then in epochs 1 to {args.epochs}")
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 100:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 to 100")
-    return int(text)

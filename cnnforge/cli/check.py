@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from cnnforge.cli.arguments import whole_number
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, ConfigWarning
 
 if TYPE_CHECKING:
@@ -35,7 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--versus-fc", action="store_true", help="also show the parameters of an fc in place of each convolution"
     )
     parser.add_argument(
-        "--depth", type=_depth, metavar="N", help="fold nested layers: stage2.1.conv1 at depth 1 is part of stage2"
+        "--depth",
+        type=whole_number(1),
+        metavar="N",
+        help="fold nested layers: stage2.1.conv1 at depth 1 is part of stage2",
     )
     parser.add_argument(
         "--compare", nargs="+", default=[], metavar="MODEL", help="put these models beside the first, a line each"
@@ -93,12 +97,6 @@ def run(args: argparse.Namespace) -> int:
         for text in dict.fromkeys(map(str, chain.from_iterable(warnings))):
             print(f"\nwarning: {text}", file=sys.stderr)
     return 0
-
-
-def _depth(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
 
 
 def _is_name(word: str) -> bool:

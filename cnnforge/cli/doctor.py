@@ -15,6 +15,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+from cnnforge.cli.arguments import add_runs_folder
 from cnnforge.cli.machine import (
     NOTE,
     OK,
@@ -48,7 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Look at the machine, the installation, the data and the runs, and say what is in the way. Changes nothing. "
         f"Exit code {FOUND} where there is a problem."
     )
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    add_runs_folder(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON, and nothing else, on stdout")
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from cnnforge.cli.arguments import whole_number
 from cnnforge.errors import ConfigError
 
 _ENDINGS = (".svg", ".png")
@@ -25,7 +26,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="auto: volumes where the net is straight and not too long, blocks elsewhere",
     )
     parser.add_argument(
-        "--depth", type=_depth, metavar="N", help="one box for nested layers: stage2.1.conv1 at depth 1 is in stage2"
+        "--depth",
+        type=whole_number(1),
+        metavar="N",
+        help="one box for nested layers: stage2.1.conv1 at depth 1 is in stage2",
     )
 
 
@@ -62,9 +66,3 @@ def run(args: argparse.Namespace) -> int:
         ) from None
     print(f"{os.path.relpath(out)}: {picture.title}")
     return 0
-
-
-def _depth(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)

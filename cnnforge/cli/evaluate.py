@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnforge.cli.arguments import add_config_dir, add_run, whole_number
 from cnnforge.errors import ConfigError, ConfigErrors
 
 if TYPE_CHECKING:
@@ -21,27 +22,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "samples, or on other data of the same classes: data=image_folder data.path=new, of which nothing is cut off. "
         "Pictures become network input as they did in training."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
+    add_run(parser)
     parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="other data: data=NAME, data.key=value")
     parser.add_argument(
         "--split", choices=("test", "validation", "train"), help="which samples (default: the first of these there are)"
     )
-    parser.add_argument("--wrong", type=_count, default=0, metavar="N", help="also the N mistakes it was surest of")
+    parser.add_argument(
+        "--wrong",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="also the N mistakes it was surest of, or numbers furthest off",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print everything as JSON, with the numbers in full")
     form.add_argument("--csv", action="store_true", help="print the classes, or with --wrong the mistakes, as CSV")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
-    parser.add_argument(
-        "--config-dir", type=Path, metavar="DIR", help="your own config groups (default: ./configs where it exists)"
-    )
+    add_config_dir(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Find, read, evaluate, print. Returns the exit code."""
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_run
     from cnnforge.train.record import read_record
 
-    record = read_record(find(args.name, args.dir))
+    record = read_record(find_run(args.name, args.dir))
     data = _data(record.folder, args.overrides, args.config_dir)
 
     from cnnforge.inference.evaluation import evaluate_split
@@ -49,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     from cnnforge.inference.samples import samples
     from cnnforge.inference.scores import class_rows, mistake_rows, text, to_json
     from cnnforge.model import Model
+    from cnnforge.tracking.family import name_of
 
     def note(said: str) -> None:
         print(f"note: {said}", file=sys.stderr)
@@ -59,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     for line in chosen.notes:
         note(line)
     if not args.overrides and record.digest not in (None, chosen.digest):
-        note(f"{chosen.source} is not what it was when {record.folder.name} was trained")
+        note(f"{chosen.source} is not what it was when {name_of(record.folder)} was trained")
     model = for_many(model, record.folder, len(chosen))
     found = evaluate_split(model, chosen.x, chosen.y, loss=chosen.loss)
     if args.json:
@@ -73,15 +78,9 @@ def run(args: argparse.Namespace) -> int:
         rows = mistake_rows(found, args.wrong, chosen.files, exact=True) if args.wrong else class_rows(found)
         csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
     else:
-        print(f"{record.folder.name} on {chosen.name}, {chosen.part}: {len(chosen):,} samples\n")
+        print(f"{name_of(record.folder)} on {chosen.name}, {chosen.part}: {len(chosen):,} samples\n")
         print(text(found, args.wrong, chosen.files))
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number")
-    return int(text)
 
 
 def _data(folder: Path, words: list[str], config_dir: Path | None) -> DataSpec:

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnforge.cli.arguments import add_run
+
 if TYPE_CHECKING:
     from cnnforge.inference.exporting import Exported
 
@@ -17,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Write a trained network as an ONNX file, which onnxruntime and many others run, or as one safetensors file. "
         "An ONNX file is compared with cnnforge's own predictions before it is written."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name, 'latest' or a saved model")
+    add_run(parser, saved_too=True)
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
     parser.add_argument("--to", required=True, choices=("onnx", "safetensors"), help="format")
     parser.add_argument(
@@ -25,7 +27,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--raw", action="store_true", help="ONNX: take raw pixels, normalise inside")
     parser.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX opset, 17 to 22 (default: 17)")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
@@ -33,13 +34,11 @@ def run(args: argparse.Namespace) -> int:
     """Find the run, write the file, say how far it is from the original. Returns the exit code."""
     from cnnforge.inference.exporting import export
     from cnnforge.model import Model
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_model, is_saved_model
 
-    given = Path(args.name)
-    saved = (given / "model.json").is_file()
-    folder = given if saved else find(args.name, args.dir)
+    folder = find_model(args.name, args.dir)
     model = Model.load(folder, backend="numpy")
-    own = None if saved else folder
+    own = None if is_saved_model(folder) else folder
     exported = export(model, args.to, args.out, own, args.opset, args.layout, args.raw)
     print(json.dumps(as_json(exported)) if args.json else text(exported))
     return 0

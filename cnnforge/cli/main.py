@@ -6,6 +6,7 @@ Nothing heavy is imported here, nor any command but the one that runs.
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import os
 import sys
@@ -96,7 +97,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough. What Python still holds back must not complain when it goes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except Exception:
+    except Exception as bug:
+        if isinstance(bug, OSError) and (refused := _refused(bug, arguments)) is not None:
+            _report(refused, as_json="--json" in arguments)
+            return refused.exit_code
         import traceback
 
         traceback.print_exc()
@@ -104,6 +108,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     finally:
         gc.set_threshold(*threshold)
+
+
+def _refused(error: OSError, arguments: Sequence[str]) -> CnnforgeError | None:
+    """What the machine does not let this user do, wherever it comes up; None for what is a bug of ours."""
+    if not isinstance(error.filename, str) or error.errno is None:
+        return None
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        why, fix = "this user may not read or write it", "another folder, or other permissions"
+    elif error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        why, fix = "there is no room for it", "room on the disk, or a folder on another"
+    else:
+        return None
+    return ConfigError(f"{error.filename}: {error.strerror}", where=f"cnnforge {arguments[0]}", why=why, fix=fix)
 
 
 def _run(arguments: list[str]) -> int:
@@ -178,13 +195,11 @@ def parser_of(name: str, command: ModuleType) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if COMMANDS[name].composes:
-        from pathlib import Path
+        from cnnforge.cli.arguments import add_config_dir
 
         parser.epilog = _OVERRIDES
         parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="group=option or key=value")
-        parser.add_argument(
-            "--config-dir", type=Path, metavar="DIR", help="your own config groups (default: ./configs where it exists)"
-        )
+        add_config_dir(parser)
     command.configure(parser)
     return parser
 

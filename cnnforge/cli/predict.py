@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnforge.cli.arguments import add_run, whole_number
 from cnnforge.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -28,11 +29,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "What a trained model says of picture files: the most probable classes, yes or no, or the numbers of a "
         "regression. A file that cannot be read is named and the others go on; the exit code is then 3."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'; or a saved model")
+    add_run(parser, saved_too=True)
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="picture files; folders, with all pictures below; - for standard input"
     )
-    parser.add_argument("--top", type=_count, default=3, metavar="K", help="classes to name (default: %(default)s)")
+    parser.add_argument(
+        "--top", type=whole_number(1), default=3, metavar="K", help="classes to name (default: %(default)s)"
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the answers as JSON, with the numbers in full")
     form.add_argument("--csv", action="store_true", help="print a line of comma-separated values for each file")
@@ -40,7 +43,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--explain", action="store_true", help="also draw for each file what of the picture mattered, as PNG"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"with --explain: where to (default: {OUT})")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +59,9 @@ def run(args: argparse.Namespace) -> int:
             "- is there twice", where="cnnforge predict", why="standard input is one picture", fix="name it once"
         )
     files = list(picture_files(args.files))
-    model = load(_folder(args.name, args.dir), len(files) * (EXPLAINING if args.explain else 1))
+    from cnnforge.tracking.finding import find_model
+
+    model = load(find_model(args.name, args.dir), len(files) * (EXPLAINING if args.explain else 1))
     drawn = _Drawn(args.out or Path(OUT)) if args.explain else None
     told: list[Answer] = []
     for answer in answers(model, files, sys.stdin.buffer.read):
@@ -66,18 +70,6 @@ def run(args: argparse.Namespace) -> int:
         told.append(replace(answer, picture=None))  # a folder's pictures need not all be kept
     _print(model, told, args, drawn.files if drawn is not None else {})
     return DataError.exit_code if any(answer.trouble for answer in told) else 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
-
-
-def _folder(name: str, runs_dir: Path) -> Path:
-    from cnnforge.tracking.finding import find
-
-    return Path(name) if (Path(name) / "model.json").is_file() else find(name, runs_dir)
 
 
 def _print(model: Model, told: Sequence[Answer], args: argparse.Namespace, drawn: Mapping[int, Path]) -> None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
+import sys
+
+from cnnforge.cli.arguments import add_run
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Flags of this command."""
     parser.description = (
-        "Make a run's report.html, one file that opens from disk without network, and its plots/. A run makes them by "
-        "itself when it is done; this does it again, and for runs that were cut off and for trials of sweeps."
+        "Make a run's report.html, one file that opens from disk without network, its plots/ and its card.md. "
+        "A run makes them by itself when it is done; this does it again, and for runs that were cut off and for trials "
+        "of sweeps."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    add_run(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Find the run, make its report, say where it is. Returns the exit code."""
     from cnnforge.inference.overview import make_report
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_run
 
-    for path in make_report(find(args.name, args.dir)):
+    paths, notes = make_report(find_run(args.name, args.dir))
+    for path in paths:
         print(os.path.relpath(path))
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     return 0

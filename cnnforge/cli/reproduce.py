@@ -6,8 +6,9 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cnnforge.cli.arguments import add_run
 
 if TYPE_CHECKING:
     from cnnforge.train.reproduce import Comparison
@@ -22,18 +23,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Do a run again from its own record, in a new folder beside it, and compare every number and weight. "
         "Exit code 0 where all are equal, 1 where not."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    add_run(parser)
     parser.add_argument("--json", action="store_true", help="print the comparison as JSON, and nothing else, on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
     """Find the run, do it again, compare. Returns the exit code."""
     from cnnforge.cli.console import make_console
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_run
     from cnnforge.train.reproduce import reproduce
 
-    compared = reproduce(find(args.name, args.dir), make_console(sys.stderr if args.json else sys.stdout))
+    compared = reproduce(find_run(args.name, args.dir), make_console(sys.stderr if args.json else sys.stdout))
     print(json.dumps(as_json(compared)) if args.json else text(compared))
     return 0 if compared.equal else 1
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnforge.cli.arguments import RUN, add_runs_folder
 from cnnforge.errors import ConfigError, ConfigErrors, suggest
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "done with it. compare RUN RUN…: what differs. delete RUN…: its folder, and MLflow marks its copy as deleted."
     )
     parser.add_argument("action", nargs="?", default="list", metavar="ACTION", help=f"{', '.join(ACTIONS)}")
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=RUN)
+    add_runs_folder(parser)
     parser.add_argument("--json", action="store_true", help="print everything as JSON, and nothing else, on stdout")
     parser.add_argument("--sort", default="started", metavar="KEY", help=f"list by {', '.join(SORTS)}")
     parser.add_argument("--status", action="append", metavar="STATUS", help="list only those; may be given twice")
@@ -156,9 +157,10 @@ def _beside_defaults(folder: Path) -> tuple[dict[str, str], str]:
     from cnnforge.config import read_run, validate
     from cnnforge.errors import CnnforgeError
     from cnnforge.tracking import flatten
+    from cnnforge.tracking.family import SWEEP
 
     if not (folder / "config.yaml").is_file():
-        return {}, "" if (folder / "sweep.json").is_file() else "config.yaml is not there"
+        return {}, "" if (folder / SWEEP).is_file() else "config.yaml is not there"
     try:
         spec = validate(read_run(folder / "config.yaml"))
     except CnnforgeError as error:  # of another version, or edited since

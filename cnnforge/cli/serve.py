@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import gc
 from importlib.util import find_spec
-from pathlib import Path
 
+from cnnforge.cli.arguments import add_run
 from cnnforge.errors import BackendError, ConfigError
 
 
@@ -16,8 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Serve a trained model over HTTP until Ctrl-C: POST a picture to /predict, or open the page and draw. "
         "On this machine only, unless --host says otherwise: the service asks nobody who they are."
     )
-    parser.add_argument("name", metavar="RUN", help="run folder, MLflow run id, run name or 'latest'")
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    add_run(parser, saved_too=True)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, help="default: the first free one from 8000 on; 0 for any")
     parser.add_argument(
@@ -35,9 +34,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Find, load, compile, serve. Returns the exit code: 130 after Ctrl-C, 143 after SIGTERM."""
     _check(args)
-    from cnnforge.tracking.finding import find
+    from cnnforge.tracking.finding import find_model
 
-    folder = find(args.name, args.dir)
+    folder = find_model(args.name, args.dir)
     from cnnforge.data.pictures import strictly
     from cnnforge.serve.app import make_app
     from cnnforge.serve.limits import Guard, Limits, allowed_hosts, is_loopback
@@ -51,7 +50,8 @@ def run(args: argparse.Namespace) -> int:
     if not is_loopback(args.host):
         print(f"note: everyone who reaches {host} may ask; there is no password and no encryption")
     shown = "127.0.0.1" if host == "0.0.0.0" else f"[{'::1' if host == '::' else host}]" if ":" in host else host
-    ready = f"{served.model.spec.name} of {served.run}: http://{shown}:{port}   (Ctrl-C stops it)"
+    of = f" of {served.run}" if served.data else ""
+    ready = f"{served.model.spec.name}{of}: http://{shown}:{port}   (Ctrl-C stops it)"
     # Imports, for which the command line lets garbage wait, are done; connections leave cycles behind.
     gc.freeze()
     gc.set_threshold(2000, 10, 10)

@@ -151,7 +151,7 @@ def _where_to_look(report: Report) -> Iterator[str]:
     if any((report.folder / FOLDER).glob("*.png")):
         yield f"pictures      {os.path.relpath(report.folder / FOLDER)}/"
     if report.best:
-        yield f"train the best  {own_command()} train {os.path.relpath(report.folder / BEST)}"
+        yield f"train best    {own_command()} train {os.path.relpath(report.folder / BEST)}"
     if not report.alive and report.of("killed", "waiting"):
         yield f"go on         {own_command()} sweep resume={report.folder.name}"
     runs = os.path.relpath(report.folder.parent)

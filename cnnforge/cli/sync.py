@@ -5,19 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from cnnforge.cli.arguments import RUN, add_runs_folder
 from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.description = "Send to MLflow what could not be sent while training. Nothing is sent twice."
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        metavar="RUN",
-        help="run folder, MLflow run id, run name or 'latest'; a sweep's folder means its trials too",
-    )
-    parser.add_argument("--dir", type=Path, default=Path("runs"), help="folder of the runs (default: %(default)s)")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help=f"{RUN}; a sweep's folder means its trials too")
+    add_runs_folder(parser)
     parser.add_argument(
         "--uri", help="send there instead of where the run's config says; all of it, if it is new there"
     )

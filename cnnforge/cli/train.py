@@ -119,7 +119,12 @@ def summary(folder: Path, result: dict[str, Any], runs: str) -> str:
         rows.append(("test loss", f"{result['test_loss']:.6g}"))
     rows.append(("time", f"{result['wall_seconds']:.1f} s, {result['samples_per_second']:,.0f} samples/s"))
     rows.append(("run folder", f"{os.path.relpath(folder)}/"))
-    rows.append(("look at it", f"{own_command()} ui" + (f" --dir {runs}" if runs != "runs" else "")))
+    if (folder / "report.html").is_file():
+        rows.append(("report", os.path.relpath(folder / "report.html")))
+    folds = "folds" in result
+    look = "ui" if folds or "mlflow_run_id" in result else f"runs show {folder.name}"  # untracked, MLflow lacks it
+    where = str(folder) if folds else runs  # folds have a database of their own
+    rows.append(("look at it", f"{own_command()} {look}" + (f" --dir {where}" if where != "runs" else "")))
     width = max(len(name) for name, _ in rows)
     return "\n" + "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
 

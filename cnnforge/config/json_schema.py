@@ -114,7 +114,7 @@ def _line(value: Any) -> str:
 def write(schemas: Mapping[str, Schema], folder: FilePath) -> list[FilePath]:
     """Write ``folder/.schema/GROUP.json`` of each and return the files. Raises ConfigError where there is no folder."""
     if not folder.is_dir():
-        why, fix = "schemas are kept in a folder of config groups", f"mkdir {folder}, or --write configs"
+        why, fix = "schemas are kept in a folder of config groups", f"mkdir {folder}, or the folder that has them"
         raise ConfigError(f"{folder}: no such folder", where=f"--write {folder}", why=why, fix=fix)
     (folder / FOLDER).mkdir(exist_ok=True)
     files = [folder / FOLDER / f"{group}.json" for group in schemas]

@@ -19,6 +19,10 @@ DAMAGE = (OSError, ValueError, SyntaxError, EOFError, struct.error, IndexError, 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm")
 
 
+class TooManyPixels(OverflowError):
+    """A file of few bytes that would fill the memory."""
+
+
 @dataclass(frozen=True)
 class Form:
     """What every picture is brought to.
@@ -47,22 +51,34 @@ def strictly() -> Iterator[None]:
 
 def trouble(error: Exception) -> str:
     """Why a file is no picture, where ``decode`` raised one of ``DAMAGE``."""
-    known = type(error).__name__ != "UnidentifiedImageError"
-    return f"{type(error).__name__}: {error}" if known else "no picture of a known format"
+    if isinstance(error, TooManyPixels):
+        return "more pixels than are safe"
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "no picture of a known format"
+    return f"damaged: {error}" if str(error) else "damaged"
+
+
+def open_picture(content: bytes, formats: list[str] | None = None) -> Any:
+    """A picture file as Pillow has it, nothing decoded yet; of ``formats`` alone where they are given.
+
+    Raises one of ``DAMAGE``: TooManyPixels where Pillow takes it for a bomb, or inside ``strictly`` suspects one.
+    """
+    from PIL import Image
+
+    try:
+        return Image.open(io.BytesIO(content), formats=formats)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise TooManyPixels from None
 
 
 def look(content: bytes) -> tuple[int, int]:
     """(width, height) of a picture file by its header, nothing decoded.
 
-    Raises OverflowError where Pillow takes it for a bomb, and whatever Pillow does where it is none of ``PICTURES``.
+    Raises TooManyPixels, and whatever Pillow does where it is none of ``PICTURES``.
     """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(content), formats=PICTURES.split(", ")) as opened:
-            return opened.size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise OverflowError("more pixels than are safe") from None
+    with open_picture(content, PICTURES.split(", ")) as opened:
+        size: tuple[int, int] = opened.size
+    return size
 
 
 def decode(content: bytes, form: Form) -> NDArray[np.uint8]:
@@ -73,7 +89,7 @@ def decode(content: bytes, form: Form) -> NDArray[np.uint8]:
     """
     from PIL import Image, ImageOps
 
-    with Image.open(io.BytesIO(content)) as opened:
+    with open_picture(content) as opened:
         if form.size is not None and opened.format == "JPEG" and form.fit != "stretch":
             opened.draft(None, _at_least(opened.size, form.size))
         picture: Any = ImageOps.exif_transpose(opened)

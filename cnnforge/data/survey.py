@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from cnnforge.data import archive, files, image_folder
-from cnnforge.data.pictures import DAMAGE
+from cnnforge.data.pictures import DAMAGE, open_picture, strictly
 from cnnforge.errors import DataError
 
 #: Pictures whose headers are read; every so many-th, so that all classes are looked at.
@@ -72,10 +71,8 @@ def survey(path: Path) -> Survey:
 
 def _header(content: bytes) -> tuple[tuple[int, int], bool] | None:
     """((height, width), grey) as the file says; None where it is no picture."""
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(content)) as opened:
+        with strictly(), open_picture(content) as opened:
             return (opened.height, opened.width), opened.mode in _GREY
     except DAMAGE:
         return None

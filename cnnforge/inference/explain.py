@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge.data.resample import bilinear
-from cnnforge.inference.predict import PIECE, Answer, class_names, says_yes, takes_files, task
+from cnnforge.inference.predict import PIECE, Answer, Task, class_names, says_yes, takes_files, task
 from cnnforge.model import INFERENCE_BATCH, Model
 from cnnforge.shapes import count
 from cnnforge.spec import ModelSpec, Row, ending
@@ -59,11 +59,9 @@ def draw(file: Path, model: Model, answer: Answer) -> None:
     found = explain(model, answer.picture, question)
     name, value = class_names(model)[question.number], float(answer.values[question.number])
     if kind == "numbers":
-        says, fall, scale = f"output {value:.4g}", f"{found.most:.3g}", "the output"
+        fall, scale = f"{found.most:.3g}", "the output"
     else:
-        says, fall, scale = f"{name} {value:.1%}", f"{found.most * 100:.1f} points", f"the probability of {name}"
-    if question.sign < 0:
-        says = f"not {name}: {value:.1%}"
+        fall, scale = f"{found.most * 100:.1f} points", f"the probability of {name}"
     most = float(np.abs(found.hidden).max()) or 1.0
     raises = "lowers" if question.sign > 0 else "raises"
     maps = [
@@ -71,7 +69,20 @@ def draw(file: Path, model: Model, answer: Answer) -> None:
     ]
     if found.grad_cam is not None:
         maps.append(HeatMap(found.grad_cam, ("Grad-CAM: where the last volume", "speaks for the answer")))
-    save(file, f"{Path(answer.file).name}: {says}", _seen(model, answer.picture), ("what the network sees",), maps)
+    save(
+        file,
+        f"{Path(answer.file).name}: {said(kind, name, value, question)}",
+        _seen(model, answer.picture),
+        ("what the network sees",),
+        maps,
+    )
+
+
+def said(kind: Task, name: str, value: float, question: Question) -> str:
+    """The number that is explained, in words: ``cat 97.0%``, ``not cat 97.0%`` where that of a cat is 3%."""
+    if kind == "numbers":
+        return f"output {value:.4g}"
+    return f"{name} {value:.1%}" if question.sign > 0 else f"not {name} {1 - value:.1%}"
 
 
 def _seen(model: Model, picture: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -122,10 +122,12 @@ def _difference(model: Model, imported: Imported, file: Path) -> float | None:
         return None
     shape = model.spec.input
     n = imported.batch or _FEW
-    x = np.random.default_rng(0).standard_normal((n, *shape), dtype=np.float32)
+    rng = np.random.default_rng(0)
+    x = (rng.integers(0, 256, (n, *shape)).astype(np.float32) if imported.pixels
+         else rng.standard_normal((n, *shape), dtype=np.float32))  # fmt: skip
     layout: Layout = "nhwc" if imported.channels_last else "nchw"
     expected = model.predict(x)
-    given = as_given(x, layout)
+    given = as_given(x.astype(np.uint8) if imported.pixels else x, layout)
     got = verify.run(imported.content, given, imported.output)
     if got.shape != expected.shape and got.size == expected.size:
         # A picture of one position may be a vector there; a picture has its channels first.

@@ -15,7 +15,7 @@ from cnnforge.config import read_run, validate
 from cnnforge.data import Dataset, Split, load
 from cnnforge.data.labels import class_counts
 from cnnforge.errors import CheckpointError, CnnforgeError, ConfigError
-from cnnforge.inference.card import write_card
+from cnnforge.inference.card import keep_card, write_card
 from cnnforge.inference.evaluation import Evaluation, evaluate_split, evaluation_of, network_input
 from cnnforge.inference.insight import activity_of, filters_of, mistakes_of, seen_of
 from cnnforge.model import Model
@@ -24,8 +24,8 @@ from cnnforge.report.facts import RunFacts, Score, Verdict
 from cnnforge.report.page import write
 from cnnforge.report.table import seconds_text
 from cnnforge.spec import RunSpec
-from cnnforge.tracking import journal_path, read, trial_of
-from cnnforge.tracking.family import TRIALS
+from cnnforge.tracking import journal_path, read
+from cnnforge.tracking.family import name_of
 from cnnforge.train.folder import read_result
 from cnnforge.train.shortcuts import shortened
 from cnnforge.train.work import Done
@@ -47,26 +47,37 @@ class _Told:
     status: str | None = None
 
 
-def make_report(folder: Path, done: Done | None = None) -> list[Path]:
-    """Write ``report.html`` and ``plots/`` of the run in ``folder``; return them.
+def make_report(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """Write ``report.html``, ``plots/`` and ``card.md`` of the run in ``folder``, whose data and model are read again.
 
-    done: what its process still holds, where this is that process; else the data are read again, the model asked again
-    Raises ConfigErrors where the run's config is missing or wrong. Whatever else is missing is said in the report.
+    Returns them, and what is not in the report, and why. Raises ConfigErrors where the run's config is missing or
+    wrong, ConfigError where the files cannot be written.
     """
-    return write(overview(folder, done), folder)
+    facts = overview(folder)
+    try:
+        return [*write(facts, folder), write_card(folder, _spec(folder))], facts.notes
+    except OSError as error:
+        raise ConfigError(
+            f"the report of {name_of(folder)} cannot be written", where=error.filename or str(folder),
+            why=error.strerror or str(error), fix="a run folder that may be written to, with room on its disk",
+        ) from None  # fmt: skip
 
 
 def after(done: Done) -> None:
     """``train.work.After``: make the report and the model card, and let the journal keep them."""
     try:
-        for path in make_report(done.folder, done):
+        for path in write(overview(done.folder, done), done.folder):
             done.journal.artifact(path.relative_to(done.folder))
     finally:  # the card has less to do that can fail
-        write_card(done)
+        keep_card(done)
 
 
 def overview(folder: Path, done: Done | None = None) -> RunFacts:
-    """As ``make_report``, without drawing anything."""
+    """What there is to tell of the run in ``folder``, nothing drawn; whatever is missing is in its notes.
+
+    done: what its process still holds, where this is that process; else the data are read again, the model asked again
+    Raises ConfigErrors where the run's config is missing or wrong.
+    """
     spec = done.spec if done is not None else _spec(folder)
     told = _told(folder)
     result = dict(done.result) if done is not None else _result(folder)
@@ -82,7 +93,7 @@ def overview(folder: Path, done: Done | None = None) -> RunFacts:
         if data is not None:
             facts |= _asked(spec, model, data, done, notes)
     return RunFacts(
-        _name(folder), status, _headline(spec, told, result), _about(spec, told, result), _commands(folder),
+        name_of(folder), status, _headline(spec, told, result), _about(spec, told, result), _commands(folder),
         str(check(spec)), spec.model, _epochs(told), _steps(told), _layers(spec, told), **facts,
         seconds=result.get("seconds"), memory=_memory(folder), notes=tuple(notes),
     )  # fmt: skip
@@ -92,11 +103,6 @@ def _spec(folder: Path) -> RunSpec:
     config = folder / "config.yaml"
     if config.is_file():
         return validate(read_run(config))
-    if (folder / TRIALS).is_dir():
-        raise ConfigError(
-            f"{folder.name} is a sweep", where=str(folder), why="a report is of one run",
-            fix=f"cnnforge report {folder.name}/{TRIALS}/0 for a trial, cnnforge sweep report {folder.name} for all",
-        )  # fmt: skip
     raise ConfigError(
         f"{folder.name}: its config is not there", where=str(config), why="a run is what its config says",
         fix="put config.yaml back",
@@ -132,25 +138,24 @@ def _told(folder: Path) -> _Told:
 
 def _result(folder: Path) -> dict[str, Any]:
     try:
-        return read_result(folder)
+        result = read_result(folder)
     except (OSError, ValueError):
         return {}  # killed before it was written
+    return result if isinstance(result, dict) else {}
 
 
 def _memory(folder: Path) -> Mapping[str, int] | None:
     try:
-        plan = json.loads((folder / "plan.json").read_text("utf-8"))
-    except (OSError, ValueError):
+        memory: Any = json.loads((folder / "plan.json").read_text("utf-8"))["memory"]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    memory: Mapping[str, int] | None = plan.get("memory")
-    return memory
+    return memory if isinstance(memory, dict) else None
 
 
 def _model(folder: Path, notes: list[str]) -> Model | None:
     """The run's model, on the backend that needs no compiling: what is asked of it here is little."""
-    place = folder / "model" if (folder / "model" / "model.json").is_file() else folder
     try:
-        return Model.load(place, backend="numpy")
+        return Model.load(folder, backend="numpy")
     except CheckpointError as error:
         notes.append(f"Without a model: {error.what}.")
     except CnnforgeError as error:
@@ -307,14 +312,8 @@ def _about(spec: RunSpec, told: _Told, result: Mapping[str, Any]) -> tuple[tuple
     return tuple(rows)
 
 
-def _name(folder: Path) -> str:
-    """As commands take it: a run's own, or ``SWEEP/trials/3``."""
-    trial = trial_of(folder)
-    return folder.name if trial is None else str(folder.resolve().relative_to(trial.sweep.parent))
-
-
 def _commands(folder: Path) -> tuple[tuple[str, str], ...]:
-    name, config = _name(folder), folder.resolve() / "config.yaml"
+    name, config = name_of(folder), folder.resolve() / "config.yaml"
     here = config.relative_to(Path.cwd()) if config.is_relative_to(Path.cwd()) else config
     return (
         (f"cnnforge reproduce {name}", "does the run again from its own record and compares every number"),

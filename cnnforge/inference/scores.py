@@ -27,7 +27,10 @@ def text(found: Evaluation, wrong: int = 0, files: NDArray[np.object_] | None = 
     if wrong:
         head, *rows = mistake_rows(found, wrong, files)
         shown = aligned([head, *rows], _WORDS) if rows else ["no mistakes"]
-        parts.append("\n".join(["the mistakes that it was surest of:" if rows else "", *shown]).lstrip())
+        title = (
+            "the answers that are furthest off:" if found.task == "numbers" else "the mistakes that it was surest of:"
+        )
+        parts.append("\n".join([title if rows else "", *shown]).lstrip())
     return "\n\n".join(parts)
 
 

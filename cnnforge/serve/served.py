@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from cnnforge.config import read_run, validate
 from cnnforge.data import Preprocessing
-from cnnforge.data.pictures import PICTURES, look
+from cnnforge.data.pictures import PICTURES, TooManyPixels, look
 from cnnforge.errors import CheckpointError
 from cnnforge.model import Model
 from cnnforge.serve.limits import Refused
+from cnnforge.tracking.family import name_of
 
 #: What the page is shown of a layer, so that an answer stays small: maps, their sides, single numbers.
 MAPS, SIDE, VALUES = 32, 64, 512
@@ -31,7 +32,8 @@ SILENT = ("flatten", "dropout", "spatial_dropout", "drop_path")
 class Served:
     """A trained run.
 
-    run, data: the names of the run and of the kind of its data;  classes: a name for each, where it tells classes apart
+    run, data: the names of the run, or of a saved model, and of the kind of its data, where it is known
+    classes: a name for each, where it tells classes apart
     kind: ``softmax`` (one class of several), ``sigmoid`` (yes or no, for each class) or ``values``
     """
 
@@ -44,7 +46,7 @@ class Served:
 
     @classmethod
     def load(cls, folder: Path) -> Served:
-        """Of a run folder. Raises CheckpointError where it holds no model with its preprocessing."""
+        """Of a run folder, or a saved model. Raises CheckpointError where no preprocessing came with it."""
         model = Model.load(folder)
         if model.preprocessing is None:
             raise CheckpointError(
@@ -57,8 +59,9 @@ class Served:
             kind = "values"
         count = 2 if kind == "sigmoid" and spec.output[-1] == 1 else spec.output[-1]
         named = model.classes if len(model.classes) == count else tuple(map(str, range(count)))
-        data = validate(read_run(folder / "config.yaml")).data.type
-        return cls(model, model.preprocessing, folder.name, data, () if kind == "values" else named, kind)
+        config = folder / "config.yaml"
+        data = validate(read_run(config)).data.type if config.is_file() else ""
+        return cls(model, model.preprocessing, name_of(folder), data, () if kind == "values" else named, kind)
 
     def warm(self, largest: int) -> None:
         """Compile and bind all that requests of up to ``largest`` pictures need. In the thread that will run them."""
@@ -80,7 +83,7 @@ class Served:
             )  # fmt: skip
         try:
             width, height = look(content)
-        except OverflowError:
+        except TooManyPixels:
             width, height = most, 2
         except Exception:  # whatever a decoder throws at strange bytes, its text may hold an address
             raise Refused(

@@ -17,6 +17,7 @@ from cnnforge.spec.sweep import PLANNED, Objective
 from cnnforge.sweep.check import CheckedSpace
 from cnnforge.sweep.points import Point
 from cnnforge.sweep.table import point_json
+from cnnforge.tracking.family import SWEEP
 from cnnforge.train.folder import write_json, write_text
 from cnnforge.train.folds import means
 from cnnforge.train.work import Result
@@ -31,7 +32,7 @@ State = Literal["waiting", "running", "finished", "pruned", "failed", "killed", 
 OVER: frozenset[State] = frozenset({"finished", "pruned", "failed", "dropped", "same"})
 
 #: The file that says that a folder is of a sweep, and the one that has the config of the best trial.
-MARK, BEST = "sweep.json", "best.yaml"
+MARK, BEST = SWEEP, "best.yaml"
 
 
 @dataclass

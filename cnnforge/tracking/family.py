@@ -13,6 +13,10 @@ from pathlib import Path
 
 TRIALS = "trials"
 JOURNAL = "journal.jsonl"
+#: What a sweep says of itself and its trials, from the first one on.
+SWEEP = "sweep.json"
+#: Stands in the folder of a cross-validation, which has a run for each fold in it and is none itself.
+FOLDS = "folds.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,13 @@ def trial_of(run_dir: Path) -> Trial | None:
     if above.name == TRIALS and is_number(parent.name):
         return Trial(above.parent, int(parent.name), run_dir.name)
     return None
+
+
+def name_of(run_dir: Path) -> str:
+    """What the commands call the run: its folder's name, of a trial ``SWEEP/trials/N`` (``/REPLICA``)."""
+    run_dir = run_dir.resolve()
+    trial = trial_of(run_dir)
+    return run_dir.name if trial is None else run_dir.relative_to(trial.sweep.parent).as_posix()
 
 
 def trial_numbers(sweep_dir: Path) -> list[str]:

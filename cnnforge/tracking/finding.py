@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from cnnforge.errors import ConfigError, suggest
-from cnnforge.tracking.family import JOURNAL, TRIALS, is_number, trial_of, trial_runs
+from cnnforge.tracking.family import (
+    FOLDS,
+    JOURNAL,
+    SWEEP,
+    TRIALS,
+    is_number,
+    name_of,
+    runs_of_trial,
+    trial_of,
+    trial_runs,
+)
 from cnnforge.tracking.state import mlflow_run_id, state_path
 
 
@@ -19,6 +30,8 @@ def find(name: str, runs_dir: Path) -> Path:
     for folder in (Path(name), runs_dir / name):
         if (folder / JOURNAL).is_file():
             return folder.resolve()
+        if (folder / FOLDS).is_file():
+            raise _folds(folder)
     known = list(run_folders(runs_dir))
     for folder in known:
         if mlflow_run_id(folder) == name:
@@ -44,9 +57,60 @@ def find(name: str, runs_dir: Path) -> Path:
     raise ConfigError(
         f"{name}: no such run",
         where=str(runs_dir),
-        why="it is neither a run folder, nor a name there, nor the MLflow id of a run there",
+        why="it is neither a run folder, nor a name there, nor the MLflow id of a run there"
+        if not is_saved_model(Path(name))
+        else "it is a saved model: predict, export and serve take one",
         fix=suggest(name, [folder.name for folder in known]) or _fix(runs_dir),
     )
+
+
+def find_run(name: str, runs_dir: Path) -> Path:
+    """As ``find``, for what can be done with one training only. Raises ConfigError for a sweep, with its best trial."""
+    folder = find(name, runs_dir)
+    if not is_sweep(folder):
+        return folder
+    best = _best(folder)
+    if best is not None:
+        here = folder.parent == runs_dir.resolve()
+        fix = f"{name_of(best) if here else os.path.relpath(best)} instead, the best of its trials"
+    else:
+        fix = f"one of its trials: cnnforge sweep report {folder.name} says which there are"
+    raise ConfigError(
+        f"{folder.name} is a sweep", where=str(folder), why="this is done with one run, and a sweep has many", fix=fix
+    )
+
+
+def find_model(name: str, runs_dir: Path) -> Path:
+    """As ``find_run``, or the folder of a saved model, by its path."""
+    return Path(name) if is_saved_model(Path(name)) else find_run(name, runs_dir)
+
+
+def is_sweep(folder: Path) -> bool:
+    """Does the folder hold a sweep, and not one run?"""
+    return (folder / TRIALS).is_dir() or (folder / SWEEP).is_file()
+
+
+def is_saved_model(folder: Path) -> bool:
+    """Was the folder written by ``Model.save``?"""
+    return (folder / "model.json").is_file()
+
+
+def _best(sweep: Path) -> Path | None:
+    """The run of the best trial so far, of its replicas the first; None before a trial is over."""
+    try:
+        numbers = [str(number) for number in json.loads((sweep / SWEEP).read_text("utf-8"))["best"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        numbers = []
+    return next((run for number in numbers for run in runs_of_trial(sweep / TRIALS / number)), None)
+
+
+def _folds(folder: Path) -> ConfigError:
+    there = sorted(path.parent.name for path in folder.glob(f"*/{JOURNAL}") if not path.parent.is_symlink())
+    return ConfigError(
+        f"{folder.resolve().name} is a cross-validation, and no single run", where=str(folder),
+        why=f"each fold is a run: {', '.join(there[:5])}{', …' * (len(there) > 5)}" if there else "no fold has begun",
+        fix=f"{folder / there[0]}, or another of them" if there else f"cnnforge resume {folder} goes on with it",
+    )  # fmt: skip
 
 
 def _fix(runs_dir: Path) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cnnforge.tracking.family import TRIALS, trial_numbers, trial_of
+from cnnforge.tracking.family import TRIALS, name_of, trial_numbers, trial_of
 from cnnforge.tracking.finding import run_folders
 from cnnforge.tracking.journal import Record, head, is_written, journal_path, tail
 from cnnforge.tracking.state import mlflow_run_id
@@ -74,7 +74,7 @@ def told(folder: Path) -> Told:
     sweep = (folder / TRIALS).is_dir() or "sweep.name" in params
     return Told(
         folder=folder,
-        name=folder.name if trial is None else folder.relative_to(trial.sweep.parent).as_posix(),
+        name=name_of(folder),
         kind="trial" if trial is not None else "sweep" if sweep else "run",
         status=status,
         params=params,

@@ -32,6 +32,7 @@ from cnnforge.executable import Executable, Weights
 from cnnforge.schedules import Course
 from cnnforge.spec import ModelSpec
 from cnnforge.spec.early_stop import Patience
+from cnnforge.tracking.journal import is_written, journal_path
 from cnnforge.train.averages import Averages
 from cnnforge.train.loop import Progress
 from cnnforge.train.metrics import Sums
@@ -78,16 +79,20 @@ def _model_files(what: About, weights: Weights) -> dict[str, bytes]:
 
 
 def saved_in(path: Path) -> Path:
-    """The saved model that ``path`` holds: itself, else a run's best checkpoint, else its last."""
-    for folder in (path, path / "checkpoints" / "best", path / "checkpoints" / "last"):
+    """The saved model that ``path`` holds: itself, else a run's best checkpoint, else its last, else ``model/``.
+
+    That is the best again, written when the run has ended: it stays where somebody has removed the checkpoints.
+    """
+    for folder in (path, path / "checkpoints" / "best", path / "checkpoints" / "last", path / "model"):
         if (folder / "model.json").is_file():
             return folder
-    raise CheckpointError(
-        f"no saved model in {path}",
-        where=str(path),
-        why="there is neither a model.json nor a checkpoint",
-        fix="cnnforge runs list says which runs there are; or a folder that Model.save wrote",
-    )
+    why = "there is neither a model.json nor a checkpoint"
+    fix = "cnnforge runs list says which runs there are; or a folder that Model.save wrote"
+    if journal_path(path).is_file():
+        running = is_written(path)
+        why = f"the run {'has not come to' if running else 'ended before'} its first checkpoint"
+        fix = "wait for it" if running else f"cnnforge resume {os.path.relpath(path)} goes on with it"
+    raise CheckpointError(f"no saved model in {path}", where=str(path), why=why, fix=fix)
 
 
 def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -10,14 +10,12 @@ from cnnforge.config import read_run, run_text, validate
 from cnnforge.errors import ConfigError
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import journal_path
+from cnnforge.tracking.family import FOLDS
 from cnnforge.train.folder import new_folder, point_latest, read_result, write_json, write_text
 from cnnforge.train.record import OVER, read_record
 from cnnforge.train.run import resume, run
 from cnnforge.train.transfer import settle
 from cnnforge.train.work import After, Console, Result
-
-#: The file that says that a folder is of all folds.
-MARK = "folds.json"
 
 
 def cross_validate(spec: RunSpec, console: Console, after: After | None = None) -> tuple[Path, Result]:
@@ -33,7 +31,7 @@ def cross_validate(spec: RunSpec, console: Console, after: After | None = None) 
     spec = settle(spec)  # the folds look for runs in a folder of their own
     folder = new_folder(Path(spec.run.dir), spec.run.name or f"{spec.model.name}-{spec.data.type}")
     write_text(folder / "config.yaml", run_text(spec))
-    write_json(folder / MARK, {"folds": spec.data.folds})
+    write_json(folder / FOLDS, {"folds": spec.data.folds})
     return go_on(folder, console, after)
 
 

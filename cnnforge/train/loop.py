@@ -142,7 +142,7 @@ def fit(
     rooms = [(bound.x, bound.labels) for bound in largest]
     batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
     scores = recipe.loss.scores_hits()
-    clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every, ranks)
+    clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every, total, ranks)
     at_once = recipe.accumulate == 1 and ranks.size == 1
     with batches:
         # An epoch that max_steps cut short counts as one: a run that goes on from there has fewer steps than ``total``.

@@ -12,7 +12,7 @@ from cnnforge.train.ranks import ALONE, Ranks
 
 
 class LayerStatistics:
-    """Numbers of one training step in every ``every``, by layer.
+    """Numbers of the first training step, the last, and one in every ``every``, by layer.
 
     ``layer/conv1.w/grad_norm``     the norm of the mean gradient
     ``layer/conv1.w/update_ratio``  how far the step moved the weights, as a share of their norm; about 1e-3 is usual
@@ -22,15 +22,17 @@ class LayerStatistics:
     a learning rate that does not suit in the second, dead units in the third.
     """
 
-    def __init__(self, train: Executable, names: Mapping[Any, str], every: int | None, ranks: Ranks = ALONE) -> None:
-        """names: of layers by their path;  every: None for never"""
-        self._train, self._names, self._every, self._ranks = train, names, every, ranks
+    def __init__(
+        self, train: Executable, names: Mapping[Any, str], every: int | None, last: int, ranks: Ranks = ALONE
+    ) -> None:
+        """names: of layers by their path;  every: None for never;  last: the number of the run's last update"""
+        self._train, self._names, self._every, self._last, self._ranks = train, names, every, last, ranks
         self._weights = [name for name, grad in train.grads.items() if len(grad.shape) > 1]
         self._before: dict[str, Any] = {}
 
     def due(self, step: int) -> bool:
-        """Is update ``step`` (from 1) one that is looked at? The first is, and every so many."""
-        return self._every is not None and (step == 1 or step % self._every == 0)
+        """Is update ``step`` (from 1) one that is looked at?"""
+        return self._every is not None and (step in (1, self._last) or step % self._every == 0)
 
     def before(self, bound: Bound, counts: bool = True) -> dict[str, float]:
         """After forward and loss, before backward overwrites what rectifiers gave.

@@ -16,7 +16,7 @@ from cnnforge.executable import Weights
 from cnnforge.rng import stream
 from cnnforge.spec import Row, RunSpec
 from cnnforge.spec.init_from import InitFrom
-from cnnforge.tracking import find
+from cnnforge.tracking.finding import find_run
 from cnnforge.train.checkpoint import read_model, saved_in
 from cnnforge.train.torchvision import from_torchvision
 
@@ -138,7 +138,7 @@ def _place(source: str, runs_dir: Path) -> Path:
         )  # fmt: skip
     if path.is_dir() and not (path / "journal.jsonl").is_file():
         return saved_in(path).resolve()
-    return saved_in(find(source, runs_dir)).resolve()
+    return saved_in(find_run(source, runs_dir)).resolve()
 
 
 def _read(path: Path) -> tuple[Mapping[str, NDArray[Any]], str]:

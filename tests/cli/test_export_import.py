@@ -86,6 +86,9 @@ def test_raw_pixels(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str
     told = json.loads(capsys.readouterr().out)
     assert list(told["differences"]) == ["64 random inputs", "64 pictures of the run's data"]
     assert max(told["differences"].values()) < 1e-5
+    capsys.readouterr()
+    assert main(["import", str(tmp_path / "net.onnx"), "--out", str(tmp_path / "mine"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["difference"] < 1e-4, "compared on pixels, which the file takes"
 
 
 def test_what_is_there_is_not_overwritten(

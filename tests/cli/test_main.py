@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +180,28 @@ def test_exit_codes(
     monkeypatch.setitem(sys.modules, "cnnforge.cli.check", _Failing(error))
     assert main(["check"]) == code
     assert capsys.readouterr().err == text
+
+
+@pytest.mark.parametrize(
+    ("number", "why", "fix"),
+    [
+        (errno.EACCES, "this user may not read or write it", "another folder, or other permissions"),
+        (errno.EROFS, "this user may not read or write it", "another folder, or other permissions"),
+        (errno.ENOSPC, "there is no room for it", "room on the disk, or a folder on another"),
+    ],
+)
+def test_what_the_machine_refuses_is_no_bug(
+    number: int, why: str, fix: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = OSError(number, os.strerror(number), "runs/mine/journal.jsonl")
+    monkeypatch.setitem(sys.modules, "cnnforge.cli.check", _Failing(error))
+    assert main(["check"]) == 2
+    assert capsys.readouterr().err == (
+        f"runs/mine/journal.jsonl: {os.strerror(number)}\n  where: cnnforge check\n  why:   {why}\n  fix:   {fix}\n"
+    )
+    error.errno = errno.EIO
+    assert main(["check"]) == 1
+    assert "bug in cnnforge" in capsys.readouterr().err
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,6 +44,10 @@ def test_one_command_trains(trained, home):
     result = json.loads((home / "runs" / "latest" / "result.json").read_text())
     assert result["status"] == "finished"
     assert result["test_accuracy"] > 0.9
+    assert "  runs/lenet-image_folder/report.html\n" in trained.stdout
+    assert trained.stdout.endswith(" runs show lenet-image_folder\n"), "MLflow has no copy to look at"
+    page = (home / "runs" / "latest" / "report.html").read_text("utf-8")
+    assert all(word in page for word in ("circle", "square", "triangle", "test accuracy"))
 
 
 def test_one_says_how_good_it_is(trained, home):

@@ -230,3 +230,13 @@ def test_mistakes_end_it_with_2(words, text, capsys):
 def test_checking_imports_nothing_heavy():
     loaded = imports_of("sweep", "sweep=lenet_structure", "--check")
     assert not loaded & {"numpy", "mlflow", "rich", "hydra", "omegaconf", "optuna", "sklearn", "scipy"}
+
+
+def test_resume_of_a_sweep_names_the_command_for_it(tmp_path, capsys):
+    (tmp_path / "s" / "trials").mkdir(parents=True)
+    (tmp_path / "s" / "journal.jsonl").touch()
+    assert main(["resume", "s", "--dir", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        "s is a sweep\n  where: cnnforge resume s\n  why:   resume goes on with one run\n"
+        f"  fix:   cnnforge sweep resume=s run.dir={tmp_path}\n"
+    )

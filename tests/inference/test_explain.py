@@ -9,7 +9,7 @@ from PIL import Image
 from cnnforge.data.adapt import Adaptation
 from cnnforge.data.pictures import Form
 from cnnforge.data.preprocess import Preprocessing
-from cnnforge.inference.explain import Question, _last_volume, _squares, asked, draw, explain, grad_cam, occlusion
+from cnnforge.inference.explain import Question, _last_volume, _squares, asked, draw, explain, grad_cam, occlusion, said
 from cnnforge.inference.predict import Answer
 from cnnforge.model import Model
 from cnnforge.spec import ModelSpec
@@ -137,6 +137,13 @@ def test_what_is_asked_of_an_answer():
     assert asked(one, Answer("a", np.array([0.3]))) == Question(0, -1)
     numbers = net({"out": {"type": "fc", "units": 2}})
     assert asked(numbers, Answer("a", np.array([-7.0, 3.0]))) == Question(0)
+
+
+def test_the_number_in_words_is_that_of_the_answer():
+    assert said("classes", "cat", 0.97, Question(0)) == "cat 97.0%"
+    assert said("yes_or_no", "cat", 0.97, Question(0)) == "cat 97.0%"
+    assert said("yes_or_no", "cat", 0.03, Question(0, -1)) == "not cat 97.0%"
+    assert said("numbers", "0", 3.14159, Question(0)) == "output 3.142"
 
 
 def test_a_drawing(tmp_path):

@@ -90,9 +90,12 @@ def test_it_tells_what_the_run_and_its_test_say():
 def test_the_command_makes_the_same_again(capsys):
     folder, *_ = go()
     facts = overview(folder)
-    (folder / "report.html").unlink()
+    card = (folder / "card.md").read_text("utf-8")
+    for name in ("report.html", "card.md"):
+        (folder / name).unlink()
     assert main(["report", "latest"]) == 0
-    assert capsys.readouterr().out.splitlines() == [f"{folder}/report.html", f"{folder}/plots"]
+    assert capsys.readouterr() == (f"{folder}/report.html\n{folder}/plots\n{folder}/card.md\n", "")
+    assert (folder / "card.md").read_text("utf-8") == card
     assert (folder / "report.html").is_file()
     seen = []
     go("run.name=again", hook=lambda done: seen.append(overview(done.folder, done)))
@@ -110,7 +113,9 @@ def test_a_run_that_was_cut_gets_one_as_far_as_it_came():
         run(validate(compose(QUICK)), console, after=after)
     folder = Path("runs/latest").resolve()
     assert not (folder / "report.html").exists(), "no time is taken from somebody who wants to stop"
-    make_report(folder)
+    paths, notes = make_report(folder)
+    assert paths == [folder / "report.html", folder / "plots", folder / "card.md"]
+    assert notes == ("The run is not finished (interrupted): what follows is as far as it came.",)
     text = (folder / "report.html").read_text("utf-8")
     assert "The run is not finished (interrupted)" in text
     assert ">Answers<" in text, "the checkpoint of the first epoch answers"
@@ -228,13 +233,41 @@ def test_other_data_are_said_to_be_other(monkeypatch):
     assert "The data are not those that the run was trained with: their digest differs." in overview(folder).notes
 
 
+def test_what_is_not_in_it_is_said(capsys):
+    folder, *_ = go("trainer.report=false")
+    for path in sorted(folder.glob("checkpoints/*/model.json")):
+        path.unlink(missing_ok=True)
+    (folder / "model" / "model.json").unlink()
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().err == f"note: Without a model: no saved model in {folder.resolve()}.\n"
+
+
+def test_files_that_are_not_what_they_should_be_are_as_if_not_there(capsys):
+    folder, *_ = go("trainer.report=false")
+    (folder / "result.json").write_text("[1, 2]")
+    (folder / "plan.json").write_text("[]")
+    assert main(["report", str(folder)]) == 0
+    assert "validation accuracy" in (folder / "report.html").read_text("utf-8"), "the journal has it too"
+
+
+def test_where_it_cannot_be_written_it_says_so(capsys):
+    folder, *_ = go("trainer.report=false")
+    (folder / "plots").touch()
+    assert main(["report", str(folder)]) == 2
+    assert capsys.readouterr().err == (
+        f"the report of {folder.name} cannot be written\n  where: {folder.resolve() / 'plots'}\n  why:   File exists\n"
+        "  fix:   a run folder that may be written to, with room on its disk\n"
+    )
+
+
 def test_a_sweep_is_not_one_run(capsys, tmp_path):
     (tmp_path / "runs" / "s" / "trials").mkdir(parents=True)
     (tmp_path / "runs" / "s" / "journal.jsonl").write_text("")
     assert main(["report", "s"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("s is a sweep\n")
-    assert "fix:   cnnforge report s/trials/0 for a trial, cnnforge sweep report s for all" in error
+    assert capsys.readouterr().err == (
+        f"s is a sweep\n  where: {tmp_path / 'runs' / 's'}\n  why:   this is done with one run, and a sweep has many\n"
+        "  fix:   one of its trials: cnnforge sweep report s says which there are\n"
+    )
 
 
 def test_layers_to_show_are_few_and_end_with_the_last():

@@ -97,17 +97,19 @@ def test_what_is_wrong_with_a_file_is_said_and_the_others_go_on(tmp_path):
     found = ask(net(), *(tmp_path / name for name in files), tmp_path / "gone.png")
     assert [answer.values is None for answer in found] == [True, False, True, True, True]
     troubles = [answer.trouble for answer in found]
-    assert troubles[0].startswith(("OSError: ", "SyntaxError: "))
+    assert troubles[0].startswith("damaged: ")
     assert troubles[1:] == ["", *["no picture of a known format"] * 2, "No such file or directory"]
 
 
-def test_a_picture_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+@pytest.mark.parametrize("safe", [100, 10])
+def test_a_picture_of_too_many_pixels_is_refused(safe, tmp_path, monkeypatch):
+    """Pillow warns of more than are safe, and refuses twice that."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", safe)
     (tmp_path / "bomb.png").write_bytes(png(1))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         (answer,) = ask(net(), tmp_path / "bomb.png")
-    assert answer.trouble.startswith("DecompressionBombWarning: ")
+    assert answer.trouble == "more pixels than are safe"
 
 
 def test_standard_input():

@@ -117,7 +117,7 @@ def test_numbers():
         "0          1                    1             1.414  nan",
         "1        0.5                    1             1.118  nan",
         "",
-        "the mistakes that it was surest of:",
+        "the answers that are furthest off:",
         "sample  truth  answer",
         "1       1 2.5  3 4",
     ]

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from benchmarks.serve import service
 from cnnforge import Model
+from cnnforge.serve.served import Served
 from tests.serve.asking import Answer, Service, file_of, pictures, read_answer
 
 
@@ -61,6 +62,13 @@ def test_a_picture_gives_its_classes(served: Service, model: Model) -> None:
             assert answer.status == 200
             assert answer.json["model"] == "lenet"
             check(answer.json, expected)
+
+
+def test_a_saved_model_is_served_too(run: Path) -> None:
+    """It knows its preprocessing, and not what its data were called."""
+    whole, saved = Served.load(run), Served.load(run / "checkpoints" / "best")
+    assert (saved.classes, saved.kind, saved.takes_pictures) == (whole.classes, whole.kind, True)
+    assert [(one.run, one.data) for one in (whole, saved)] == [(run.name, "digits"), ("best", "")]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "GIF", "TIFF", "PPM", "WEBP"])

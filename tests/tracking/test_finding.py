@@ -9,7 +9,7 @@ import pytest
 from cnnforge.errors import ConfigError
 from cnnforge.tracking import Journal, find
 from cnnforge.tracking.family import Trial, runs_of_trial, trial_of, trial_runs
-from cnnforge.tracking.finding import run_folders, with_family
+from cnnforge.tracking.finding import find_model, find_run, run_folders, with_family
 from cnnforge.tracking.state import Tracking, save
 
 
@@ -93,6 +93,49 @@ def test_a_name_of_none_says_what_helps(runs: Path, monkeypatch: pytest.MonkeyPa
     assert said("x", Path("nowhere")) == ("there is no such folder", first)
     Path("empty").mkdir()
     assert said("x", Path("empty")) == ("no run is there", first)
+
+
+def test_where_one_run_is_needed_a_sweep_says_which_is_its_best(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_run("s/trials/7", runs) == runs / "s/trials/7"
+    assert find_run("lenet", runs) == runs / "lenet"
+
+    def said(name: str, where: Path) -> str:
+        with pytest.raises(ConfigError) as caught:
+            find_run(name, where)
+        return str(caught.value)
+
+    before = f"s is a sweep\n  where: {runs / 's'}\n  why:   this is done with one run, and a sweep has many\n  fix:   "
+    assert said("s", runs) == f"{before}one of its trials: cnnforge sweep report s says which there are"
+    (runs / "s" / "sweep.json").write_text('{"best": [10, 2]}')
+    assert said("latest", runs) == f"{before}s/trials/10/seed0 instead, the best of its trials"
+    monkeypatch.chdir(runs.parent)
+    here = f"{runs.name}/s"
+    assert said(here, Path("runs")) == f"{before}{here}/trials/10/seed0 instead, the best of its trials"
+
+
+def test_a_saved_model_stands_for_a_run_where_a_model_is_enough(runs: Path) -> None:
+    saved = runs / "saved"
+    saved.mkdir()
+    (saved / "model.json").write_text("{}")
+    assert find_model(str(saved), runs) == saved
+    assert find_model("lenet", runs) == runs / "lenet"
+    with pytest.raises(ConfigError, match="s is a sweep"):
+        find_model("s", runs)
+    with pytest.raises(ConfigError, match="it is a saved model: predict, export and serve take one"):
+        find_run(str(saved), runs)
+
+
+def test_a_cross_validation_names_its_folds(runs: Path) -> None:
+    make_run(runs / "cv" / "cv-fold-1")
+    make_run(runs / "cv" / "cv-fold-2")
+    (runs / "cv" / "folds.json").write_text("{}")
+    with pytest.raises(ConfigError) as caught:
+        find("cv", runs)
+    assert str(caught.value) == (
+        f"cv is a cross-validation, and no single run\n  where: {runs / 'cv'}\n"
+        f"  why:   each fold is a run: cv-fold-1, cv-fold-2\n  fix:   {runs / 'cv' / 'cv-fold-1'}, or another of them"
+    )
+    assert find("cv-fold-2", runs) == runs / "cv" / "cv-fold-2"
 
 
 def test_a_sweep_means_its_trials_and_a_trial_its_sweep(runs: Path) -> None:

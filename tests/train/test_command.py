@@ -51,10 +51,11 @@ def test_it_says_where_to_look(tracked):
     _, done = tracked
     assert done.stderr == ""
     assert "\x1b" not in done.stdout, "plain lines where stdout is no terminal"
-    last = done.stdout.strip().splitlines()[-4:]
-    assert [line.split("  ")[0] for line in last] == ["test accuracy", "time", "run folder", "look at it"]
+    last = done.stdout.strip().splitlines()[-5:]
+    assert [line.split("  ")[0] for line in last] == ["test accuracy", "time", "run folder", "report", "look at it"]
     assert "runs/lenet5-digits/" in last[2]
-    assert last[3].rstrip().endswith("ui")
+    assert last[3].endswith("  runs/lenet5-digits/report.html")
+    assert last[4].rstrip().endswith("ui")
     assert "pictures 8x8x1 -> 32x32x1: bilinear" in done.stdout
 
 

@@ -15,7 +15,8 @@ from cnnforge.cli.main import main
 from cnnforge.config import compose, validate
 from cnnforge.data import load
 from cnnforge.errors import ConfigError, ConfigErrors, DataError
-from cnnforge.train.folds import MARK, cross_validate, go_on
+from cnnforge.tracking.family import FOLDS
+from cnnforge.train.folds import cross_validate, go_on
 
 QUICK = [
     "model=lenet5", "data=synthetic", "data.samples=97", "data.test_samples=30", "data.noise=1", "tracking=none",
@@ -47,6 +48,7 @@ def test_a_run_for_each_and_their_mean(capsys):
     assert main(["train", *QUICK, "run.name=cv"]) == 0
     out = capsys.readouterr().out
     assert "over 4 folds" in out
+    assert out.rstrip().endswith(" ui --dir runs/cv"), "where the folds' database is"
     folder = Path("runs/cv")
     assert Path("runs/latest").resolve() == folder.resolve()
     results = [json.loads((folder / f"cv-fold-{i}" / "result.json").read_text()) for i in range(1, 5)]
@@ -72,7 +74,7 @@ def test_what_is_left_is_done():
     config.write_text(re.sub(r" folds: 4,", "", config.read_text()))
     with pytest.raises(ConfigError, match="cv is no cross-validation"):
         go_on(folder, console)
-    assert (folder / MARK).is_file()
+    assert (folder / FOLDS).is_file()
 
 
 def test_what_cannot_be_cut_is_named():

@@ -34,7 +34,7 @@ class Imported:
     """What became of a file.
 
     input:  (H, W, C);  layers: blocks by name, as under ``model.layers``;  arrays: parameters and running state by name
-    channels_last: does the file take (N, H, W, C)?  pixels: does it take whole numbers?
+    channels_last: does the file take (N, H, W, C)?  pixels: does it take whole numbers from 0 to 255?
     batch:  the number of samples that the file is made for; None where any will do
     output: the name of the output that was taken;  about: what the file says of itself;  content: its bytes
     """
@@ -47,6 +47,7 @@ class Imported:
     output: str
     about: Mapping[str, str]
     content: bytes
+    pixels: bool
 
 
 def from_onnx(path: Path, size: tuple[int, int] | None = None, output: str | None = None) -> Imported:
@@ -68,7 +69,8 @@ def from_onnx(path: Path, size: tuple[int, int] | None = None, output: str | Non
     end = _end(net, graph, known)
     layers = tidy(net.layers, end.layer)
     return Imported(
-        net.size, written(layers), arrays(layers), last, graph.batch, graph.output, graph.about, content
+        net.size, written(layers), arrays(layers), last, graph.batch, graph.output, graph.about, content,
+        graph.pixels,
     )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ class OnnxGraph:
     batch: the batch that the file is made for; None where any will do
     nodes: only those that the output depends on, in running order
     about: what the file says of itself: metadata_props
+    pixels: does it take whole numbers from 0 to 255?
     """
 
     path: Path
@@ -58,6 +59,7 @@ class OnnxGraph:
     constants: Mapping[str, NDArray[Any]]
     opset: int
     about: Mapping[str, str]
+    pixels: bool
 
 
 def read(path: Path, output: str | None = None) -> tuple[OnnxGraph, bytes]:
@@ -149,7 +151,7 @@ def _graph(onnx: Any, model: Any, path: Path, output: str | None) -> OnnxGraph:
     nodes = _needed(onnx, graph, chosen, path)
     return OnnxGraph(
         path, inputs[0].name, tuple(dims[1:]), dims[0] if dims else None, chosen, nodes, constants, opset,
-        {p.key: p.value for p in model.metadata_props},
+        {p.key: p.value for p in model.metadata_props}, kind.elem_type == onnx.TensorProto.UINT8,
     )  # fmt: skip
 
 

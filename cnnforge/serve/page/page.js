@@ -29,7 +29,7 @@ async function start() {
   document.title = `${model.model}: cnnforge`;
   $("model").textContent = model.model;
   const layers = `${model.parameters.toLocaleString("en")} parameters, input ${h}×${w}×${c}`;
-  $("about").textContent = `${layers}, trained on ${model.data} (run ${model.run})`;
+  $("about").textContent = layers + (model.data ? `, trained on ${model.data} (run ${model.run})` : `, from ${model.run}`);
   const draws = model.pictures !== null && model.pictures.channels === 1;
   $("framing").value = { mnist: "mnist", digits: "digits" }[model.data] || "drawn";
   $("seen").hidden = !draws;

@@ -1,0 +1,14 @@
+"""Every op that there is a kernel for, and the workspace that it takes. Imports neither NumPy nor CuPy."""
+
+from __future__ import annotations
+
+from cnnforge.backends.cupy import activation
+from cnnforge.backends.cupy.device import DeviceKernel, ScratchRule
+
+KERNELS: dict[str, DeviceKernel] = {
+    **activation.KERNELS,
+}  # fmt: skip
+
+#: Of those that need any.
+SCRATCH: dict[str, ScratchRule] = {
+}  # fmt: skip

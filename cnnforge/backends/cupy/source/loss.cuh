@@ -1,0 +1,205 @@
+// Softmax, and losses with their last activation folded in. threadIdx.y has a row, which threads of all threadIdx.x
+// share: of z (rows, columns), a sample's scores, or all of a sample's outputs where each is by itself.
+
+#include "cells.cuh"
+
+// The largest of z's row, the first of equal ones, and the sum of e^(z - it).
+#define LARGEST_AND_SUM \
+    T best = -INFINITY; \
+    int where = columns; \
+    EACH_OF_ROW(c) if (z[start + c] > best) { \
+        best = z[start + c]; \
+        where = c; \
+    } \
+    best = max_across(best, where); \
+    T sum = 0; \
+    EACH_OF_ROW(c) sum += exp(z[start + c] - best); \
+    sum = sum_across(sum);
+
+extern "C" __global__ void softmax(const T* z, T* y, int rows, int columns) {
+    ROW
+    LARGEST_AND_SUM
+    EACH_OF_ROW(c) y[start + c] = exp(z[start + c] - best) / sum;
+}
+
+extern "C" __global__ void softmax_dx(const T* y, const T* dy, T* dx, int rows, int columns) {
+    ROW
+    T product = 0;
+    EACH_OF_ROW(c) product += dy[start + c] * y[start + c];
+    product = sum_across(product);
+    EACH_OF_ROW(c) dx[start + c] = (dy[start + c] - product) * y[start + c];
+}
+
+// Means of rows: y (rows,). What the losses below say of every row, where a sample has several.
+extern "C" __global__ void row_means(const T* x, T* y, int rows, int columns) {
+    ROW
+    T sum = 0;
+    EACH_OF_ROW(c) sum += x[start + c];
+    sum = sum_across(sum);
+    if (here && threadIdx.x == 0) y[r] = sum / (T)columns;
+}
+
+extern "C" __global__ void softmax_cross_entropy(
+    const T* z, const i64* labels, T* loss, T* hits, int rows, int columns
+) {
+    ROW
+    LARGEST_AND_SUM
+    if (here && threadIdx.x == 0) {
+        const i64 label = labels[r];
+        const T picked = label >= 0 && label < columns ? z[start + label] - best : (T)0;
+        loss[r] = log(sum) - picked;
+        hits[r] = where == label ? (T)1 : (T)0;
+    }
+}
+
+// divisor: rows of a sample
+extern "C" __global__ void softmax_cross_entropy_dz(
+    const T* z, const i64* labels, T* dz, int rows, int columns, int divisor
+) {
+    ROW
+    LARGEST_AND_SUM
+    const i64 label = here ? labels[r] : -1;
+    EACH_OF_ROW(c) dz[start + c] = (exp(z[start + c] - best) / sum - (c == label ? (T)1 : (T)0)) / (T)divisor;
+}
+
+extern "C" __global__ void soft_cross_entropy(
+    const T* z, const T* q, const i64* labels, T* loss, T* hits, int rows, int columns
+) {
+    ROW
+    LARGEST_AND_SUM
+    const T log_sum = log(sum);
+    T total = 0;
+    EACH_OF_ROW(c) total += q[start + c] * (log_sum - (z[start + c] - best));
+    total = sum_across(total);
+    if (here && threadIdx.x == 0) {
+        loss[r] = total;
+        hits[r] = where == labels[r] ? (T)1 : (T)0;
+    }
+}
+
+extern "C" __global__ void soft_cross_entropy_dz(
+    const T* z, const T* q, T* dz, int rows, int columns, int divisor
+) {
+    ROW
+    LARGEST_AND_SUM
+    T total = 0;
+    EACH_OF_ROW(c) total += q[start + c];
+    total = sum_across(total);
+    EACH_OF_ROW(c) dz[start + c] = (exp(z[start + c] - best) / sum * total - q[start + c]) / (T)divisor;
+}
+
+// yes = pos_weight t', no = 1 - t', t' = keep t + rest. Without smoothing and weight it is the plain cross-entropy.
+extern "C" __global__ void weighted_sigmoid_cross_entropy(
+    const T* z, const T* t, T* loss, T* hits, int rows, int columns, T keep, T rest, T pos_weight
+) {
+    ROW
+    T sum = 0, right = 0;
+    EACH_OF_ROW(c) {
+        const T v = z[start + c], wanted = t[start + c], smooth = wanted * keep + rest;
+        const T yes = smooth * pos_weight, no = (T)1 - smooth;
+        // The straight part first: it is 0 for a right answer, and a small loss keeps its digits.
+        sum += at_least(v, 0) * no - at_most(v, 0) * yes + log1p(exp(-fabs(v))) * (yes + no);
+        right += (v > 0) == (wanted > (T)0.5) ? (T)1 : (T)0;
+    }
+    sum = sum_across(sum);
+    right = sum_across(right);
+    if (here && threadIdx.x == 0) {
+        loss[r] = sum / (T)columns;
+        hits[r] = right / (T)columns;
+    }
+}
+
+// divisor: outputs of a sample
+extern "C" __global__ void weighted_sigmoid_cross_entropy_dz(
+    const T* z, const T* t, T* dz, i64 count, int divisor, T keep, T rest, T pos_weight
+) {
+    EACH(i, count) {
+        const T smooth = t[i] * keep + rest, yes = smooth * pos_weight, no = (T)1 - smooth;
+        dz[i] = (sigmoid_of(z[i]) * (yes + no) - yes) / (T)divisor;
+    }
+}
+
+extern "C" __global__ void mse(const T* y, const T* target, T* loss, T* hits, int rows, int columns) {
+    ROW
+    T sum = 0;
+    EACH_OF_ROW(c) {
+        const T apart = y[start + c] - target[start + c];
+        sum += apart * apart;
+    }
+    sum = sum_across(sum);
+    if (here && threadIdx.x == 0) {
+        loss[r] = sum / (T)columns;
+        hits[r] = 0;  // nothing is right or wrong here
+    }
+}
+
+extern "C" __global__ void mse_dz(const T* y, const T* target, T* dz, i64 count, T factor) {
+    EACH(i, count) dz[i] = (y[i] - target[i]) * factor;
+}
+
+// Targets. weights: (columns,). What labels weigh, one block adds up: total (1,).
+
+extern "C" __global__ void label_weight(const i64* labels, const T* weights, T* total, int count, int columns) {
+    T sum = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x)
+        if (labels[i] >= 0 && labels[i] < columns) sum += weights[labels[i]];
+    sum = sum_across(sum);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+// The weight of a class number that is written as a float.
+__device__ static inline T weight_of(const T* weights, T label, int columns) {
+    return label >= 0 && label < columns && label == floor(label) ? weights[(int)label] : (T)0;
+}
+
+// labels: (count, 3), two class numbers and the share of the first
+extern "C" __global__ void mixed_label_weight(const T* labels, const T* weights, T* total, int count, int columns) {
+    T sum = 0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) {
+        const T* own = labels + (i64)3 * i;
+        sum += weight_of(weights, own[0], columns) * own[2] + weight_of(weights, own[1], columns) * ((T)1 - own[2]);
+    }
+    sum = sum_across(sum);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+// total: the weight of ``count`` labels -> what to multiply by, so that the mean weight is 1; 0 where there is none.
+// gathered: (ranks, 2), samples and weights of each, in place of both where there are ranks.
+extern "C" __global__ void mean_weight(T* total, const T* gathered, int ranks, int count, int per_sample) {
+    if (threadIdx.x != 0) return;
+    T labels = (T)count, weight = *total;
+    if (ranks > 0) {
+        labels = weight = 0;
+        for (int k = 0; k < ranks; ++k) {
+            labels += gathered[2 * k] * (T)per_sample;
+            weight += gathered[2 * k + 1];
+        }
+    }
+    *total = weight > 0 ? labels / weight : (T)0;
+}
+
+// q = factor w (keep [c is the label] + rest); a label that is no class counts nothing. factor: 1 unless weighted.
+extern "C" __global__ void class_targets(
+    const i64* labels, const T* weights, const T* factor, T* q, int rows, int columns, T keep, T rest,
+    int weighted
+) {
+    EACH_CELL(r, c, rows, columns) {
+        const i64 label = labels[r];
+        const bool known = label >= 0 && label < columns;
+        const T w = weighted ? weights[c] * *factor : weights[c];
+        q[(i64)r * columns + c] = known ? w * ((c == label ? keep : (T)0) + rest) : (T)0;
+    }
+}
+
+extern "C" __global__ void mixed_targets(
+    const T* labels, const T* weights, const T* factor, T* q, i64* best, int rows, int columns, T keep, T rest,
+    int weighted
+) {
+    EACH_CELL(r, c, rows, columns) {
+        const T one = labels[3 * (i64)r], other = labels[3 * (i64)r + 1], share = labels[3 * (i64)r + 2];
+        const T w = weighted ? weights[c] * *factor : weights[c];
+        const T found = (one == (T)c ? share : (T)0) + (other == (T)c ? (T)1 - share : (T)0);
+        q[(i64)r * columns + c] = w * (found * keep + rest);
+        if (c == 0) best[r] = (i64)(share >= (T)0.5 ? one : other);
+    }
+}

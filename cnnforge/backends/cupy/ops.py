@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from cnnforge.backends.cupy import activation
+from cnnforge.backends.cupy import activation, conv, linear
 from cnnforge.backends.cupy.device import DeviceKernel, ScratchRule
 
 KERNELS: dict[str, DeviceKernel] = {
     **activation.KERNELS,
+    **conv.KERNELS,
+    **linear.KERNELS,
 }  # fmt: skip
 
 #: Of those that need any.
 SCRATCH: dict[str, ScratchRule] = {
+    **conv.SCRATCH,
 }  # fmt: skip

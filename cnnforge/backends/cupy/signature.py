@@ -21,6 +21,9 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
 
 _COMMENT = re.compile(r"//[^\n]*")
 _INCLUDE = re.compile(r'^#include "(\w+)\.cuh"$', re.MULTILINE)
+#: A macro that stands for something plain, such as parameters that several kernels share.
+_MACRO = re.compile(r"^#define (\w+) (.+)$", re.MULTILINE)
+_WORD = re.compile(r"\w+")
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\s*\(([^)]*)\)")
 _PARAMETER = re.compile(r"^(?:const\s+)?(\w+)\s*(\*?)\s*(?:__restrict__\s+)?(\w+)$")
 
@@ -68,12 +71,14 @@ def text(source: str, dtype: str) -> str:
 @cache
 def kernels(source: str) -> Mapping[str, tuple[Parameter, ...]]:
     """The kernels of a file and their parameters."""
-    found = {}
-    for name, listed in _KERNEL.findall(_COMMENT.sub("", text(source, "float32"))):
+    found, whole = {}, text(source, "float32")
+    macros = {name: value for name, value in _MACRO.findall(whole) if name != "T"}
+    for name, listed in _KERNEL.findall(_COMMENT.sub("", whole)):
         parameters = []
-        for words in listed.split(","):
+        for words in _WORD.sub(lambda found: macros.get(found[0], found[0]), listed).split(","):
             match = _PARAMETER.match(words.strip())
-            assert match and (match[1] in DTYPES or match[1] == "T"), f"{source}.cuh: {name}: what is '{words}'?"
+            if match is None or (match[1] != "T" and match[1] not in DTYPES):
+                raise TypeError(f"{source}.cuh: {name}: what is '{words.strip()}'?")
             parameters.append(Parameter(match[1], bool(match[2]), match[3]))
         found[name] = tuple(parameters)
     return found

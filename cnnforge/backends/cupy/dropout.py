@@ -19,9 +19,7 @@ def _applied(device: Device, x: Array, mask: Array, y: Array, rate: float) -> St
     return cells(device, "dropout", "dropout_apply", rows, columns, args)
 
 
-def dropout(
-    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, rate: float, key: tuple[int, int]
-) -> Step:
+def dropout(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, rate: float, key: tuple[int, int]) -> Step:
     """x, step -> y = x mask / (1 - rate), mask."""
     (x, block), (y, mask) = ins, outs
     samples, elements = mask.shape[0], prod(mask.shape[1:])

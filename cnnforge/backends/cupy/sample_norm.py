@@ -8,7 +8,8 @@ from math import prod
 
 from cnnforge.backends.base import Step
 from cnnforge.backends.cupy.cells import THREADS, by_row, ceil_power, cells, column_sums, matrix, sum_scratch
-from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule
+from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.ir.op import Scratch
 
 SOURCE = "sample_norm"
 
@@ -17,9 +18,7 @@ def _by_group(device: Device, kernel: str, ins: Arrays, outs: Arrays, groups: in
     """A kernel with a block for every group of every sample."""
     (n, *_, c), positions = ins[0].shape, prod(ins[0].shape[1:-1])
     threads = min(THREADS, ceil_power(positions * c // groups))
-    return device.launch(
-        SOURCE, kernel, (n * groups,), (threads,), (*ins, *outs, positions, c, groups, *numbers)
-    )
+    return device.launch(SOURCE, kernel, (n * groups,), (threads,), (*ins, *outs, positions, c, groups, *numbers))
 
 
 def group_norm(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, groups: int, epsilon: float) -> Step:
@@ -65,13 +64,17 @@ def lrn(
     return cells(device, SOURCE, "lrn", rows, columns, args)
 
 
-def lrn_dx(
-    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, size: int, alpha: float, beta: float
-) -> Step:
+def lrn_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, size: int, alpha: float, beta: float) -> Step:
     """x, base, dy -> dx."""
+    (share,), n = scratch, ins[0].size
     rows, columns = matrix(ins[0].shape)
-    args = *ins, *outs, rows, columns, size // 2, (size - 1) // 2, 2 * alpha * beta / size, beta
-    return cells(device, SOURCE, "lrn_dx", rows, columns, args)
+    args = *ins, share, *outs, rows, columns, size // 2, (size - 1) // 2, 2 * alpha * beta / size, beta
+    return chain(
+        (
+            each(device, SOURCE, "lrn_share", n, (*ins, share, n, beta)),
+            cells(device, SOURCE, "lrn_dx", rows, columns, args),
+        )
+    )
 
 
 KERNELS: dict[str, DeviceKernel] = {
@@ -83,4 +86,5 @@ KERNELS: dict[str, DeviceKernel] = {
 SCRATCH: dict[str, ScratchRule] = {
     "group_norm_dgamma": lambda i, o, a: sum_scratch(i[0]),
     "layer_norm_dgamma": lambda i, o, a: sum_scratch(i[0]),
+    "lrn_dx": lambda i, o, a: (Scratch(i[0].shape, i[0].dtype, i[0].batched),),
 }

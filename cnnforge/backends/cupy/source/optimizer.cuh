@@ -57,12 +57,6 @@ extern "C" __global__ void rmsprop_momentum(
     }
 }
 
-// mean += new1 (g - mean); square = beta2 square + new2 g^2
-__device__ static inline void follow_moments(T g, T* mean, T* square, T new1, T beta2, T new2) {
-    *mean += (g - *mean) * new1;
-    *square = *square * beta2 + g * g * new2;
-}
-
 // decoupled: weight decay beside the step
 extern "C" __global__ void adam(
     T* params, const T* sums, const double* step, T* mean, T* square, i64 n, T decay, double rate, T new1, T beta2,

@@ -137,17 +137,20 @@ extern "C" __global__ void lrn(
     }
 }
 
-// dx = dy base^-beta - factor x * sum of dy x base^-(beta + 1) over the channels in whose window this one lies.
+// share = dy x base^-(beta + 1)
+extern "C" __global__ void lrn_share(const T* x, const T* base, const T* dy, T* share, i64 n, T beta) {
+    EACH(i, n) share[i] = dy[i] * pow(base[i], -beta) * x[i] / base[i];
+}
+
+// dx = dy base^-beta - factor x * sum of the shares of the channels in whose window this one lies.
 extern "C" __global__ void lrn_dx(
-    const T* x, const T* base, const T* dy, T* dx, int rows, int columns, int before, int after, T factor, T beta
+    const T* x, const T* base, const T* dy, const T* share, T* dx, int rows, int columns, int before, int after,
+    T factor, T beta
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 start = (i64)r * columns;
         T sum = 0;
-        for (int o = c > after ? c - after : 0; o <= c + before && o < columns; ++o) {
-            const i64 i = start + o;
-            sum += dy[i] * pow(base[i], -beta) * x[i] / base[i];
-        }
+        for (int o = c > after ? c - after : 0; o <= c + before && o < columns; ++o) sum += share[start + o];
         dx[start + c] = dy[start + c] * pow(base[start + c], -beta) - sum * x[start + c] * factor;
     }
 }

@@ -1,6 +1,7 @@
 // Updates that see each tensor by itself: LAMB needs lengths, Muon matrix products.
 
-#include "optimizer.cuh"
+#include "cells.cuh"
+#include "step.cuh"
 
 // LAMB. pieces: (pieces, 3), where each begins and ends and which tensor it is of: a block has a piece.
 

@@ -49,7 +49,7 @@ extern "C" __global__ void leaky_relu_dx(const T* kept, const T* dy, T* dx, i64 
 extern "C" __global__ void elu(const T* x, T* y, i64 n, T a, T b) { VALUE(v > 0 ? a * v : b * expm1(v)) }
 extern "C" __global__ void elu_dx(const T* kept, const T* dy, T* dx, i64 n, T a, T b) { SLOPE(v > 0 ? a : v + b) }
 
-__device__ static inline T normal_cdf(T v) { return (T)0.5 * ((T)1 + erf(v * (T)0.70710678118654752440)); }
+__device__ inline T normal_cdf(T v) { return (T)0.5 * ((T)1 + erf(v * (T)0.70710678118654752440)); }
 
 extern "C" __global__ void gelu(const T* x, T* y, i64 n) { VALUE(v * normal_cdf(v)) }
 extern "C" __global__ void gelu_dx(const T* kept, const T* dy, T* dx, i64 n) {
@@ -57,7 +57,7 @@ extern "C" __global__ void gelu_dx(const T* kept, const T* dy, T* dx, i64 n) {
 }
 
 // a: sqrt(2 / pi), b: what the cube counts.
-__device__ static inline T gelu_bend(T v, T a, T b) { return tanh(a * v * ((T)1 + b * v * v)); }
+__device__ inline T gelu_bend(T v, T a, T b) { return tanh(a * v * ((T)1 + b * v * v)); }
 
 extern "C" __global__ void gelu_tanh(const T* x, T* y, i64 n, T a, T b) {
     VALUE(v * ((T)0.5 * ((T)1 + gelu_bend(v, a, b))))

@@ -12,68 +12,68 @@
 #define ROW \
     const int r = blockIdx.x * blockDim.y + threadIdx.y; \
     const bool here = r < rows; \
+    __shared__ T space[MOST_THREADS]; \
     const i64 start = (i64)r * columns;
 #define EACH_OF_ROW(c) for (int c = threadIdx.x; here && c < columns; c += blockDim.x)
 
 // Nan stays nan.
-__device__ static inline T at_least(T v, T low) { return v < low ? low : v; }
-__device__ static inline T at_most(T v, T high) { return v > high ? high : v; }
-__device__ static inline T sigmoid_of(T v) { return (T)1 / ((T)1 + exp(-v)); }
+__device__ inline T at_least(T v, T low) { return v < low ? low : v; }
+__device__ inline T at_most(T v, T high) { return v > high ? high : v; }
+__device__ inline T sigmoid_of(T v) { return (T)1 / ((T)1 + exp(-v)); }
 
-// The sum over threadIdx.y, given to all threads of a column. Every thread of the block has to come here.
-__device__ static T sum_down(T own) {
-    __shared__ T part[MOST_THREADS];
+// Sums below are given to all threads that share in them; every thread of the block has to come. space: MOST_THREADS
+// elements of shared memory.
+
+// The sum over threadIdx.y.
+__device__ inline T sum_down(T own, T* space) {
     const int at = threadIdx.y * blockDim.x + threadIdx.x;
     __syncthreads();  // an earlier sum may still be read
-    part[at] = own;
+    space[at] = own;
     __syncthreads();
     for (int half = blockDim.y / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.y < half) part[at] += part[at + half * blockDim.x];
+        if ((int)threadIdx.y < half) space[at] += space[at + half * blockDim.x];
         __syncthreads();
     }
-    return part[threadIdx.x];
+    return space[threadIdx.x];
 }
 
-// The sum over threadIdx.x, given to all threads of a row. Every thread of the block has to come here.
-__device__ static T sum_across(T own) {
-    __shared__ T part[MOST_THREADS];
+// The sum over threadIdx.x.
+__device__ inline T sum_across(T own, T* space) {
     const int at = threadIdx.y * blockDim.x + threadIdx.x;
     __syncthreads();
-    part[at] = own;
+    space[at] = own;
     __syncthreads();
     for (int half = blockDim.x / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half) part[at] += part[at + half];
+        if ((int)threadIdx.x < half) space[at] += space[at + half];
         __syncthreads();
     }
-    return part[threadIdx.y * blockDim.x];
+    return space[threadIdx.y * blockDim.x];
 }
 
-// The largest over threadIdx.x and where it lies, the first of equal ones, given to all threads of a row.
-__device__ static T max_across(T own, int& where) {
-    __shared__ T part[MOST_THREADS];
-    __shared__ int place[MOST_THREADS];
+// The largest over threadIdx.x and where it lies, the first of equal ones.
+__device__ inline T max_across(T own, int& where, T* space, int* places) {
     const int at = threadIdx.y * blockDim.x + threadIdx.x;
     __syncthreads();
-    part[at] = own;
-    place[at] = where;
+    space[at] = own;
+    places[at] = where;
     __syncthreads();
     for (int half = blockDim.x / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half) {
-            const int to = at + half;
-            if (part[to] > part[at] || (part[to] == part[at] && place[to] < place[at])) {
-                part[at] = part[to];
-                place[at] = place[to];
+        const int to = at + half;
+        if ((int)threadIdx.x < half)
+            if (space[to] > space[at] || (space[to] == space[at] && places[to] < places[at])) {
+                space[at] = space[to];
+                places[at] = places[to];
             }
-        }
         __syncthreads();
     }
-    where = place[threadIdx.y * blockDim.x];
-    return part[threadIdx.y * blockDim.x];
+    where = places[threadIdx.y * blockDim.x];
+    return space[threadIdx.y * blockDim.x];
 }
 
 // Sums of columns in two steps. A matrix (samples, rows, columns); gridDim.x = samples * blocks of columns, gridDim.y =
 // parts, each of which adds up every parts-th row. partial: (samples, parts, columns).
 #define COLUMN_SUM(TERM) \
+    __shared__ T space[MOST_THREADS]; \
     const int blocks = (columns + blockDim.x - 1) / blockDim.x, sample = blockIdx.x / blocks; \
     const int c = (blockIdx.x % blocks) * blockDim.x + threadIdx.x; \
     T sum = 0; \
@@ -82,7 +82,7 @@ __device__ static T max_across(T own, int& where) {
             const i64 i = ((i64)sample * rows + r) * columns + c; \
             sum += TERM; \
         } \
-    sum = sum_down(sum); \
+    sum = sum_down(sum, space); \
     if (threadIdx.y == 0 && c < columns) partial[((i64)sample * gridDim.y + blockIdx.y) * columns + c] = sum;
 
 // The second step: out (samples, columns). gridDim.y = samples.

@@ -3,7 +3,7 @@
 #include "cells.cuh"
 #include "step.cuh"
 
-__device__ static void philox(u32* c, u32 k0, u32 k1) {
+__device__ inline void philox(u32* c, u32 k0, u32 k1) {
     for (int round = 0; round < 10; ++round) {
         const u64 p0 = 0xD2511F53ull * c[0], p1 = 0xCD9E8D57ull * c[2];
         const u32 c1 = c[1], c3 = c[3];

@@ -5,16 +5,17 @@
 
 // The largest of z's row, the first of equal ones, and the sum of e^(z - it).
 #define LARGEST_AND_SUM \
+    __shared__ int places[MOST_THREADS]; \
     T best = -INFINITY; \
     int where = columns; \
     EACH_OF_ROW(c) if (z[start + c] > best) { \
         best = z[start + c]; \
         where = c; \
     } \
-    best = max_across(best, where); \
+    best = max_across(best, where, space, places); \
     T sum = 0; \
     EACH_OF_ROW(c) sum += exp(z[start + c] - best); \
-    sum = sum_across(sum);
+    sum = sum_across(sum, space);
 
 extern "C" __global__ void softmax(const T* z, T* y, int rows, int columns) {
     ROW
@@ -26,7 +27,7 @@ extern "C" __global__ void softmax_dx(const T* y, const T* dy, T* dx, int rows, 
     ROW
     T product = 0;
     EACH_OF_ROW(c) product += dy[start + c] * y[start + c];
-    product = sum_across(product);
+    product = sum_across(product, space);
     EACH_OF_ROW(c) dx[start + c] = (dy[start + c] - product) * y[start + c];
 }
 
@@ -35,7 +36,7 @@ extern "C" __global__ void row_means(const T* x, T* y, int rows, int columns) {
     ROW
     T sum = 0;
     EACH_OF_ROW(c) sum += x[start + c];
-    sum = sum_across(sum);
+    sum = sum_across(sum, space);
     if (here && threadIdx.x == 0) y[r] = sum / (T)columns;
 }
 
@@ -70,7 +71,7 @@ extern "C" __global__ void soft_cross_entropy(
     const T log_sum = log(sum);
     T total = 0;
     EACH_OF_ROW(c) total += q[start + c] * (log_sum - (z[start + c] - best));
-    total = sum_across(total);
+    total = sum_across(total, space);
     if (here && threadIdx.x == 0) {
         loss[r] = total;
         hits[r] = where == labels[r] ? (T)1 : (T)0;
@@ -84,7 +85,7 @@ extern "C" __global__ void soft_cross_entropy_dz(
     LARGEST_AND_SUM
     T total = 0;
     EACH_OF_ROW(c) total += q[start + c];
-    total = sum_across(total);
+    total = sum_across(total, space);
     EACH_OF_ROW(c) dz[start + c] = (exp(z[start + c] - best) / sum * total - q[start + c]) / (T)divisor;
 }
 
@@ -101,8 +102,8 @@ extern "C" __global__ void weighted_sigmoid_cross_entropy(
         sum += at_least(v, 0) * no - at_most(v, 0) * yes + log1p(exp(-fabs(v))) * (yes + no);
         right += (v > 0) == (wanted > (T)0.5) ? (T)1 : (T)0;
     }
-    sum = sum_across(sum);
-    right = sum_across(right);
+    sum = sum_across(sum, space);
+    right = sum_across(right, space);
     if (here && threadIdx.x == 0) {
         loss[r] = sum / (T)columns;
         hits[r] = right / (T)columns;
@@ -126,7 +127,7 @@ extern "C" __global__ void mse(const T* y, const T* target, T* loss, T* hits, in
         const T apart = y[start + c] - target[start + c];
         sum += apart * apart;
     }
-    sum = sum_across(sum);
+    sum = sum_across(sum, space);
     if (here && threadIdx.x == 0) {
         loss[r] = sum / (T)columns;
         hits[r] = 0;  // nothing is right or wrong here

@@ -9,7 +9,7 @@ struct Spread {
 };
 
 // Of both together (Chan, Golub and LeVeque, 1983).
-__device__ static inline Spread joined(Spread a, Spread b) {
+__device__ inline Spread joined(Spread a, Spread b) {
     if (b.count == 0) return a;
     if (a.count == 0) return b;
     Spread s;
@@ -86,6 +86,7 @@ extern "C" __global__ void batch_norm_apply(
 extern "C" __global__ void batch_norm_dparams(
     const T* x, const T* mean, const T* var, const T* dy, T* partial, int rows, int columns, T epsilon
 ) {
+    __shared__ T space[MOST_THREADS];
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     T product = 0, plain = 0;
     if (c < columns) {
@@ -96,8 +97,8 @@ extern "C" __global__ void batch_norm_dparams(
             plain += dy[i];
         }
     }
-    product = sum_down(product);
-    plain = sum_down(plain);
+    product = sum_down(product, space);
+    plain = sum_down(plain, space);
     if (threadIdx.y == 0 && c < columns) {
         const i64 at = (i64)blockIdx.y * columns + c;
         partial[at] = product;

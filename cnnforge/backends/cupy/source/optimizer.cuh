@@ -5,7 +5,7 @@
 #include "step.cuh"
 
 // decay: coupled weight decay
-__device__ static inline T gradient(T sum, T inv_n, T p, T decay) {
+__device__ inline T gradient(T sum, T inv_n, T p, T decay) {
     return decay == 0 ? sum * inv_n : sum * inv_n + p * decay;
 }
 
@@ -28,7 +28,7 @@ extern "C" __global__ void sgd_momentum(
 }
 
 // By the root of a running mean of squares.
-__device__ static inline T rmsprop_step(T g, T* square, T alpha, T rest, T epsilon) {
+__device__ inline T rmsprop_step(T g, T* square, T alpha, T rest, T epsilon) {
     const T s = *square * alpha + g * g * rest;
     *square = s;
     return g / (sqrt(s) + epsilon);

@@ -69,7 +69,7 @@ extern "C" __global__ void max_pool2d_dx_int32(
 }
 
 // 1 / positions that count along one axis of window number ``out``.
-__device__ static inline T share(int out, int size, int kernel, int stride, int before, int after, int with_padding) {
+__device__ inline T share(int out, int size, int kernel, int stride, int before, int after, int with_padding) {
     const int low = with_padding ? 0 : before, high = with_padding ? before + size + after : before + size;
     const int start = out * stride, end = start + kernel;
     return (T)1 / (T)((end < high ? end : high) - (start > low ? start : low));

@@ -12,7 +12,7 @@ struct Group {
     __device__ i64 at(int e) const { return start + (i64)(e / size) * columns + e % size; }
 };
 
-__device__ static inline Group group_of(int positions, int columns, int groups) {
+__device__ inline Group group_of(int positions, int columns, int groups) {
     Group g;
     g.size = columns / groups;
     g.first = blockIdx.x % groups * g.size;
@@ -27,16 +27,17 @@ extern "C" __global__ void group_norm(
     const T* x, const T* gamma, const T* beta, T* y, T* mean, T* inverse, int positions, int columns, int groups,
     T epsilon
 ) {
+    __shared__ T space[MOST_THREADS];
     const Group g = group_of(positions, columns, groups);
     T sum = 0;
     for (int e = threadIdx.x; e < g.count; e += blockDim.x) sum += x[g.at(e)];
-    const T middle = sum_across(sum) / (T)g.count;
+    const T middle = sum_across(sum, space) / (T)g.count;
     T squares = 0;
     for (int e = threadIdx.x; e < g.count; e += blockDim.x) {
         const T apart = x[g.at(e)] - middle;
         squares += apart * apart;
     }
-    const T factor = (T)1 / sqrt(sum_across(squares) / (T)g.count + epsilon);
+    const T factor = (T)1 / sqrt(sum_across(squares, space) / (T)g.count + epsilon);
     for (int e = threadIdx.x; e < g.count; e += blockDim.x) {
         const int c = g.channel(e);
         y[g.at(e)] = (x[g.at(e)] - middle) * (factor * gamma[c]) + beta[c];
@@ -51,6 +52,7 @@ extern "C" __global__ void group_norm_dx(
     const T* x, const T* gamma, const T* mean, const T* inverse, const T* dy, T* dx, int positions, int columns,
     int groups
 ) {
+    __shared__ T space[MOST_THREADS];
     const Group g = group_of(positions, columns, groups);
     const T middle = mean[blockIdx.x], factor = inverse[blockIdx.x];
     T plain = 0, product = 0;
@@ -60,8 +62,8 @@ extern "C" __global__ void group_norm_dx(
         plain += d;
         product += d * ((x[i] - middle) * factor);
     }
-    plain = sum_across(plain) / (T)g.count;
-    product = sum_across(product) / (T)g.count;
+    plain = sum_across(plain, space) / (T)g.count;
+    product = sum_across(product, space) / (T)g.count;
     for (int e = threadIdx.x; e < g.count; e += blockDim.x) {
         const i64 i = g.at(e);
         const T h = (x[i] - middle) * factor;
@@ -85,12 +87,12 @@ extern "C" __global__ void layer_norm(
     ROW
     T sum = 0, squares = 0;
     EACH_OF_ROW(c) sum += x[start + c];
-    const T middle = sum_across(sum) / (T)columns;
+    const T middle = sum_across(sum, space) / (T)columns;
     EACH_OF_ROW(c) {
         const T apart = x[start + c] - middle;
         squares += apart * apart;
     }
-    const T factor = (T)1 / sqrt(sum_across(squares) / (T)columns + epsilon);
+    const T factor = (T)1 / sqrt(sum_across(squares, space) / (T)columns + epsilon);
     EACH_OF_ROW(c) y[start + c] = (x[start + c] - middle) * factor * gamma[c] + beta[c];
     if (here && threadIdx.x == 0) {
         mean[r] = middle;
@@ -109,8 +111,8 @@ extern "C" __global__ void layer_norm_dx(
         plain += d;
         product += d * ((x[start + c] - middle) * factor);
     }
-    plain = sum_across(plain) / (T)columns;
-    product = sum_across(product) / (T)columns;
+    plain = sum_across(plain, space) / (T)columns;
+    product = sum_across(product, space) / (T)columns;
     EACH_OF_ROW(c) {
         const T h = (x[start + c] - middle) * factor;
         dx[start + c] = (dy[start + c] * gamma[c] - plain - h * product) * factor;

@@ -3,26 +3,28 @@
 #include "cells.cuh"
 
 extern "C" __global__ void label_weight(const i64* labels, const T* weights, T* total, int count, int columns) {
+    __shared__ T space[MOST_THREADS];
     T sum = 0;
     for (int i = threadIdx.x; i < count; i += blockDim.x)
         if (labels[i] >= 0 && labels[i] < columns) sum += weights[labels[i]];
-    sum = sum_across(sum);
+    sum = sum_across(sum, space);
     if (threadIdx.x == 0) *total = sum;
 }
 
 // The weight of a class number that is written as a float.
-__device__ static inline T weight_of(const T* weights, T label, int columns) {
+__device__ inline T weight_of(const T* weights, T label, int columns) {
     return label >= 0 && label < columns && label == floor(label) ? weights[(int)label] : (T)0;
 }
 
 // labels: (count, 3), two class numbers and the share of the first
 extern "C" __global__ void mixed_label_weight(const T* labels, const T* weights, T* total, int count, int columns) {
+    __shared__ T space[MOST_THREADS];
     T sum = 0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) {
         const T* own = labels + (i64)3 * i;
         sum += weight_of(weights, own[0], columns) * own[2] + weight_of(weights, own[1], columns) * ((T)1 - own[2]);
     }
-    sum = sum_across(sum);
+    sum = sum_across(sum, space);
     if (threadIdx.x == 0) *total = sum;
 }
 

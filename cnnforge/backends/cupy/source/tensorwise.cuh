@@ -6,7 +6,7 @@
 // LAMB. pieces: (pieces, 3), where each begins and ends and which tensor it is of: a block has a piece.
 
 // mean / c1 / (sqrt(square / c2) + epsilon) + decay p
-__device__ static inline T lamb_step(T p, T mean, T square, T c1, T root, T epsilon, T decay) {
+__device__ inline T lamb_step(T p, T mean, T square, T c1, T root, T epsilon, T decay) {
     return mean / (sqrt(square) / root + epsilon) / c1 + p * decay;
 }
 

@@ -1,6 +1,6 @@
 """A GPU that is not there: the kernels' own CUDA source, compiled by g++ and run on NumPy memory.
 
-Every other launch runs its blocks and threads backwards: a step that is run twice and gives the same depends neither
+Every other run of a launch has its blocks and threads go backwards: a step that is run twice and gives the same depends neither
 on the order of threads nor on what one of them reads before another has written it.
 """
 
@@ -12,6 +12,7 @@ import os
 import subprocess
 import tempfile
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -90,11 +91,13 @@ class Emulator:
                 kept.append(np.array([value.ctypes.data], np.uint64))
         pointers = (ctypes.c_void_p * len(kept))(*(a.ctypes.data for a in kept))
 
+        turns = count()
+
         def step():
             assert kept
             assert args
             self.launched += 1
-            if run(dims, pointers, self.launched % 2):
+            if run(dims, pointers, next(turns) % 2):
                 raise RuntimeError(f"{source}.{kernel}: {library.why().decode()}")
 
         return Queued(step)

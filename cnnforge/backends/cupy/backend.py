@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cnnforge.backends.base import Array, Distort, Distortion, Gather, Kernel, Report, Step
+from cnnforge.backends.base import Array, Collect, Distort, Distortion, Gather, Kernel, Report, Step
 from cnnforge.backends.cupy.capabilities import capabilities
 from cnnforge.backends.cupy.device import Arrays, Device, Queued, chain
 from cnnforge.backends.cupy.ops import KERNELS
+from cnnforge.backends.numpy.capabilities import GATHER
 
 
 def _chained(device: Device) -> Kernel:
@@ -18,11 +19,12 @@ def _chained(device: Device) -> Kernel:
     def bind(
         ins: Arrays, outs: Arrays, scratch: Arrays, *, parts: Sequence[tuple[str, int, Mapping[str, Any]]]
     ) -> Step:
-        steps, taken, rest = [], 0, list(scratch)
+        steps: list[Step] = []
+        taken = 0
         for op, extra, attrs in parts:
             read = ins[:extra] if not steps else (outs[0], *ins[taken : taken + extra])
             # All workspace of a chain belongs to its first part: the others work element by element.
-            steps.append(KERNELS[op](device, read, outs, () if steps else tuple(rest), **attrs))
+            steps.append(KERNELS[op](device, read, outs, () if steps else scratch, **attrs))
             taken += extra
         return chain(steps)
 
@@ -35,9 +37,12 @@ class CupyBackend:
     name = "cupy"
     capabilities = capabilities()
 
-    def __init__(self, device: Device, graphs: bool = True) -> None:
-        """``graphs``: capture what always runs in one order; without, every kernel is queued by itself (to debug)."""
-        self.device, self._graphs = device, graphs
+    def __init__(self, device: Device, graphs: bool = True, collect: Collect | None = None) -> None:
+        """``graphs``: capture what always runs in one order; without, every kernel is queued by itself (to debug).
+
+        collect: see ``cnnforge.backends.create``
+        """
+        self.device, self._graphs, self._collect = device, graphs, collect
 
     def buffer(self, nbytes: int) -> Any:
         """Zeroed device memory."""
@@ -49,7 +54,11 @@ class CupyBackend:
 
     def kernel(self, op: str) -> Kernel:
         """The kernel of ``op``; of a chain, its parts one after another."""
-        return _chained(self.device) if "+" in op else partial(KERNELS[op], self.device)
+        if "+" in op:
+            return _chained(self.device)
+        if op == GATHER and self._collect is not None:
+            return partial(KERNELS[op], self.device, collect=self._collect)
+        return partial(KERNELS[op], self.device)
 
     def prepare(self, steps: Iterable[Step], report: Report) -> None:
         """Kernels are compiled when they are bound."""
@@ -81,8 +90,19 @@ class CupyBackend:
 
     def run(self, steps: Iterable[Step]) -> None:
         """Queue them, one after another."""
-        for step in steps:
-            step()
+        self.device.run(steps)
+
+    def free(self) -> int | None:
+        """Bytes of the card's memory that are free."""
+        return self.device.free()
+
+    def room(self, array: Array) -> Any:
+        """Pinned memory of its shape."""
+        return self.device.room(array.shape, str(array.dtype))
+
+    def send(self, room: Any, into: Array) -> None:
+        """Without waiting for it."""
+        self.device.send(room, into)
 
     def put(self, host: Any, into: Array) -> None:
         """Copy to the device, in order with the steps."""

@@ -39,6 +39,13 @@ class Queued:
 class Device(Protocol):
     """A GPU, or what stands for one in tests."""
 
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+
+    def free(self) -> int:
+        """Bytes of memory that are free."""
+
     def zeros(self, nbytes: int) -> Any:
         """Zeroed memory, aligned to 256 bytes."""
 
@@ -65,8 +72,20 @@ class Device(Protocol):
     def copy(self, source: Array, into: Array) -> Queued:
         """Copy an array to another of the same size, on the device."""
 
+    def run(self, steps: Iterable[Step]) -> None:
+        """One after another."""
+
     def capture(self, steps: Sequence[Queued]) -> Step:
         """These steps as one."""
+
+    def room(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """A NumPy array of zeros that ``send`` copies from without waiting."""
+
+    def send(self, host: Any, into: Array) -> None:
+        """Copy what ``room`` gave, or its first rows, in order with what was asked for before.
+
+        It may be written again when something that was asked for after this has been waited for.
+        """
 
     def put(self, host: Any, into: Array) -> None:
         """Copy a NumPy array (or number), converted, to the device, in order with what was asked for before."""

@@ -51,7 +51,7 @@ class Call:
 
 def sources() -> tuple[str, ...]:
     """The names of all files of kernels."""
-    return tuple(sorted(path.stem for path in FOLDER.glob("*.cuh") if "__global__ void" in path.read_text()))
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.cuh") if kernels(path.stem)))
 
 
 @cache

@@ -57,11 +57,38 @@ def _library(source: str, dtype: str) -> ctypes.CDLL:
     return compiled(signature.text(source, dtype), tuple(signature.kernels(source)))
 
 
-class Emulator:
-    """See ``cnnforge.backends.cupy.device.Device``."""
+class Opaque:
+    """An array as op files may see it: nothing but ``get`` reads what is in it."""
 
-    def __init__(self) -> None:
-        self.launched = 0
+    def __init__(self, inside: np.ndarray) -> None:
+        self.inside = inside
+        self.shape, self.dtype, self.size, self.nbytes = inside.shape, inside.dtype, inside.size, inside.nbytes
+        self.ndim = inside.ndim
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def reshape(self, *shape):
+        return Opaque(self.inside.reshape(*shape))
+
+
+def _open(array):
+    return array.inside if isinstance(array, Opaque) else array
+
+
+class Emulator:
+    """See ``cnnforge.backends.cupy.device.Device``.
+
+    opaque: give arrays that only the device can read, as on a real one
+    """
+
+    name = "emulated"
+
+    def __init__(self, opaque: bool = False, free: int = 1 << 40) -> None:
+        self.launched, self._opaque, self._free = 0, opaque, free
+
+    def free(self):
+        return self._free
 
     def zeros(self, nbytes):
         raw = np.zeros(nbytes + ALIGN, np.uint8)
@@ -72,10 +99,11 @@ class Emulator:
         end = offset + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if not 0 <= offset <= end <= len(buffer):
             raise IndexError(f"{shape} {dtype} at {offset} does not fit {len(buffer)} bytes")
-        return buffer[offset:end].view(dtype).reshape(shape)
+        array = buffer[offset:end].view(dtype).reshape(shape)
+        return Opaque(array) if self._opaque else array
 
     def address(self, array):
-        return array.ctypes.data
+        return _open(array).ctypes.data
 
     def launch(self, source, kernel, grid, block, args):
         call = signature.call(source, kernel, args)
@@ -87,6 +115,7 @@ class Emulator:
             if dtype:
                 kept.append(np.array([value], dtype))
             else:
+                value = _open(value)
                 assert value.flags.c_contiguous, f"{kernel} is given an array with holes"
                 kept.append(np.array([value.ctypes.data], np.uint64))
         pointers = (ctypes.c_void_p * len(kept))(*(a.ctypes.data for a in kept))
@@ -106,10 +135,22 @@ class Emulator:
         return None
 
     def fill(self, array, byte):
-        return Queued(lambda: array.reshape(-1).view(np.uint8).fill(byte))
+        return Queued(lambda: _open(array).reshape(-1).view(np.uint8).fill(byte))
 
     def copy(self, source, into):
-        return Queued(lambda: np.copyto(into.reshape(-1), source.reshape(-1)))
+        return Queued(lambda: np.copyto(_open(into).reshape(-1), _open(source).reshape(-1)))
+
+    def run(self, steps):
+        for step in steps:
+            step()
+
+    def room(self, shape, dtype):
+        return np.zeros(shape, dtype)
+
+    def send(self, host, into):
+        assert host.shape == into.shape, (host.shape, into.shape)
+        assert host.dtype == into.dtype, (host.dtype, into.dtype)
+        _open(into)[...] = host
 
     def capture(self, steps):
         def run():
@@ -119,10 +160,10 @@ class Emulator:
         return run
 
     def put(self, host, into):
-        into[...] = host
+        _open(into)[...] = host
 
     def get(self, array):
-        return array.copy()
+        return _open(array).copy()
 
     def sync(self):
         pass

@@ -101,7 +101,7 @@ def column_sums(
     threads = min(THREADS, ceil_power(columns))
     first = sums(device, source, kernel, rows, columns, (*ins, scratch, rows, columns, *more), samples)
     grid = -(-columns // threads), samples
-    return chain((first, device.launch(source, "add_parts", grid, (threads,), (scratch, out, parts, columns))))
+    return chain((first, device.launch("sums", "add_parts", grid, (threads,), (scratch, out, parts, columns))))
 
 
 def constant(device: Device, values: Sequence[float], dtype: str) -> Array:

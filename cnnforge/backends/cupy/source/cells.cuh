@@ -70,7 +70,7 @@ __device__ inline T max_across(T own, int& where, T* space, int* places) {
     return space[threadIdx.y * blockDim.x];
 }
 
-// Sums of columns in two steps. A matrix (samples, rows, columns); gridDim.x = samples * blocks of columns, gridDim.y =
+// Sums of columns in two steps, the second in sums.cuh. A matrix (samples, rows, columns); gridDim.x = samples * blocks of columns, gridDim.y =
 // parts, each of which adds up every parts-th row. partial: (samples, parts, columns).
 #define COLUMN_SUM(TERM) \
     __shared__ T space[MOST_THREADS]; \
@@ -84,12 +84,3 @@ __device__ inline T max_across(T own, int& where, T* space, int* places) {
         } \
     sum = sum_down(sum, space); \
     if (threadIdx.y == 0 && c < columns) partial[((i64)sample * gridDim.y + blockIdx.y) * columns + c] = sum;
-
-// The second step: out (samples, columns). gridDim.y = samples.
-extern "C" __global__ void add_parts(const T* partial, T* out, int parts, int columns) {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= columns) return;
-    T sum = 0;
-    for (int p = 0; p < parts; ++p) sum += partial[((i64)blockIdx.y * parts + p) * columns + c];
-    out[(i64)blockIdx.y * columns + c] = sum;
-}

@@ -6,8 +6,8 @@
 // The largest of z's row, the first of equal ones, and the sum of e^(z - it).
 #define LARGEST_AND_SUM \
     __shared__ int places[MOST_THREADS]; \
-    T best = -INFINITY; \
-    int where = columns; \
+    T best = here ? z[start] : (T)0; \
+    int where = 0; \
     EACH_OF_ROW(c) if (z[start + c] > best) { \
         best = z[start + c]; \
         where = c; \

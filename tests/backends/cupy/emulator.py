@@ -1,7 +1,7 @@
 """A GPU that is not there: the kernels' own CUDA source, compiled by g++ and run on NumPy memory.
 
-Every other run of a launch has its blocks and threads go backwards: a step that is run twice and gives the same depends neither
-on the order of threads nor on what one of them reads before another has written it.
+Every other run of a launch has its blocks and threads go backwards: a step that is run twice and gives the same depends
+neither on the order of threads nor on what one of them reads before another has written it.
 """
 
 from __future__ import annotations

@@ -79,6 +79,14 @@ def sums(
     return device.launch(source, kernel, grid, (width, height), args)
 
 
+def finish(
+    device: Device, source: str, kernel: str, parts: int, columns: int, args: Sequence[Any], samples: int = 1
+) -> Queued:
+    """The second step: a kernel whose threads of one threadIdx.x share the parts of a column."""
+    width, height = _block(parts, columns)
+    return device.launch(source, kernel, (-(-columns // width), samples), (width, height), args)
+
+
 def column_sums(
     device: Device,
     source: str,
@@ -98,10 +106,12 @@ def column_sums(
     parts = parts_of(rows, columns, samples)
     if parts == 1:
         return sums(device, source, kernel, rows, columns, (*ins, out, rows, columns, *more), samples)
-    threads = min(THREADS, ceil_power(columns))
-    first = sums(device, source, kernel, rows, columns, (*ins, scratch, rows, columns, *more), samples)
-    grid = -(-columns // threads), samples
-    return chain((first, device.launch("sums", "add_parts", grid, (threads,), (scratch, out, parts, columns))))
+    return chain(
+        (
+            sums(device, source, kernel, rows, columns, (*ins, scratch, rows, columns, *more), samples),
+            finish(device, "sums", "add_parts", parts, columns, (scratch, out, parts, columns), samples),
+        )
+    )
 
 
 def constant(device: Device, values: Sequence[float], dtype: str) -> Array:

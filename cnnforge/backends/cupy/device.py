@@ -1,6 +1,6 @@
 """What the backend asks of a device, and how kernels are launched on it.
 
-Op files see arrays of a device by ``shape``, ``dtype``, ``size``, ``nbytes`` and ``reshape`` alone.
+Op files see arrays of a device by ``shape``, ``dtype``, ``size``, ``nbytes``, ``reshape`` and slices of vectors alone.
 """
 
 from __future__ import annotations

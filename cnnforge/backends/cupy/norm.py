@@ -6,7 +6,7 @@ gathered: (ranks, 1 + 2 C), of each rank its samples and its numbers; 0 samples 
 from __future__ import annotations
 
 from cnnforge.backends.base import Step
-from cnnforge.backends.cupy.cells import cells, matrix, parts_of, sum_scratch, sums
+from cnnforge.backends.cupy.cells import cells, finish, matrix, parts_of, sum_scratch, sums
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
 
 SOURCE = "norm"
@@ -21,7 +21,7 @@ def batch_norm(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, ep
     return chain(
         (
             sums(device, SOURCE, "batch_norm_spread", rows, columns, (x, partial, rows, columns)),
-            each(device, SOURCE, "batch_norm_statistics", columns, statistics),
+            finish(device, SOURCE, "batch_norm_statistics", parts, columns, statistics),
             batch_norm_inference(device, (x, gamma, beta, mean, var), (y,), (), epsilon=epsilon),
         )
     )
@@ -37,11 +37,11 @@ def batch_norm_dparams(device: Device, ins: Arrays, outs: Arrays, scratch: Array
     """x, mean, var, dy -> dgamma = sum(dy x_hat), dbeta = sum(dy)."""
     (dgamma, dbeta), (partial,) = outs, scratch
     rows, columns = matrix(ins[0].shape)
-    args = partial, dgamma, dbeta, columns, parts_of(rows, columns)
+    parts = parts_of(rows, columns)
     return chain(
         (
             sums(device, SOURCE, "batch_norm_dparams", rows, columns, (*ins, partial, rows, columns, epsilon)),
-            each(device, SOURCE, "batch_norm_dparams_sum", columns, args),
+            finish(device, SOURCE, "batch_norm_dparams_sum", parts, columns, (partial, dgamma, dbeta, columns, parts)),
         )
     )
 

@@ -68,6 +68,10 @@ class Opaque:
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __getitem__(self, part):
+        assert isinstance(part, slice), "numbers of a device's array are not to be had"
+        return Opaque(self.inside[part])
+
     def reshape(self, *shape):
         return Opaque(self.inside.reshape(*shape))
 

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from cnnforge.backends.cupy import cells, device
+from cnnforge.backends.cupy.backend import CupyBackend
 from cnnforge.backends.cupy.optimizer import square_parts
 from cnnforge.backends.cupy.ranks import gather_ranks
 from cnnforge.backends.cupy.signature import FOLDER
 from cnnforge.backends.cupy.tensorwise import PIECE
+from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.ir.graph import STEP_FIELDS
 from cnnforge.rng import stream
 from cnnforge.shapes import window
@@ -102,6 +104,12 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def _no_kernel_reads_the_devices_memory(monkeypatch):
+    gpu, cpu = CupyBackend(Emulator(opaque=True)), NumpyBackend()
+    monkeypatch.setattr(one_node, "_device", {EMULATED: gpu, "numpy": cpu}.__getitem__)
+
+
 @pytest.mark.parametrize(("op", "ins", "outs", "attrs", "exact"), CASES, ids=[case[0] for case in CASES])
 def test_as_the_numpy_backend(op, ins, outs, attrs, exact):
     expected = one_node.run(op, ins, outs, attrs, "numpy")
@@ -142,14 +150,15 @@ def test_nan_stays_nan(op):
 
 
 def test_ranks_are_told_of_each_other_by_the_host():
-    gpu = Emulator()
-    x, v, gathered = np.zeros((5, 2), "float32"), np.array([1.5, 2.5], "float32"), np.zeros((2, 3), "float32")
+    gpu = Emulator(opaque=True)
+    x, v, gathered = (gpu.view(gpu.zeros(64), 0, shape, "float32") for shape in ((5, 2), (2,), (2, 3)))
+    gpu.put([1.5, 2.5], v)
 
     def collect(own, into):
         into[:] = own, (7, 8, 9)
 
     gather_ranks(gpu, (x, v), (gathered,), (), collect=collect)()
-    np.testing.assert_array_equal(gathered, [[5, 1.5, 2.5], [7, 8, 9]])
+    np.testing.assert_array_equal(gpu.get(gathered), [[5, 1.5, 2.5], [7, 8, 9]])
 
 
 def test_too_many_rows_are_an_error():

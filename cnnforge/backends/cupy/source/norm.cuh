@@ -20,20 +20,9 @@ __device__ inline Spread joined(Spread a, Spread b) {
     return s;
 }
 
-// partial: (3, parts, columns), the counts, means and squares of every part's rows.
-extern "C" __global__ void batch_norm_spread(const T* x, T* partial, int rows, int columns) {
-    __shared__ int counts[MOST_THREADS];
-    __shared__ T means[MOST_THREADS];
-    __shared__ T squares[MOST_THREADS];
-    const int c = blockIdx.x * blockDim.x + threadIdx.x, at = threadIdx.y * blockDim.x + threadIdx.x;
-    Spread own = {0, 0, 0};
-    if (c < columns)
-        for (int r = blockIdx.y * blockDim.y + threadIdx.y; r < rows; r += gridDim.y * blockDim.y) {
-            const T v = x[(i64)r * columns + c], from_old = v - own.mean;  // Welford, 1962
-            own.count += 1;
-            own.mean += from_old / (T)own.count;
-            own.squares += from_old * (v - own.mean);
-        }
+// Of all threadIdx.y together, right in thread (x, 0). The arrays: MOST_THREADS elements of shared memory.
+__device__ inline Spread joined_down(Spread own, int* counts, T* means, T* squares) {
+    const int at = threadIdx.y * blockDim.x + threadIdx.x;
     counts[at] = own.count;
     means[at] = own.mean;
     squares[at] = own.squares;
@@ -49,6 +38,24 @@ extern "C" __global__ void batch_norm_spread(const T* x, T* partial, int rows, i
         }
         __syncthreads();
     }
+    return own;
+}
+
+// partial: (3, parts, columns), the counts, means and squares of every part's rows.
+extern "C" __global__ void batch_norm_spread(const T* x, T* partial, int rows, int columns) {
+    __shared__ int counts[MOST_THREADS];
+    __shared__ T means[MOST_THREADS];
+    __shared__ T squares[MOST_THREADS];
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    Spread own = {0, 0, 0};
+    if (c < columns)
+        for (int r = blockIdx.y * blockDim.y + threadIdx.y; r < rows; r += gridDim.y * blockDim.y) {
+            const T v = x[(i64)r * columns + c], from_old = v - own.mean;  // Welford, 1962
+            own.count += 1;
+            own.mean += from_old / (T)own.count;
+            own.squares += from_old * (v - own.mean);
+        }
+    own = joined_down(own, counts, means, squares);
     if (threadIdx.y == 0 && c < columns) {
         const i64 plane = (i64)gridDim.y * columns, to = (i64)blockIdx.y * columns + c;
         partial[to] = (T)own.count;
@@ -60,16 +67,22 @@ extern "C" __global__ void batch_norm_spread(const T* x, T* partial, int rows, i
 extern "C" __global__ void batch_norm_statistics(
     const T* partial, T* mean, T* var, T* unbiased, int rows, int columns, int parts
 ) {
-    EACH(c, columns) {
-        Spread s = {0, 0, 0};
-        for (int p = 0; p < parts; ++p) {
+    __shared__ int counts[MOST_THREADS];
+    __shared__ T means[MOST_THREADS];
+    __shared__ T squares[MOST_THREADS];
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    Spread own = {0, 0, 0};
+    if (c < columns)
+        for (int p = threadIdx.y; p < parts; p += blockDim.y) {
             const i64 plane = (i64)parts * columns, at = (i64)p * columns + c;
             const Spread part = {(int)partial[at], partial[plane + at], partial[2 * plane + at]};
-            s = joined(s, part);
+            own = joined(own, part);
         }
-        mean[c] = s.mean;
-        var[c] = s.squares / (T)rows;
-        unbiased[c] = rows > 1 ? s.squares / (T)(rows - 1) : var[c];
+    own = joined_down(own, counts, means, squares);
+    if (threadIdx.y == 0 && c < columns) {
+        mean[c] = own.mean;
+        var[c] = own.squares / (T)rows;
+        unbiased[c] = own.squares / (T)(rows > 1 ? rows - 1 : rows);
     }
 }
 
@@ -107,12 +120,17 @@ extern "C" __global__ void batch_norm_dparams(
 }
 
 extern "C" __global__ void batch_norm_dparams_sum(const T* partial, T* dgamma, T* dbeta, int columns, int parts) {
-    EACH(c, columns) {
-        T product = 0, plain = 0;
-        for (int p = 0; p < parts; ++p) {
+    __shared__ T space[MOST_THREADS];
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    T product = 0, plain = 0;
+    if (c < columns)
+        for (int p = threadIdx.y; p < parts; p += blockDim.y) {
             product += partial[(i64)p * columns + c];
             plain += partial[((i64)parts + p) * columns + c];
         }
+    product = sum_down(product, space);
+    plain = sum_down(plain, space);
+    if (threadIdx.y == 0 && c < columns) {
         dgamma[c] = product;
         dbeta[c] = plain;
     }

@@ -42,7 +42,7 @@ FORMS = ("eager", "channels_last", "compile", "graph")
 #: How far gradients may be from the CPU's, relative to the largest of their tensor; and seconds of an engine's turn.
 CLOSE, TURN = 1e-3, 0.5
 #: The tests that a GPU is asked to pass.
-TESTS = ("tests/conformance", "tests/backends/cupy")
+TESTS = ("tests/conformance/test_kernels.py",)
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -72,7 +72,7 @@ class Bound:
     def room(self) -> tuple[Any, Any]:
         """NumPy arrays of x and labels to fill; ``send`` takes them to the device."""
         x, labels = self._rooms()
-        return x[: len(self.x)], labels[: len(self.labels)]
+        return x[: self.x.shape[0]], labels[: self.labels.shape[0]]
 
     def send(self) -> None:
         """What is in ``room`` is what the next run reads. It may be filled again when ``read`` has given something."""

@@ -88,7 +88,7 @@ def conv2d_dw(
     if groups == 1 and is_pointwise(window):
         return product(device, _as_matrix(x), _as_matrix(dy), _as_matrix(dw), turn_a=True)
     (parts,) = scratch
-    splits, rows = len(parts), prod(dy.shape[:3])
+    splits, rows = parts.shape[0], prod(dy.shape[:3])
     positions = -(-rows // splits)
     geometry = _geometry(x, dy, window, groups, flip)
     if is_depthwise(dw.shape, groups):

@@ -43,7 +43,7 @@ def unavailable(why: str, fix: str) -> BackendError:
 def no_device(driver: int, runtime: int, visible: str | None) -> BackendError:
     """Why CUDA gives no device.  driver, runtime: CUDA versions, 0 without a driver;  visible: CUDA_VISIBLE_DEVICES"""
     if not driver:
-        return unavailable("there is no NVIDIA driver", "install it where there is such a GPU")
+        return unavailable("there is no NVIDIA driver", "install it, on a machine with an NVIDIA GPU")
     if driver // 1000 < runtime // 1000:
         why = f"the NVIDIA driver is too old: it knows CUDA {cuda_version(driver)}, CuPy needs {cuda_version(runtime)}"
         return unavailable(why, f"a newer driver, or a CuPy for CUDA {driver // 1000}")

@@ -45,8 +45,8 @@ def test_a_cupy_that_cannot_be_imported(monkeypatch):
 @pytest.mark.parametrize(
     ("driver", "visible", "why", "fix"),
     [
-        (0, None, "there is no NVIDIA driver", "install it where there is such a GPU"),
-        (0, "7", "there is no NVIDIA driver", "install it where there is such a GPU"),
+        (0, None, "there is no NVIDIA driver", "install it, on a machine with an NVIDIA GPU"),
+        (0, "7", "there is no NVIDIA driver", "install it, on a machine with an NVIDIA GPU"),
         (
             11040, None, "the NVIDIA driver is too old: it knows CUDA 11.4, CuPy needs 12.9",
             "a newer driver, or a CuPy for CUDA 11",

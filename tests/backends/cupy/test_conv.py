@@ -42,10 +42,10 @@ LARGE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("name", LARGE)
-def test_convolutions_of_several_tiles(name, flip):
+def test_convolutions_of_several_tiles(name):
     shape, filters, groups, asked = LARGE[name]
+    flip = list(LARGE).index(name) % 2 == 1
     win = window(shape[1:3], *asked)
     x, w = integers(*shape), integers(*win.kernel, shape[3] // groups, filters)
     dy = integers(shape[0], *win.out, filters)

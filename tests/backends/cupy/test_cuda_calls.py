@@ -5,6 +5,7 @@ It cannot say that the real one does it so: that is for a GPU (docs/gpu.md).
 
 import sys
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -93,7 +94,8 @@ class Stream:
 class Cupy:
     """The parts of the module that are used."""
 
-    pinned: set[int] = set()  # noqa: RUF012
+    #: Pinned arrays by their identity, which holds as long as they are kept.
+    pinned: ClassVar[dict[int, np.ndarray]] = {}
 
     def __init__(self):
         class Device:
@@ -144,11 +146,10 @@ class Cupy:
 def cupy(monkeypatch):
     def empty_pinned(shape, dtype):
         array = np.empty(shape, dtype)
-        Cupy.pinned.add(id(array))
-        kept.append(array)
+        Cupy.pinned[id(array)] = array
         return array
 
-    kept = []
+    Cupy.pinned.clear()
     monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=empty_pinned))
     monkeypatch.setattr(CudaDevice, "_cublas", None)
     return Cupy()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from math import pi, sqrt
 
 from cnnforge.backends.base import Step
+from cnnforge.backends.constants import GELU_CUBE, SELU_ALPHA, SELU_SCALE
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, each
 
-SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
-_GELU = sqrt(2.0 / pi), 0.044715
+_GELU = sqrt(2.0 / pi), GELU_CUBE
 
 
 def _run(device: Device, kernel: str, ins: Arrays, outs: Arrays, numbers: tuple[float, ...] = ()) -> Step:

@@ -66,7 +66,9 @@ def parts_of(rows: int, columns: int, samples: int = 1) -> int:
 def sum_scratch(v: Value, planes: int = 1, samples: int = 0) -> tuple[Scratch, ...]:
     """Workspace of sums of the columns of ``v``, of ``planes`` numbers at a time; of each sample, where given."""
     rows, columns = matrix(v.shape[1:] if samples else v.shape)
-    parts = samples * parts_of(rows, columns, samples) if samples else parts_of(rows, columns)
+    parts = parts_of(rows, columns)
+    if samples:  # fewer of them, of a last batch, may be cut into more parts each, but not into more than SUM_BLOCKS
+        parts = min(samples * parts, max(1, SUM_BLOCKS // -(-columns // _block(rows, columns)[0])))
     return (Scratch((planes * parts * columns,), v.dtype, False),)
 
 
@@ -106,6 +108,7 @@ def column_sums(
     parts = parts_of(rows, columns, samples)
     if parts == 1:
         return sums(device, source, kernel, rows, columns, (*ins, out, rows, columns, *more), samples)
+    assert scratch.size >= samples * parts * columns, f"{kernel} has too little workspace"
     return chain(
         (
             sums(device, source, kernel, rows, columns, (*ins, scratch, rows, columns, *more), samples),

@@ -6,14 +6,13 @@ params, grads, slots: (P,); grads are sums over the batch, scaled here by ``inv_
 from __future__ import annotations
 
 from cnnforge.backends.base import Array, Step
+from cnnforge.backends.constants import CLIP_EPSILON
 from cnnforge.backends.cupy.cells import THREADS
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, Queued, ScratchRule, chain, each
 from cnnforge.ir.op import Scratch
 
 SOURCE = "optimizer"
 
-#: What PyTorch adds to a gradient's length before it divides by it.
-CLIP_EPSILON = 1e-6
 #: Elements that a thread adds up before there are more blocks, and blocks at most, of a sum of squares.
 ELEMENTS, MOST_PARTS = 8, 512
 

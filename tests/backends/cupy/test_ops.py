@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cnnforge.backends.cupy import cells, device
 from cnnforge.backends.cupy.backend import CupyBackend
@@ -15,7 +17,7 @@ from cnnforge.backends.cupy.ranks import gather_ranks
 from cnnforge.backends.cupy.signature import FOLDER
 from cnnforge.backends.cupy.tensorwise import PIECE
 from cnnforge.backends.numpy.backend import NumpyBackend
-from cnnforge.ir.graph import STEP_FIELDS
+from cnnforge.ir.graph import STEP_FIELDS, Value
 from cnnforge.rng import stream
 from cnnforge.shapes import window
 from tests import one_node
@@ -118,6 +120,17 @@ def test_as_the_numpy_backend(op, ins, outs, attrs, exact):
             np.testing.assert_array_equal(got, wanted)
         else:
             np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5 * max(1.0, float(abs(wanted).max())))
+
+
+@given(st.integers(1, 5000), st.integers(1, 99), st.integers(1, 1500), st.floats(0, 1))
+@example(4096, 4, 600, 0.85)  # 600 samples are not cut at all, 510 of them in two
+def test_workspace_is_enough_for_fewer_samples_than_planned(positions, columns, planned, share):
+    n = max(1, int(planned * share))
+    parts = cells.parts_of(positions, columns, n)
+    space = Value(0, "", (planned, positions, columns), "act", "float32", True)
+    assert parts == 1 or n * parts * columns <= cells.sum_scratch(space, samples=planned)[0].shape[0]
+    parts = cells.parts_of(n * positions, columns)
+    assert parts == 1 or parts * columns <= cells.sum_scratch(space)[0].shape[0]
 
 
 def test_what_is_tried_above_is_cut_into_parts():

@@ -87,13 +87,13 @@ class OurInference:
     def __init__(self, model: Model, x: Any) -> None:
         # Whatever plan predictions have, this is it: building another here could differ from what users get.
         self.bound = model._evaluation(len(x)).bound(len(x))
-        self.bound.x[...] = x
+        model._backend.put(x, self.bound.x)
 
     def __call__(self) -> None:
         self.bound.run("forward", "output")
 
     def result(self) -> Any:
-        return np.array(self.bound.outputs["prediction"])
+        return self.bound.read("prediction")
 
 
 def model_with(spec: ModelSpec, arrays: Arrays, backend: str) -> Model:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 from cnnforge.backends.base import Array, Backend, Step
@@ -60,11 +61,27 @@ class Bound:
         calls: Mapping[Phase, list[Call]],
         inputs: Mapping[str, Array],
         outputs: Mapping[str, Array],
+        rooms: Callable[[], tuple[Any, Any]],
     ) -> None:
-        self._backend, self.calls = backend, calls
+        self._backend, self.calls, self._rooms = backend, calls, rooms
         self._linked: dict[tuple[Phase, ...], list[Step]] = {}
         self.x, self.labels = inputs["x"], inputs["labels"]
         self.outputs = outputs
+
+    @cached_property
+    def room(self) -> tuple[Any, Any]:
+        """NumPy arrays of x and labels to fill; ``send`` takes them to the device."""
+        x, labels = self._rooms()
+        return x[: self.x.shape[0]], labels[: self.labels.shape[0]]
+
+    def send(self) -> None:
+        """What is in ``room`` is what the next run reads. It may be filled again when ``read`` has given something."""
+        for room, array in zip(self.room, (self.x, self.labels), strict=True):
+            self._backend.send(room, array)
+
+    def read(self, output: str) -> Any:
+        """A NumPy copy of an output."""
+        return self._backend.get(self.outputs[output])
 
     def run(self, *phases: Phase) -> None:
         """Run every kernel of these phases, in the order given."""
@@ -95,6 +112,7 @@ class Executable:
         self._buffers = buffers | weights.buffers | {"arena": self.arena}
         self._bound: dict[tuple[int, int | None], Bound] = {}
         self._turns: dict[int, dict[Place, Any]] = {}
+        self._rooms: dict[int | None, tuple[Any, Any]] = {}
         self.grads = {name: self._view(v) for name, v in plan.grads.items()}
         self._step_block = (
             backend.view(buffers["step"], 0, (len(STEP_FIELDS),), "float64") if plan.sizes["step"] else None
@@ -166,7 +184,14 @@ class Executable:
                 calls.setdefault(segment.phase, []).append(call)
         inputs = {name: arrays[v] for name, v in self.plan.inputs.items()}
         outputs = {name: arrays[v] for name, v in self.plan.outputs.items()}
-        return Bound(self.backend, calls, inputs, outputs)
+        return Bound(self.backend, calls, inputs, outputs, partial(self._room, turn))
+
+    def _room(self, turn: int | None) -> tuple[Any, Any]:
+        """Host memory of the planned batch's inputs, which all batch sizes of a turn share."""
+        if turn not in self._rooms:
+            x, labels = (self.backend.room(self._view(self.plan.inputs[name], turn=turn)) for name in ("x", "labels"))
+            self._rooms[turn] = x, labels
+        return self._rooms[turn]
 
     def set_step(
         self,

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnforge.backends import create
 from cnnforge.executable import Bound, Executable, Weights
 from cnnforge.ir.graph import Graph
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import Optimizer
 from cnnforge.plan import Plan, make_plan
 from cnnforge.spec import ModelSpec
+from tests.devices import create
 
 
 @dataclass

@@ -4,16 +4,35 @@
 """
 
 import os
+from functools import cache
 
 import pytest
 from hypothesis import settings
 
+from cnnforge.backends.cupy.cuda import open_device
 from cnnforge.backends.numba import driver
 from cnnforge.data.download import OFFLINE
+from cnnforge.errors import BackendError
 
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None, print_blob=True)
 settings.register_profile("explore", max_examples=1000, deadline=None, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
+
+
+def pytest_runtest_setup(item):
+    """A GPU is hardly ever there."""
+    if item.get_closest_marker("gpu") is not None and (why := no_gpu()):
+        pytest.skip(why)
+
+
+@cache
+def no_gpu() -> str:
+    """Why nothing can run on a GPU here; empty where it can."""
+    try:
+        open_device()
+    except BackendError as error:
+        return error.why
+    return ""
 
 
 @pytest.fixture(scope="session", autouse=True)

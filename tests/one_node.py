@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnforge.backends import create
 from cnnforge.backends.base import Backend
 from cnnforge.ir.graph import Value
+from tests.devices import create
 
 #: Bytes on both sides of every array, and what they hold.
 GUARD, PATTERN = 64, 0xA5

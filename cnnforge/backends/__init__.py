@@ -8,8 +8,8 @@ from cnnforge.backends.base import Backend, Collect
 from cnnforge.errors import BackendError
 from cnnforge.plan.capabilities import Capabilities
 
-#: What there is, the fastest first.
-NAMES = ("numba", "numpy")
+#: What there is. ``auto`` is one of the first two.
+NAMES = ("numba", "numpy", "cupy")
 
 
 def resolve(name: str) -> str:
@@ -39,6 +39,10 @@ def capabilities_of(name: str) -> Capabilities:
         from cnnforge.backends.numba.capabilities import capabilities as of_numba
 
         return of_numba()
+    if name == "cupy":
+        from cnnforge.backends.cupy.capabilities import capabilities as of_cupy
+
+        return of_cupy()
     from cnnforge.backends.numpy.capabilities import capabilities
 
     return capabilities()
@@ -47,6 +51,8 @@ def capabilities_of(name: str) -> Capabilities:
 def create(name: str, threads: int | None = None, collect: Collect | None = None) -> Backend:
     """A backend, ready to bind. ``threads``: how many it may use; its own choice where not given.
 
+    Raises BackendError where its device is not there, which its capabilities do not need.
+
     collect: how plans for several processes hear of the others (see ``cnnforge.ir.ranks``)
     """
     processes = {} if collect is None else {"collect": collect}
@@ -54,6 +60,11 @@ def create(name: str, threads: int | None = None, collect: Collect | None = None
         from cnnforge.backends.numba.backend import NumbaBackend
 
         return NumbaBackend(threads, **processes)
+    if name == "cupy":
+        from cnnforge.backends.cupy.backend import CupyBackend
+        from cnnforge.backends.cupy.cuda import captures, open_device
+
+        return CupyBackend(open_device(), captures(), collect)
     from cnnforge.backends.numpy.backend import NumpyBackend
 
     return NumpyBackend(threads, **processes)

@@ -100,6 +100,18 @@ class Backend(Protocol):
     def run(self, steps: Iterable[Step]) -> None:
         """Run bound steps in order. Overflow gives inf or nan without a word: the loop looks at the loss."""
 
+    def free(self) -> int | None:
+        """Bytes of memory that plans may take; None where the system decides as it comes."""
+
+    def room(self, array: Array) -> Any:
+        """Host memory to fill for ``array``, as a NumPy array: itself where the device is the host."""
+
+    def send(self, room: Any, into: Array) -> None:
+        """Copy what ``room`` gave, or its first rows, to the device; nothing where it is there already.
+
+        It may be filled again when something that was asked for afterwards has come.
+        """
+
     def put(self, host: Any, into: Array) -> None:
         """Copy a NumPy array (or number) to the device."""
 

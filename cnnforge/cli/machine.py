@@ -175,18 +175,14 @@ def numba() -> Iterator[Finding]:
 
 def gpu() -> Iterator[Finding]:
     """A GPU's driver, and CuPy."""
-    from cnnforge.backends import NAMES
-
     driver, cupy = _cuda(), _installed("cupy") or _installed("cupy-cuda12x") or _installed("cupy-cuda13x")
     have = f"CuPy {cupy}" if cupy else "no CuPy"
     if driver is None:
         yield Finding("gpu", OK, f"no NVIDIA driver, {have}: training runs on the CPU")
-    elif "cupy" not in NAMES:
-        yield Finding("gpu", OK, f"{driver}, {have}; this version computes on the CPU")
     elif not cupy:
         yield Finding("gpu", NOTE, f"{driver}, {have}", "pip install 'cnnforge[gpu]'")
     else:
-        yield Finding("gpu", OK, f"{driver}, {have}")
+        yield Finding("gpu", OK, f"{driver}, {have}: trainer.backend=cupy trains there, auto on the CPU")
 
 
 def extras() -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnforge.backends.numpy.hard_activation import SELU_ALPHA, SELU_SCALE
+from cnnforge.backends.constants import SELU_ALPHA, SELU_SCALE
 from cnnforge.ir.graph import Node, Value
 from cnnforge.shapes import Window
 

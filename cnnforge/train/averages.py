@@ -72,7 +72,8 @@ class Averages:
             n = samples.size(step)
             shard = samples.shard(step)
             bound = self._forward.bound(self._ranks.take(shard))
-            samples.fill(epoch, step, bound.x, bound.labels)
+            samples.fill(epoch, step, *bound.room)
+            bound.send()
             self._forward.set_step(step=1, draw=step, first=shard.start, lr=0.0, inv_n=1 / n, scalars=(0.0, 0.0))
             bound.run("forward")
             for call in bound.calls["update"]:

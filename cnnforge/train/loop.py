@@ -139,7 +139,7 @@ def fit(
     done = progress.epoch * per_epoch + progress.step_in_epoch
     place = progress.epoch, progress.step_in_epoch, recipe.epochs * per_epoch - done
     largest = [train.bound(ranks.take(samples.shard(0)), turn) for turn in (TURNS if ahead else (None,))]
-    rooms = [(bound.x, bound.labels) for bound in largest]
+    rooms = [bound.room for bound in largest]
     batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
     scores = recipe.loss.scores_hits()
     clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every, total, ranks)
@@ -165,6 +165,7 @@ def fit(
                     spent.add("waiting_for_data", waited)
                     shard = samples.shard(step)
                     bound = train.bound(ranks.take(shard), turn)
+                    bound.send()
                     train.set_step(
                         step=update,
                         draw=progress.step * recipe.accumulate + number,
@@ -177,7 +178,7 @@ def fit(
                     bound.run("forward", "loss")
                     part = Sums()
                     if shard:
-                        part.add(bound.outputs["loss"], bound.outputs["hits"])
+                        part.add(bound.read("loss"), bound.read("hits"))
                     part = ranks.total(part)
                     if not isfinite(loss := part.loss / part.samples):
                         found = locate(train, bound, samples.rows(progress.epoch, step), recipe.layers)
@@ -207,7 +208,7 @@ def fit(
                     metrics |= {"step/" + name: value for name, value in seen.means("train", scores).items()}
                     metrics |= {"step/lr": lr, "step/samples_per_second": clock.rate()}
                     if "grad_norm" in bound.outputs:
-                        metrics["step/grad_norm"] = float(bound.outputs["grad_norm"][0])
+                        metrics["step/grad_norm"] = float(bound.read("grad_norm")[0])
                 watcher.step(progress, metrics)
             means = progress.sums.means("train", scores)
             means |= clock.of_epoch()
@@ -243,21 +244,22 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean loss and accuracy over every sample, in inference mode.
 
-    keep: is given each batch's predictions and losses, which the next batch overwrites
+    keep: is given each batch's predictions and losses
     """
     sums = Sums()
     epoch = samples.epoch(0)
     for step in range(samples.steps_per_epoch):
         shard = samples.shard(step)
         bound = evaluation.bound(ranks.take(shard))
-        samples.fill(epoch, step, bound.x, bound.labels)
+        samples.fill(epoch, step, *bound.room)
+        bound.send()
         if keep is None:
             bound.run("forward", "loss")
         else:
             bound.run("forward", "output", "loss")
-            keep(bound.outputs["prediction"], bound.outputs["loss"])
+            keep(bound.read("prediction"), bound.read("loss"))
         if shard:
-            sums.add(bound.outputs["loss"], bound.outputs["hits"])
+            sums.add(bound.read("loss"), bound.read("hits"))
     return ranks.total(sums).means(prefix, loss.scores_hits())
 
 

@@ -55,13 +55,14 @@ def search(
             drawn = made.samples.epoch(epoch)
         n = made.samples.size(within)
         bound = made.train.bound(n)
-        made.samples.fill(drawn, within, bound.x, bound.labels)
+        made.samples.fill(drawn, within, *bound.room)
+        bound.send()
         rate = least * (most / least) ** (step / max(steps - 1, 1))
         made.train.set_step(
             step=step + 1, draw=step, first=0, lr=rate, inv_n=1.0 / n, scalars=optimizer.scalars(step + 1)
         )
         bound.run("forward", "loss")
-        loss = mean(bound.outputs["loss"])
+        loss = mean(bound.read("loss"))
         running = SMOOTHING * running + (1 - SMOOTHING) * loss
         average = running / (1 - SMOOTHING ** (step + 1))
         if not isfinite(loss) or (smooth and average > BLOWN * min(smooth)):

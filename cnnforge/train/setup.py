@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from cnnforge.backends import create
+from cnnforge.backends import create, resolve
 from cnnforge.backends.base import Backend, Report
 from cnnforge.data import Batches, Dataset, Split
 from cnnforge.data.labels import class_counts
-from cnnforge.errors import DataError
+from cnnforge.errors import BackendError, DataError
 from cnnforge.executable import Executable, Weights
 from cnnforge.losses import Loss
 from cnnforge.lower import eval_graph, step_graph
 from cnnforge.plan import make_plan, require_precision
+from cnnforge.plan.forecast import memory
 from cnnforge.spec import AugmentSpec, RunSpec
 from cnnforge.train.averages import Averages
 from cnnforge.train.ranks import ALONE, Ranks, shard
@@ -44,9 +45,28 @@ class Setup:
 
 def backend_of(spec: RunSpec, ranks: Ranks) -> Backend:
     """The backend that a run asks for. Raises BackendError where there is none, or not in its precision."""
+    if resolve(spec.trainer.backend) == "cupy" and ranks.size > 1:
+        raise BackendError(
+            "several processes cannot train together on GPUs yet",
+            where="trainer.backend",
+            why=f"{ranks.size} processes were started, and their gradients are added up on the host only",
+            fix="one process, or trainer.backend=auto",
+        )
     backend = create(spec.trainer.backend, ranks.threads(spec.trainer.threads), ranks.collect)
     require_precision(backend.capabilities, spec.trainer.precision)
     return backend
+
+
+def require_memory(backend: Backend, wanted: int, batch: int) -> None:
+    """Raise BackendError where ``wanted`` bytes, what plans for ``batch`` samples take, are more than are free."""
+    free = backend.free()
+    if free is not None and wanted > free:
+        raise BackendError(
+            "the network does not fit the GPU's memory",
+            where="trainer.batch_size",
+            why=f"with {batch} samples it takes {wanted / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free",
+            fix="a smaller trainer.batch_size, with trainer.accumulate for the same steps",
+        )
 
 
 def same_data(data: Dataset, ranks: Ranks) -> None:
@@ -98,6 +118,7 @@ def set_up(
         choice.device = backend
         plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
     choice.keep()
+    require_memory(backend, memory(plan, eval_plan)["total"], largest)
     notes += choice.notes
     if choice.measured:
         done = f"measured the ways of {choice.measured} kernel calls in {choice.seconds:.1f} s"

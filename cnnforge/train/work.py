@@ -9,7 +9,6 @@ from pathlib import Path
 from time import perf_counter, time
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge.backends.base import Backend
@@ -280,11 +279,10 @@ def _keeper(run: Life, made: Setup) -> Callable[[Any, Any], None] | None:
     if not run.wanted or run.ranks.size > 1 or (made.test or made.validation) is None:
         return None
     kept = run.answers = Answers("test" if made.test is not None else "validation")
-    get = made.evaluation.backend.get
 
     def keep(predictions: Any, losses: Any) -> None:
-        kept.predictions.append(np.array(get(predictions)))
-        kept.losses.append(np.array(get(losses)))
+        kept.predictions.append(predictions)
+        kept.losses.append(losses)
 
     return keep
 

@@ -20,8 +20,8 @@ def test_auto_is_one_of_them():
     assert capabilities_of("auto").name == resolve("auto")
 
 
-@pytest.mark.parametrize("name", ["cupy", "abacus"])
-def test_a_backend_that_is_not_here(name):
+def test_a_backend_that_is_not_here():
+    name = "abacus"
     for ask in (resolve, create, capabilities_of):
         with pytest.raises(BackendError) as caught:
             ask(name)

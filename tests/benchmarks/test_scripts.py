@@ -39,6 +39,7 @@ SCRIPTS = (
     "batches",
     "mpi",
     "storage",
+    "gpu",
     "serve",
 )
 PLAIN = ("--quick", "--backend", "numpy", "--threads", "1")

@@ -7,18 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cnnforge.backends import capabilities_of, create
 from cnnforge.backends.numpy.capabilities import HEADS, TAILS
 from cnnforge.optim.sgd import Sgd
 from cnnforge.shapes import window
 from tests import one_node
 from tests.building import build
 from tests.conformance.cases import CASES
+from tests.devices import EMULATED, capabilities_of, create
 from tests.oracles import max_pool2d
 from tests.strategies import models
 
 #: A later backend joins here, by name.
-BACKENDS = ["numpy", "numba"]
+BACKENDS = [
+    "numpy", "numba", pytest.param(EMULATED, marks=pytest.mark.slow), pytest.param("cupy", marks=pytest.mark.gpu),
+]  # fmt: skip
 
 #: What rounding may do, relative to the size of what was added up: some hundred units in the last place.
 TOLERANCE = {"float32": 2e-5, "float64": 4e-14}

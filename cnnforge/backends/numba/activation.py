@@ -10,13 +10,13 @@ from __future__ import annotations
 from math import inf, nan, pi, sqrt
 from typing import Any
 
+from cnnforge.backends.constants import SELU_ALPHA, SELU_SCALE
 from cnnforge.backends.numba.driver import Call
 from cnnforge.backends.numba.elementwise import streamed
 from cnnforge.backends.numba.functions import expm1_below, normal_share, sigmoid, softplus, tanh
 from cnnforge.backends.numba.rules.elementwise import PIECE
 from cnnforge.backends.numba.signature import Kernel, doubles, longs
 from cnnforge.backends.numba.vectors import LANES, larger, put_upto, smaller, splat, upto, where
-from cnnforge.backends.numpy.hard_activation import SELU_ALPHA, SELU_SCALE
 from cnnforge.backends.numpy.types import Arrays
 
 #: Of the standard normal's density at 0.

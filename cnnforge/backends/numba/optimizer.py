@@ -11,13 +11,13 @@ from __future__ import annotations
 from math import sqrt
 from typing import Any
 
+from cnnforge.backends.constants import CLIP_EPSILON
 from cnnforge.backends.numba.driver import Call
 from cnnforge.backends.numba.elementwise import streamed
 from cnnforge.backends.numba.language import float32
 from cnnforge.backends.numba.rules.elementwise import PIECE
 from cnnforge.backends.numba.signature import Kernel, doubles, floats, longs
 from cnnforge.backends.numba.vectors import LANES, put_upto, root, splat, upto, where
-from cnnforge.backends.numpy.optimizer import CLIP_EPSILON
 from cnnforge.backends.numpy.types import Arrays
 from cnnforge.ir.graph import STEP_FIELDS
 

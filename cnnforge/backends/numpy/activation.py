@@ -10,9 +10,10 @@ from math import pi, sqrt
 import numpy as np
 
 from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.constants import GELU_CUBE
 from cnnforge.backends.numpy.types import Array, Arrays
 
-_GELU_SCALE, _GELU_CUBE = sqrt(2.0 / pi), 0.044715
+_GELU_SCALE = sqrt(2.0 / pi)
 
 
 def relu(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
@@ -176,7 +177,7 @@ def _normal_cdf(x: Array, out: Array) -> None:
 def _gelu_tanh(x: Array, out: Array) -> None:
     """tanh(sqrt(2/pi) (x + 0.044715 x^3))."""
     np.multiply(x, x, out=out)
-    np.multiply(out, _GELU_CUBE, out=out)
+    np.multiply(out, GELU_CUBE, out=out)
     np.add(out, 1, out=out)
     np.multiply(out, x, out=out)
     np.multiply(out, _GELU_SCALE, out=out)
@@ -224,7 +225,7 @@ def gelu_dx(ins: Arrays, outs: Arrays, scratch: Arrays, *, approximate: str) -> 
         np.add(slope, t, out=slope)
         np.multiply(t, x, out=t)
         np.multiply(t, x, out=t)
-        np.multiply(t, 3.0 * _GELU_CUBE, out=t)
+        np.multiply(t, 3.0 * GELU_CUBE, out=t)
         np.add(slope, t, out=slope)
         np.multiply(slope, 0.5, out=slope)
         np.multiply(dy, slope, out=dx)

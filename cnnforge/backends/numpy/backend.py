@@ -132,6 +132,17 @@ class NumpyBackend:
             for step in steps:
                 step()
 
+    def free(self) -> int | None:
+        """The system swaps before it refuses."""
+        return None
+
+    def room(self, array: Any) -> Any:
+        """The same memory."""
+        return array
+
+    def send(self, room: Any, into: Any) -> None:
+        """It is there."""
+
     def put(self, host: Any, into: NDArray[Any]) -> None:
         """Copy."""
         into[...] = host

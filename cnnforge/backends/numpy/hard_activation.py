@@ -9,11 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.constants import SELU_ALPHA, SELU_SCALE
 from cnnforge.backends.numpy.linear import column_sums
 from cnnforge.backends.numpy.types import Array, Arrays
-
-#: Of selu: with them, mean 0 and variance 1 is a fixed point (Klambauer et al., NeurIPS 2017).
-SELU_SCALE, SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 
 def relu6(ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:

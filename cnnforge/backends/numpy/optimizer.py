@@ -12,13 +12,12 @@ from math import sqrt
 import numpy as np
 
 from cnnforge.backends.base import Kernel, Step
+from cnnforge.backends.constants import CLIP_EPSILON
 from cnnforge.backends.numpy.types import Array, Arrays
 from cnnforge.ir.graph import STEP_FIELDS
 
 _LR, _INV_N, _C1, _C2, _KEEP = (STEP_FIELDS.index(name) for name in ("lr", "inv_n", "c1", "c2", "keep"))
 
-#: What PyTorch adds to a gradient's length before it divides by it.
-CLIP_EPSILON = 1e-6
 #: ``update(p, g, t, slots, lr, c1, c2)`` on one piece: g is the mean gradient, which it may overwrite, t is free.
 Update = Callable[[Array, Array, Array, Arrays, float, float, float], None]
 

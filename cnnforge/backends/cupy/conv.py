@@ -1,0 +1,113 @@
+"""Convolution and its gradients by kernels of our own: correct for every window, and slower than cuDNN's.
+
+Shapes: x (N, H, W, C), w (KH, KW, C/G, F), y (N, OH, OW, F) for G groups. A 1x1 convolution of stride 1 is a matrix
+product (cuBLAS's); one channel per group goes directly (``source/depthwise.cuh``); everything else is an implicit
+product (``source/conv.cuh``). Gradients of weights are summed over several parts of the positions at once, and the
+parts then in their order, so that they are the same in every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+from cnnforge.backends.base import Array, Step
+from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy.linear import THREADS, TILE, product
+from cnnforge.backends.numpy.capabilities import is_depthwise, is_pointwise
+from cnnforge.ir.graph import Value
+from cnnforge.ir.op import Scratch
+from cnnforge.shapes import Window
+
+#: Blocks that keep a large card busy; and positions of y that are worth a block of their own.
+BUSY, POSITIONS = 512, 512
+
+
+def _geometry(x: Array, y: Array, window: Window, groups: int, flip: bool) -> tuple[int, ...]:
+    """What ``IMAGES, WINDOW`` stand for in ``source/window.cuh``."""
+    return (
+        *x.shape[1:], *y.shape[1:], *window.kernel, *window.stride, *window.dilation, window.pads[0], window.pads[2],
+        groups, int(flip),
+    )  # fmt: skip
+
+
+def _as_matrix(array: Array) -> Array:
+    """Every position a row; weights of a 1x1 convolution a row for every channel."""
+    return array.reshape(-1, array.shape[-1])
+
+
+def _tiles(rows: int, columns: int) -> tuple[int, int]:
+    return -(-rows // TILE), -(-columns // TILE)
+
+
+def _splits(w: tuple[int, ...], rows: int, groups: int) -> int:
+    """In how many parts the positions of y are summed at a time.  w: (KH, KW, C/G, F)"""
+    if is_depthwise(w, groups):
+        blocks = -(-w[3] // 32) * w[0] * w[1]
+    else:
+        blocks = prod(_tiles(prod(w[:3]), w[3] // groups)) * groups
+    return max(1, min(BUSY // blocks, -(-rows // POSITIONS), 65535 // groups))
+
+
+def conv2d(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
+) -> Step:
+    """x, w -> y."""
+    (x, w), (y,) = ins, outs
+    if groups == 1 and is_pointwise(window):
+        return product(device, _as_matrix(x), _as_matrix(w), _as_matrix(y))
+    geometry = _geometry(x, y, window, groups, flip)
+    if is_depthwise(w.shape, groups):
+        return each(device, "depthwise", "depthwise", y.size, (x, w, y, y.size, *geometry))
+    rows = prod(y.shape[:3])
+    grid = (*_tiles(rows, y.shape[3] // groups), groups)
+    return device.launch("conv", "conv2d", grid, (THREADS,), (x, w, y, rows, *geometry))
+
+
+def conv2d_dx(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
+) -> Step:
+    """dy, w -> dx."""
+    (dy, w), (dx,) = ins, outs
+    if groups == 1 and is_pointwise(window):
+        return product(device, _as_matrix(dy), _as_matrix(w), _as_matrix(dx), turn_b=True)
+    geometry = _geometry(dx, dy, window, groups, flip)
+    if is_depthwise(w.shape, groups):
+        return each(device, "depthwise", "depthwise_dx", dx.size, (dy, w, dx, dx.size, *geometry))
+    rows = prod(dx.shape[:3])
+    grid = (*_tiles(rows, dx.shape[3] // groups), groups)
+    return device.launch("conv", "conv2d_dx", grid, (THREADS,), (dy, w, dx, rows, *geometry))
+
+
+def conv2d_dw(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
+) -> Step:
+    """x, dy -> dw, summed over the batch."""
+    (x, dy), (dw,) = ins, outs
+    if groups == 1 and is_pointwise(window):
+        return product(device, _as_matrix(x), _as_matrix(dy), _as_matrix(dw), turn_a=True)
+    (parts,) = scratch
+    splits, rows = parts.shape[0], prod(dy.shape[:3])
+    positions = -(-rows // splits)
+    geometry = _geometry(x, dy, window, groups, flip)
+    if is_depthwise(dw.shape, groups):
+        grid = (-(-dw.shape[3] // 32), prod(window.kernel), splits)
+        summed = device.launch("depthwise", "depthwise_dw", grid, (32, 8), (x, dy, parts, rows, positions, *geometry))
+    else:
+        grid = (*_tiles(prod(dw.shape[:3]), dw.shape[3] // groups), groups * splits)
+        arguments = (x, dy, parts, rows, splits, positions, *geometry)
+        summed = device.launch("conv", "conv2d_dw", grid, (THREADS,), arguments)
+    return chain((summed, each(device, "linear", "sum_parts", dw.size, (parts, dw, dw.size, splits))))
+
+
+def _dw_scratch(ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    """The gradient of each part of the positions."""
+    w, dy = outs[0].shape, ins[1]
+    if attrs["groups"] == 1 and is_pointwise(attrs["window"]):
+        return ()
+    return (Scratch((_splits(w, prod(dy.shape[:3]), attrs["groups"]), *w), dy.dtype, False),)
+
+
+KERNELS: dict[str, DeviceKernel] = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}
+SCRATCH: dict[str, ScratchRule] = {"conv2d_dw": _dw_scratch}

@@ -1,0 +1,75 @@
+"""cuBLAS's matrix products on a stream, called by address: CuPy's own calls cannot be captured into a graph."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+
+#: Of one handle; given by us, because cuBLAS would allocate, which a capture forbids. NVIDIA's advice for Hopper.
+WORKSPACE = 32 << 20
+_PLAIN, _TURNED = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """Arguments of ``cublas?gemm``, which sees columns one after another: every row-major matrix is its transpose.
+
+    So it is asked for out^T = b^T a^T.  first, second: are b and a turned?
+    """
+
+    first: int
+    second: int
+    m: int
+    n: int
+    k: int
+    b_step: int
+    a_step: int
+    out_step: int
+
+
+def arguments(a: tuple[int, int], b: tuple[int, int], out: tuple[int, int], turn_a: bool, turn_b: bool) -> Gemm:
+    """Shapes as they lie in memory: a (M, K), turned (K, M); b (K, U), turned (U, K); out (M, U)."""
+    return Gemm(
+        _TURNED if turn_b else _PLAIN, _TURNED if turn_a else _PLAIN, out[1], out[0], a[0 if turn_a else 1],
+        b[1], a[1], out[1],
+    )  # fmt: skip
+
+
+class Cublas:
+    """A handle on one stream. Two products of the same shapes add up in the same order."""
+
+    def __init__(self, path: str, stream: int, workspace: int) -> None:
+        """``path``: of the library;  ``stream``: its address;  ``workspace``: WORKSPACE bytes on the device"""
+        self._library, self._handle = ctypes.CDLL(path), ctypes.c_void_p()
+        self._checked(self._library.cublasCreate_v2(ctypes.byref(self._handle)))
+        self._checked(self._library.cublasSetStream_v2(self._handle, ctypes.c_void_p(stream)))
+        self._checked(
+            self._library.cublasSetWorkspace_v2(self._handle, ctypes.c_void_p(workspace), ctypes.c_size_t(WORKSPACE))
+        )
+
+    def gemm(self, dtype: str, how: Gemm, a: int, b: int, out: int) -> Callable[[], None]:
+        """A call with these addresses, to be made as often as wanted."""
+        single = dtype == "float32"
+        function = self._library.cublasSgemm_v2 if single else self._library.cublasDgemm_v2
+        number = ctypes.c_float if single else ctypes.c_double
+        one, zero = number(1), number(0)
+        call = (
+            self._handle, how.first, how.second, how.m, how.n, how.k, ctypes.byref(one), ctypes.c_void_p(b),
+            how.b_step, ctypes.c_void_p(a), how.a_step, ctypes.byref(zero), ctypes.c_void_p(out), how.out_step,
+        )  # fmt: skip
+
+        def run() -> None:
+            self._checked(function(*call))
+
+        return run
+
+    @staticmethod
+    def fits(how: Gemm) -> bool:
+        """Its sizes are C ints."""
+        return max(how.m, how.n, how.k, how.a_step, how.b_step, how.out_step) < 2**31
+
+    @staticmethod
+    def _checked(status: int) -> None:
+        if status:
+            raise RuntimeError(f"cuBLAS gives status {status}")

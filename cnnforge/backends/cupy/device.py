@@ -1,0 +1,113 @@
+"""What the backend asks of a device, and how kernels are launched on it.
+
+Op files see arrays of a device by ``shape``, ``dtype``, ``size``, ``nbytes``, ``reshape`` and slices of vectors alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
+
+from cnnforge.backends.base import Array, Step
+from cnnforge.ir.graph import Value
+from cnnforge.ir.op import Scratch
+
+#: Threads of a block where nothing asks for another number.
+BLOCK = 256
+#: Blocks of a grid-stride loop at most: a few for each processor of the largest card.
+MOST_BLOCKS = 2048
+
+Arrays = tuple[Array, ...]
+#: ``kernel(device, ins, outs, scratch, **attrs) -> step``: called once per binding.
+DeviceKernel = Callable[..., Step]
+#: ``(ins, outs, attrs) -> workspace``
+ScratchRule = Callable[[tuple[Value, ...], tuple[Value, ...], Any], tuple[Scratch, ...]]
+
+
+class Queued:
+    """A step that only queues work on the device, so that it can be captured into a graph."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Step) -> None:
+        self._run = run
+
+    def __call__(self) -> None:
+        self._run()
+
+
+class Device(Protocol):
+    """A GPU, or what stands for one in tests."""
+
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+
+    def free(self) -> int:
+        """Bytes of memory that are free."""
+
+    def zeros(self, nbytes: int) -> Any:
+        """Zeroed memory, aligned to 256 bytes."""
+
+    def view(self, buffer: Any, offset: int, shape: tuple[int, ...], dtype: str) -> Array:
+        """An array of ``shape`` at ``offset`` bytes into ``buffer``. Raises IndexError where it does not fit."""
+
+    def address(self, array: Array) -> int:
+        """Where it begins."""
+
+    def launch(
+        self, source: str, kernel: str, grid: Sequence[int], block: Sequence[int], args: Sequence[Any]
+    ) -> Queued:
+        """A launch of a kernel of ``source/SOURCE.cuh``, bound to its arguments: arrays and numbers.
+
+        T is the dtype of the arrays given for ``T*``. Raises TypeError where they do not fit the kernel's signature.
+        """
+
+    def product(self, a: Array, b: Array, out: Array, turn_a: bool, turn_b: bool) -> Queued | None:
+        """out = a b of row-major matrices, each turned (transposed) first where asked; None: our own kernel will do."""
+
+    def fill(self, array: Array, byte: int) -> Queued:
+        """Set every byte."""
+
+    def copy(self, source: Array, into: Array) -> Queued:
+        """Copy an array to another of the same size, on the device."""
+
+    def run(self, steps: Iterable[Step]) -> None:
+        """One after another."""
+
+    def capture(self, steps: Sequence[Queued]) -> Step:
+        """These steps as one."""
+
+    def room(self, shape: tuple[int, ...], dtype: str) -> Any:
+        """A NumPy array of zeros that ``send`` copies from without waiting."""
+
+    def send(self, host: Any, into: Array) -> None:
+        """Copy what ``room`` gave, or its first rows, in order with what was asked for before.
+
+        It may be written again when something that was asked for after this has been waited for.
+        """
+
+    def put(self, host: Any, into: Array) -> None:
+        """Copy a NumPy array (or number), converted, to the device, in order with what was asked for before."""
+
+    def get(self, array: Array) -> Any:
+        """A NumPy copy, when all that was asked for before is done."""
+
+    def sync(self) -> None:
+        """Wait until everything asked for has happened."""
+
+
+def each(device: Device, source: str, kernel: str, n: int, args: Sequence[Any]) -> Queued:
+    """A kernel that goes through ``n`` elements by ``EACH``."""
+    return device.launch(source, kernel, (max(1, min(-(-n // BLOCK), MOST_BLOCKS)),), (BLOCK,), args)
+
+
+def chain(steps: Iterable[Step]) -> Step:
+    """Several as one: queued where all of them are."""
+    parts = tuple(steps)
+
+    def run() -> None:
+        for step in parts:
+            step()
+
+    return Queued(run) if all(isinstance(step, Queued) for step in parts) else run

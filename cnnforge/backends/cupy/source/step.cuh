@@ -1,0 +1,8 @@
+// The fields of the step block, in the order of ``cnnforge.ir.graph.STEP_FIELDS``.
+enum { STEP, DRAW, FIRST, LR, INV_N, C1, C2, KEEP };
+
+// mean += new1 (g - mean); square = beta2 square + new2 g^2
+__device__ inline void follow_moments(T g, T* mean, T* square, T new1, T beta2, T new2) {
+    *mean += (g - *mean) * new1;
+    *square = *square * beta2 + g * g * new2;
+}

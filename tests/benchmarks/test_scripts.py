@@ -246,6 +246,7 @@ def test_tables(capsys):
     assert capsys.readouterr().out == "\n| net | ms |\n|---|---|\n| lenet | 3.00 |\n\nfast\n"
 
 
+@pytest.mark.slow
 def test_storages(capsys):
     """Trials are claimed and told on each kind that is there; what is sent is a matter of the nets' sizes."""
     import_module("benchmarks.storage").main(["--quick", "--backend", "numpy", "--drivers", "2", "--gbit", "1"])

@@ -133,7 +133,13 @@ def test_random_points_until_there_are_no_more(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "sampler", ["tpe", "random", "{type: cma_es, n_startup_trials: 2}", "{type: nsga2, population_size: 3}"]
+    "sampler",
+    [
+        "tpe",
+        "random",
+        pytest.param("{type: cma_es, n_startup_trials: 2}", marks=pytest.mark.slow),
+        pytest.param("{type: nsga2, population_size: 3}", marks=pytest.mark.slow),
+    ],
 )
 def test_every_sampler_tries_as_many_points_as_the_budget_has_and_goes_on_with_more(sampler):
     words = ["optimizer.lr=interval(1e-3,1e-1)", "optimizer.weight_decay=interval(0.0,0.1)", f"sweep.sampler={sampler}"]
@@ -272,6 +278,7 @@ def test_ctrl_c_ends_trials_with_checkpoints_and_resume_goes_on():
     assert {result["epochs"] for _, result in numbers("stopped").values()} == {60}
 
 
+@pytest.mark.slow
 def test_drivers_without_a_shared_disk_share_the_trials():
     """Each has a folder of its own, with what it trained; what is known of the others' is in the storage."""
     words = [*QUICK, "seed=range(0,8)", "sweep.storage=study.journal", "run.name=shared"]

@@ -94,6 +94,7 @@ def test_drivers_draw_as_many_points_as_the_budget_has(database, sampler):
     assert len({tuple(trial["values"].values()) for trial in trials if trial["state"] == "finished"}) == 6
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_sweep_is_not_joined():
     words = ["sweep", *QUICK, "seed=1,2", "run.name=taken"]
     finished(begin(*words))

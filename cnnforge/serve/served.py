@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cnnforge.config import read_run, validate
 from cnnforge.data import Preprocessing
 from cnnforge.data.pictures import PICTURES, TooManyPixels, look
 from cnnforge.errors import CheckpointError
+from cnnforge.inference.predict import class_names, task
 from cnnforge.model import Model
 from cnnforge.serve.limits import Refused
 from cnnforge.tracking.family import name_of
@@ -24,6 +25,8 @@ from cnnforge.tracking.family import name_of
 MAPS, SIDE, VALUES = 32, 64, 512
 #: Points of a side of an array: the weights with which it is resized grow with it.
 LONGEST = 4096
+#: What answers are made of, by what is asked of the model.
+KINDS = {"classes": "softmax", "yes_or_no": "sigmoid", "tags": "sigmoid", "numbers": "values"}
 #: Layers whose output is their input, when nothing is trained.
 SILENT = ("flatten", "dropout", "spatial_dropout", "drop_path")
 
@@ -54,11 +57,9 @@ class Served:
                 why="it was not trained by a run", fix="cnnforge serve with a run that cnnforge train has made",
             )  # fmt: skip
         spec = model.spec
-        kind = spec.effective_loss.fuses or spec.last_activation
-        if kind not in ("softmax", "sigmoid") or prod(spec.output) != spec.output[-1]:
-            kind = "values"
-        count = 2 if kind == "sigmoid" and spec.output[-1] == 1 else spec.output[-1]
-        named = model.classes if len(model.classes) == count else tuple(map(str, range(count)))
+        asked = task(model) if len(spec.output) == 1 else "numbers"
+        kind = KINDS[asked]
+        named = class_names(model) if asked in ("classes", "tags") else model.classes or ("0", "1")
         config = folder / "config.yaml"
         data = validate(read_run(config)).data.type if config.is_file() else ""
         return cls(model, model.preprocessing, name_of(folder), data, () if kind == "values" else named, kind)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from cnnforge.errors import ConfigError
 
 #: What an argument RUN may be.
 RUN = "run folder, MLflow run id, run name or 'latest'"
@@ -40,3 +43,14 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+@contextmanager
+def writing(
+    out: Path | str, where: str, fix: str = "a file in a folder that exists and may be written to"
+) -> Iterator[None]:
+    """Writing what ``--out`` names. Raises ConfigError where the machine refuses it."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written", where=where, why=error.strerror or str(error), fix=fix) from None

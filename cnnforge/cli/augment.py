@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cnnforge.cli.arguments import whole_number
+from cnnforge.cli.arguments import whole_number, writing
 from cnnforge.errors import ConfigError
 
 
@@ -46,15 +46,8 @@ def run(args: argparse.Namespace) -> int:
         print(note, file=sys.stderr)
     backend = create(spec.trainer.backend, threads=1)
     sheet = contact_sheet(data, spec.augment, spec.seed, args.samples, args.epochs, backend)
-    try:
+    with writing(args.out, "cnnforge augment --out"):
         save(sheet, args.out)
-    except OSError as error:
-        raise ConfigError(
-            f"{args.out} cannot be written",
-            where="cnnforge augment --out",
-            why=error.strerror or str(error),
-            fix="a file in a folder that exists and may be written to",
-        ) from None
     rows = min(args.samples, len(data.train))
     print(f"{args.out}: {rows} training pictures in rows, first as they are, then in epochs 1 to {args.epochs}")
     return 0

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from cnnforge.cli.arguments import whole_number
+from cnnforge.cli.arguments import whole_number, writing
 from cnnforge.errors import ConfigError
 
 _ENDINGS = (".svg", ".png")
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     model = validate(compose(args.overrides, config_dir=args.config_dir), match_data=False).model
     picture = diagram(model, args.kind, args.depth)
     out = args.out or Path(f"{model.name}.svg")
-    try:
+    with writing(out, "cnnforge draw --out"):
         if out.suffix.lower() == ".png":
             from cnnforge.report.diagram.png import save_png
 
@@ -57,12 +57,5 @@ def run(args: argparse.Namespace) -> int:
             from cnnforge.report.diagram.svg import svg
 
             out.write_text(svg(picture), "utf-8")
-    except OSError as error:
-        raise ConfigError(
-            f"{out} cannot be written",
-            where="cnnforge draw --out",
-            why=error.strerror or str(error),
-            fix="a file in a folder that exists and may be written to",
-        ) from None
     print(f"{os.path.relpath(out)}: {picture.title}")
     return 0

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnforge.cli.arguments import add_run, whole_number
+from cnnforge.cli.arguments import add_run, whole_number, writing
 from cnnforge.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Where explanations go unless it is said.
 OUT = "explained"
+#: Where an explanation that cannot be written was asked for, and what mends it.
+_OUT = ("cnnforge predict --out", "--out DIR, a folder that may be written to")
 #: Passes through the net that explaining one picture takes, about.
 EXPLAINING = 150
 
@@ -176,10 +178,8 @@ class _Drawn:
     def __init__(self, folder: Path) -> None:
         self.files: dict[int, Path] = {}
         self._folder, self._taken = folder, set[str]()
-        try:
+        with writing(folder, *_OUT):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise _cannot_be_written(folder, error) from None
 
     def draw(self, number: int, model: Model, answer: Answer) -> None:
         """One of them. Files of one name in several folders get pictures of several names."""
@@ -190,14 +190,5 @@ class _Drawn:
         name = next(n for i in count(1) if (n := stem if i == 1 else f"{stem}-{i}") not in self._taken)
         self._taken.add(name)
         file = self.files[number] = self._folder / f"{name}.png"
-        try:
+        with writing(file, *_OUT):
             draw(file, model, answer)
-        except OSError as error:
-            raise _cannot_be_written(file, error) from None
-
-
-def _cannot_be_written(file: Path, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"{file} cannot be written", where="cnnforge predict --out", why=error.strerror or str(error),
-        fix="--out DIR, a folder that may be written to",
-    )  # fmt: skip

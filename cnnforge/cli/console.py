@@ -60,7 +60,7 @@ class PlainConsole:
 
     def begin(self, epochs: int, steps_per_epoch: int, total_steps: int) -> None:
         self._epochs, self._total = epochs, total_steps
-        self.say(f"{epochs} epochs of {steps_per_epoch:,} steps")
+        self.say(f"{epochs} epoch{'s' * (epochs != 1)} of {steps_per_epoch:,} steps")
 
     def step(self, progress: Progress, metrics: Mapping[str, float]) -> None:
         if "step/train_loss" in metrics and perf_counter() - self._spoke > PLAIN_EVERY:

@@ -125,7 +125,7 @@ def _training(spec: RunSpec) -> str:
     augmented = spec.augment.model_dump(exclude_defaults=True, exclude_none=True)
     parts = [
         f"{optimizer.type}, learning rate {optimizer.lr:g}, schedule {spec.schedule.type}",
-        f"{trainer.epochs} epochs of batches of {trainer.batch_size * trainer.accumulate}",
+        f"{trainer.epochs} epoch{'s' * (trainer.epochs != 1)} of batches of {trainer.batch_size * trainer.accumulate}",
         f"loss {spec.model.effective_loss.type}",
         f"augmentation {', '.join(augmented)}" if augmented else "no augmentation",
         f"seed {spec.seed}",

@@ -121,8 +121,8 @@ def set_up(
     require_memory(backend, memory(plan, eval_plan)["total"], largest)
     notes += choice.notes
     if choice.measured:
-        done = f"measured the ways of {choice.measured} kernel calls in {choice.seconds:.1f} s"
-        notes.append(f"{done}, once for this machine")
+        calls = f"{choice.measured} kernel call{'s' * (choice.measured != 1)}"
+        notes.append(f"measured the ways of {calls} in {choice.seconds:.1f} s, once for this machine")
     for text in notes:
         note(text)
     labels = eval_plan.inputs["labels"]

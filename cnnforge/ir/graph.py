@@ -18,7 +18,7 @@ from cnnforge.errors import Path
 #: act        activations and their gradients (the arena)
 #: grad       gradients of trainable parameters (flat buffer ``grads``)
 #: flat       a range of a flat buffer, as the optimizer sees it (see ``FlatRange``)
-#: step       the step block (see ``STEP_FIELDS``)
+#: step       the step block and what lies beside it (see ``STEP_FIELDS``, ``DEVICE_FIELDS``)
 Kind = Literal["input", "param", "state", "act", "grad", "flat", "step"]
 
 #: forward  the model;  output: what only ``forward()`` and ``predict()`` want, not the loss
@@ -29,6 +29,11 @@ Phase = Literal["forward", "output", "loss", "backward", "gather", "update"]
 #: (dropout's counter, from 0), first global sample index of this batch, learning rate, 1 / samples, two scalars that
 #: the optimizer defines (Adam: the bias corrections), and the share of itself that an average of the weights keeps.
 STEP_FIELDS = ("step", "draw", "first", "lr", "inv_n", "c1", "c2", "keep")
+
+#: What a device itself keeps from step to step, as one float64 vector beside the step block, in the graphs that have
+#: it: the loss scale, the updates since it last changed, whether this update is left out (0: no), the number of the
+#: first step whose loss was not finite (0: none), and the sums of losses and hits since they were last taken.
+DEVICE_FIELDS = ("scale", "since", "skip", "stopped", "loss", "hits")
 
 #: The slot in which gradients are added up over several batches.
 GATHERED = "gathered"
@@ -125,6 +130,7 @@ class Graph:
     path: Path = ()
     phase: Phase = "forward"
     _step: Value | None = None
+    _on_device: Value | None = None
 
     def value(
         self, name: str, shape: tuple[int, ...], kind: Kind, dtype: str | None = None, batched: bool = False
@@ -156,6 +162,13 @@ class Graph:
         if self._step is None:
             self._step = self.value("step", (len(STEP_FIELDS),), "step", "float64")
         return self._step
+
+    def on_device(self) -> Value:
+        """What the device keeps beside the step block."""
+        if self._on_device is None:
+            self.step()
+            self._on_device = self.value("device", (len(DEVICE_FIELDS),), "step", "float64")
+        return self._on_device
 
     def act(self, name: str, shape: tuple[int, ...], dtype: str | None = None) -> Value:
         """A batch-carrying value of ``shape`` per sample."""

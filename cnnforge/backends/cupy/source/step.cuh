@@ -1,5 +1,7 @@
 // The fields of the step block, in the order of ``cnnforge.ir.graph.STEP_FIELDS``.
 enum { STEP, DRAW, FIRST, LR, INV_N, C1, C2, KEEP };
+// Those of ``DEVICE_FIELDS``.
+enum { SCALE, SINCE, SKIP, STOPPED, LOSS, HITS };
 
 // mean += new1 (g - mean); square = beta2 square + new2 g^2
 __device__ inline void follow_moments(T g, T* mean, T* square, T new1, T beta2, T new2) {

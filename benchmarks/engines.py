@@ -32,12 +32,19 @@ class Ours:
     """A bound training step. Called: one step. ``loss()`` is that of the last one."""
 
     def __init__(
-        self, spec: ModelSpec, optimizer: Optimizer, batch: int, backend: str, threads: int, exact: bool = False
+        self,
+        spec: ModelSpec,
+        optimizer: Optimizer,
+        batch: int,
+        backend: str,
+        threads: int,
+        exact: bool = False,
+        precision: str = "float32",
     ) -> None:
         """Measures the ways of kernels first, once per machine, as training does; ``exact`` is its ``exact_conv``."""
         self.backend = create(backend, threads)
         self.optimizer, self.batch, self.done = optimizer, batch, 0
-        graph = train_graph(spec, batch, "float32", 0, optimizer)
+        graph = train_graph(spec, batch, precision, 0, optimizer)
         choice = Choice(backend, threads, exact=exact, device=self.backend)
         self.plan = make_plan(graph, self.backend.capabilities, choose=choice)
         choice.keep()
@@ -165,7 +172,7 @@ class Rival:
         for name, engine in engines.items():
             loss = float(engine())
             if comparable:
-                same_loss(name, loss, first)
+                same_loss(name, loss, first, CLOSE_BFLOAT16 if name == BFLOAT16 else CLOSE)
         makers = {"compile": lambda: make(channels_last=True, compiled=True)}
         for name, engine, loss in self._compiler.first_steps(makers) if self._compiler else ():
             if comparable:
@@ -206,9 +213,8 @@ class Rival:
         return [self._compiler.missing] if self._compiler and self._compiler.missing else []
 
 
-def same_loss(name: str, theirs: float, ours: float) -> None:
-    """Raise AssertionError where two first losses differ by more than rounding."""
-    most = CLOSE_BFLOAT16 if name == BFLOAT16 else CLOSE
+def same_loss(name: str, theirs: float, ours: float, most: float = CLOSE) -> None:
+    """Raise AssertionError where two first losses differ by more than rounding: by ``most``, relative."""
     if not abs(theirs - ours) <= most * max(abs(ours), 1e-6):
         raise AssertionError(
             f"not the same net: the first loss is {ours:.6f} here and {theirs:.6f} in PyTorch ({name})"

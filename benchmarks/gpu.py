@@ -1,24 +1,26 @@
 """Is a GPU's training right, and how fast is it beside PyTorch's on the same card?
 
 First correctness, on the device: the conformance suite's kernels (tests marked gpu; without pytest and hypothesis they
-are left out, and it says so), then whole training steps of a few nets beside the numpy backend, and whether two
-trainings from one seed are the same to the bit. Then throughput, float32 without TF32: ours as one CUDA graph beside
-PyTorch eager, channels_last, compiled, and as one CUDA graph of its own. Engines take turns.
+are left out, and it says so), a step of a few nets in every precision beside the numpy backend in float32, whether two
+trainings from one seed are the same to the bit, and a training that is interrupted and resumed; with $CNNFORGE_DATA,
+MNIST to 99% and CIFAR-10 in the CPU's recipe. Then throughput, in one precision on both sides: ours as one CUDA graph
+beside PyTorch eager, channels_last, compiled, and as one CUDA graph of its own. Engines take turns.
 
 ratio: PyTorch's time / ours, of the medians: above 1 we are faster.
-of limit: multiply-adds done directly per second, beside what cuBLAS reaches here for a large product.
+of limit: multiply-adds done directly per second, beside what cuBLAS reaches here for a large product in that precision.
 
     python -m benchmarks.gpu [--net lenet resnet20 …] [--skip-tests] [--no-compile] [--rounds 5] [--quick]
 
-Within eight minutes on one card; docs/gpu.md says what a machine needs for it.
+Within eight minutes on one card; docs/gpu.md says what a machine needs for it. What no longer fits into
+--minutes is left out, and it says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -30,27 +32,37 @@ if not __package__:  # run as a file
 from benchmarks import options
 from benchmarks.table import Table, milliseconds, share
 
-#: Net, batch, and what was asked for: at least so often as fast as PyTorch in this form.
-ROWS: tuple[tuple[str, int, Mapping[str, float]], ...] = (
-    ("lenet", 128, {"eager": 3.0, "graph": 1.0}),
-    ("resnet20", 256, {"eager": 1.5}),
-    ("resnet50", 128, {"eager": 1.0}),
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table. asked: at least so often as fast as PyTorch in this form."""
+
+    net: str
+    batch: int
+    precision: str = "float32"
+    asked: Mapping[str, float] = field(default_factory=dict)
+
+
+LINES = (
+    Line("lenet", 128, "float32", {"eager": 3.0, "graph": 1.0}),
+    Line("resnet20", 256, "float32", {"eager": 1.5}),
+    Line("resnet50", 128, "tf32", {"eager": 1.0}),
+    Line("resnet50", 128, "bfloat16", {"eager": 1.0}),
 )
-#: Nets that take a few steps on both backends, with their batch.
-CHECKED = (("lenet", 8), ("resnet20", 4), ("mobilenet_v2_cifar", 4))
 FORMS = ("eager", "channels_last", "compile", "graph")
-#: How far gradients may be from the CPU's, relative to the largest of their tensor; and seconds of an engine's turn.
-CLOSE, TURN = 1e-3, 0.5
-#: The tests that a GPU is asked to pass.
-TESTS = ("tests/conformance/test_kernels.py",)
+#: Seconds of an engine's turn, and seconds that torch.compile may take for a net.
+TURN, COMPILING = 0.5, 90.0
 
 
 def main(words: Sequence[str] | None = None) -> None:
+    began = perf_counter()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", nargs="+", help="instead of every row")
     parser.add_argument("--batch", type=options.positive, help="instead of each row's own")
     parser.add_argument("--rounds", type=options.positive, default=5, help="turns of each engine (%(default)s)")
+    parser.add_argument("--minutes", type=options.positive, default=8, help="to be done in (%(default)s)")
     parser.add_argument("--skip-tests", action="store_true", help="leave the conformance suite out")
+    parser.add_argument("--skip-training", action="store_true", help="leave whole trainings out")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it takes a minute per net")
     parser.add_argument("--quick", action="store_true", help="the smallest net alone, in two rounds")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -60,122 +72,74 @@ def main(words: Sequence[str] | None = None) -> None:
 
     backend: Any = create("cupy")
     print(f"{backend.device.name}, {backend.free() / 2**30:.0f} GiB free", flush=True)
-    failed = [] if chosen.skip_tests else conformance()
-    failed += [line for net, batch in (CHECKED[:1] if chosen.quick else CHECKED) for line in step_by_step(net, batch)]
-    failed += same_bits()
+    failed = correctness(chosen)
     print("\n".join(failed) if failed else "correct: every check passed", flush=True)
-    throughput(chosen, backend)
+    throughput(chosen, backend, began + 60 * chosen.minutes)
+    print(f"{perf_counter() - began:.0f} s in all")
     if failed:
         sys.exit(1)
 
 
-def conformance() -> list[str]:
-    """What fails of the tests that need a GPU."""
-    try:
-        import hypothesis
-        import pytest
-    except ImportError as error:
-        print(f"conformance: left out, {error.name} is not installed", flush=True)
-        return []
-    assert pytest.__version__
-    assert hypothesis.__version__
-    root = Path(__file__).parents[1]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *TESTS]
-    began = perf_counter()
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-    lines = done.stdout.strip().splitlines()
-    print(f"conformance, {perf_counter() - began:.0f} s: {lines[-1] if lines else done.stderr[-500:]}", flush=True)
-    return [line for line in lines if line.startswith(("FAILED", "ERROR"))] or (
-        [] if done.returncode == 0 else [f"conformance: pytest ends with {done.returncode}"]
-    )
+def correctness(chosen: argparse.Namespace) -> list[str]:
+    """What is wrong."""
+    from benchmarks import gpu_checks as checks
 
-
-def step_by_step(net: str, batch: int) -> list[str]:
-    """Three steps from the same weights on the GPU and by NumPy: where gradients of the first differ."""
-    import numpy as np
-
-    from benchmarks import nets
-    from benchmarks.engines import Ours
-
-    spec = nets.spec(net)
-    sides = [Ours(spec, nets.optimizer(net), batch, backend, 1) for backend in ("cupy", "numpy")]
-    for side in sides:
-        side()
-    found, wanted = (
-        {name: np.array(side.backend.get(array), np.float64) for name, array in side.executable.grads.items()}
-        for side in sides
-    )
-    failed = []
-    for name, expected in wanted.items():
-        off = float(np.abs(found[name] - expected).max() / max(float(np.abs(expected).max()), 1e-6))
-        if not off <= CLOSE:
-            failed.append(f"{net}: the gradient of {name} is {off:.1e} off")
-    losses = [side.loss() for side in sides]
-    if not abs(losses[0] - losses[1]) <= 1e-4 * abs(losses[1]):
-        failed.append(f"{net}: the loss is {losses[0]}, not {losses[1]}")
-    print(f"{net}: {len(wanted)} gradients and the loss beside NumPy's, {len(failed)} differ", flush=True)
+    failed = [] if chosen.skip_tests else checks.conformance()
+    for net, batch in checks.CHECKED[:1] if chosen.quick else checks.CHECKED:
+        for precision in checks.CLOSE:
+            failed += checks.step_by_step(net, batch, precision)
+    failed += checks.same_bits("float32") + checks.same_bits("bfloat16")
+    if not (chosen.quick or chosen.skip_training):
+        failed += checks.resumed("float32") + checks.resumed("float16")
+        for experiment in checks.TRAINED:
+            failed += checks.trained(*experiment, "float32")
+        failed += checks.trained(*checks.TRAINED[-1], "bfloat16")
     return failed
 
 
-def same_bits() -> list[str]:
-    """Do two trainings from one seed end in the same bits?"""
-    import numpy as np
-
-    from benchmarks import nets
-    from benchmarks.engines import Ours
-
-    ends = []
-    for _ in range(2):
-        side = Ours(nets.spec("resnet20"), nets.optimizer("resnet20"), 32, "cupy", 1)
-        for _ in range(10):
-            side()
-        ends.append(side.arrays())
-    differ = [name for name in ends[0] if not np.array_equal(ends[0][name], ends[1][name])]
-    print(f"two trainings of ten steps: {len(differ)} of {len(ends[0])} tensors differ", flush=True)
-    return [f"resnet20: {name} is not the same in two trainings" for name in differ[:3]]
-
-
-def throughput(chosen: argparse.Namespace, backend: Any) -> None:
+def throughput(chosen: argparse.Namespace, backend: Any, until: float) -> None:
     """The table."""
-    limit, bandwidth = product_rate(backend), copy_rate(backend)
-    print(f"this card, float32: {limit / 1e12:.1f} TFLOP/s by cuBLAS, {bandwidth / 1e9:.0f} GB/s copying", flush=True)
-    columns = {"net": 12, "batch": 5, "ours": 8} | dict.fromkeys(FORMS, 8)
+    bandwidth = copy_rate(backend)
+    limits = {precision: product_rate(backend, precision) for precision in dict.fromkeys(x.precision for x in LINES)}
+    reached = ", ".join(f"{precision} {rate / 1e12:.1f}" for precision, rate in limits.items())
+    print(f"this card: {bandwidth / 1e9:.0f} GB/s copying; TFLOP/s by cuBLAS: {reached}", flush=True)
+    columns = {"net": 12, "precision": 9, "batch": 5, "ours": 8} | dict.fromkeys(FORMS, 8)
     columns |= {"ratios": 34, "asked": 24, "samples/s": 9, "of limit": 8}
-    table = Table(columns, markdown=chosen.markdown)
-    rows = [row for row in ROWS if chosen.net is None or row[0] in chosen.net]
-    rows += [(net, 64, {}) for net in chosen.net or () if net not in {row[0] for row in ROWS}]
-    notes: dict[str, None] = {
-        "precision tf32 and bfloat16 are not implemented: those lines of the goals are open": None
-    }
-    for net, batch, asked in rows[:1] if chosen.quick else rows:
-        notes |= dict.fromkeys(measure(net, chosen.batch or batch, asked, chosen, table, limit))
+    table = Table(columns, words=2, markdown=chosen.markdown)
+    lines = [line for line in LINES if chosen.net is None or line.net in chosen.net]
+    lines += [Line(net, 64) for net in chosen.net or () if net not in {line.net for line in LINES}]
+    notes: dict[str, None] = {}
+    for line in lines[:1] if chosen.quick else lines:
+        notes |= dict.fromkeys(measure(line, chosen, table, limits[line.precision], until))
     table.notes(*notes)
 
 
-def measure(
-    net: str, batch: int, asked: Mapping[str, float], chosen: argparse.Namespace, table: Table, limit: float
-) -> list[str]:
+def measure(line: Line, chosen: argparse.Namespace, table: Table, limit: float, until: float) -> list[str]:
     """One row; returns what is to be said below the table."""
     from benchmarks import nets
     from benchmarks.engines import Ours
 
-    spec = nets.spec(net)
-    ours = Ours(spec, nets.optimizer(net), batch, "cupy", 1)
+    spec, batch = nets.spec(line.net), chosen.batch or line.batch
+    ours = Ours(spec, nets.optimizer(line.net), batch, "cupy", 1, precision=line.precision)
     start = ours.arrays()
     ours()
     first = ours.loss()
     engines: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {"ours": (ours, ours.backend.sync)}
-    rivals, notes = theirs(spec, ours, start, first, chosen)
+    compiled = not (chosen.no_compile or chosen.quick) and perf_counter() + COMPILING < until
+    rivals, notes = theirs(spec, ours, start, first, line.precision, [f for f in FORMS if compiled or f != "compile"])
+    if not compiled:
+        notes.append(f"{spec.name}, {line.precision}: torch.compile left out")
     times = in_turn(engines | rivals, 2 if chosen.quick else chosen.rounds, TURN / 10 if chosen.quick else TURN)
     mine = median(times["ours"])
     ratios = {form: median(times[form]) / mine for form in FORMS if form in times}
     table.row(
-        net,
+        line.net,
+        line.precision,
         batch,
         milliseconds(mine),
         *(milliseconds(median(times[form])) if form in times else None for form in FORMS),
         ", ".join(f"{form} {value:.2f}" for form, value in ratios.items()) or None,
-        ", ".join(f"{form} {value:g}" for form, value in asked.items()) or None,
+        ", ".join(f"{form} {value:g}" for form, value in line.asked.items()) or None,
         float(batch / mine),
         share(nets.training_flops(spec, batch) / mine / limit),
     )
@@ -183,30 +147,28 @@ def measure(
 
 
 def theirs(
-    spec: Any, ours: Any, start: Mapping[str, Any], first: float, chosen: argparse.Namespace
+    spec: Any, ours: Any, start: Mapping[str, Any], first: float, precision: str, forms: Sequence[str]
 ) -> tuple[dict[str, tuple[Callable[[], None], Callable[[], None]]], list[str]]:
     """PyTorch's engines that run here and whose first loss is ours, and notes on the others."""
     try:
         from benchmarks import torch_gpu
     except ImportError:
         return {}, ["PyTorch is not installed: only our own times"]
-    from benchmarks.engines import same_loss
+    from benchmarks.engines import CLOSE, CLOSE_BFLOAT16, same_loss
     from benchmarks.recipe import draws, recipe, torch_arrays
 
-    torch_gpu.plain_float32()
     plain, arrays, found, notes = recipe(spec, ours.optimizer), torch_arrays(spec, start), {}, []
-    for form in FORMS:
-        if form == "compile" and (chosen.no_compile or chosen.quick):
-            continue
+    for form in forms:
         try:
-            engine = torch_gpu.Step(plain, arrays, ours.data, form)
+            engine = torch_gpu.Step(plain, arrays, ours.data, form, precision)
             engine()
             # A captured step has been taken before; learning rates are small, so the loss has hardly moved.
             if not draws(spec):
-                same_loss(form, engine.loss(), first)
+                same_loss(form, engine.loss(), first, CLOSE if precision == "float32" else CLOSE_BFLOAT16)
             found[form] = engine, torch_gpu.synchronize
         except Exception as error:  # whatever its many parts raise, or another net than ours
-            notes.append(f"{spec.name}: PyTorch {form} left out, {type(error).__name__}: {str(error).splitlines()[0]}")
+            said = str(error).splitlines()[0] if str(error) else ""
+            notes.append(f"{spec.name}, {precision}: PyTorch {form} left out, {type(error).__name__}: {said}")
     return found, notes
 
 
@@ -237,11 +199,12 @@ def in_turn(
     return times
 
 
-def product_rate(backend: Any, size: int = 4096) -> float:
-    """Floating-point operations per second of a square float32 product, as the backend does it."""
+def product_rate(backend: Any, precision: str, size: int = 8192) -> float:
+    """Floating-point operations per second of a square product, as the backend does it."""
     from cnnforge.backends.cupy.linear import product
 
-    matrices = [backend.view(backend.buffer(4 * size * size), 0, (size, size), "float32") for _ in range(3)]
+    dtype, nbytes = (precision, 2) if precision in ("bfloat16", "float16") else ("float32", 4)
+    matrices = [backend.view(backend.buffer(nbytes * size * size), 0, (size, size), dtype) for _ in range(3)]
     seconds = _seconds(backend, product(backend.device, *matrices))
     return 2 * size**3 / seconds
 

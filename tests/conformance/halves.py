@@ -79,7 +79,7 @@ def exactly(op: str, ins: list[Any], outs: list[Any], attrs: dict[str, Any]) -> 
 
 
 def assert_near(op: str, case: Case, half: str, backend: str, largest: bool = False) -> None:
-    """See above.  largest: what was added up is of the size of an output's largest number, in place of ``case.scale``"""
+    """See above.  largest: what was added up is as large as an output's largest number, in place of ``case.scale``"""
     ins, outs = narrowed(op, case.ins, case.outs, half)
     expected = exactly(op, ins, outs, case.attrs)
     for got, wanted in zip(one_node.run(op, ins, outs, case.attrs, backend), expected, strict=True):

@@ -22,6 +22,8 @@ from cnnforge.rng import stream
 from cnnforge.shapes import window
 from tests import one_node
 from tests.backends.cupy.emulator import Emulator
+from tests.conformance import halves
+from tests.conformance.cases import Case
 from tests.devices import EMULATED
 
 RNG = np.random.default_rng(5)
@@ -36,6 +38,11 @@ def real(*shape):
 
 def whole(*shape):
     return RNG.integers(-4, 5, shape).astype("float32")
+
+
+def large(*shape):
+    """Their sums are exact in float32, and in no half type."""
+    return RNG.integers(-60, 61, shape).astype("float32")
 
 
 def f32(*shapes):
@@ -59,10 +66,10 @@ WEIGHTS = tuple(float(w) for w in RNG.integers(0, 4, 50))
 #: op, ins, outs, attrs; True where all numbers are whole and small, so that every order of adding gives the same
 CASES = [
     ("bias", [whole(*X), whole(*C)], f32(X), {}, True),
-    ("bias_db", [whole(*X)], f32(C), {}, True),
-    ("prelu_dalpha", [whole(*X), whole(*X)], f32(C), {}, True),
+    ("bias_db", [large(*X)], f32(C), {}, True),
+    ("prelu_dalpha", [large(*X), large(*X)], f32(C), {}, True),
     ("scale_channels", [whole(*X), whole(4, 1, 1, 40)], f32(X), {}, True),
-    ("scale_channels_dgate", [whole(2, 30, 30, 5), whole(2, 30, 30, 5)], f32((2, 1, 1, 5)), {}, True),
+    ("scale_channels_dgate", [large(2, 30, 30, 5), large(2, 30, 30, 5)], f32((2, 1, 1, 5)), {}, True),
     ("concat", [whole(*X), whole(4, 9, 9, 3)], f32((4, 9, 9, 43)), {}, True),
     ("slice_channels", [whole(*X)], f32((4, 9, 9, 33)), {"start": 5}, True),
     ("channel_shuffle", [whole(*X)], f32(X), {"groups": 5}, True),
@@ -120,6 +127,15 @@ def test_as_the_numpy_backend(op, ins, outs, attrs, exact):
             np.testing.assert_array_equal(got, wanted)
         else:
             np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5 * max(1.0, float(abs(wanted).max())))
+
+
+NARROW = [case for case in CASES if case[0] in halves.OPS]
+
+
+@pytest.mark.parametrize("half", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("op", "ins", "outs", "attrs", "exact"), NARROW, ids=[case[0] for case in NARROW])
+def test_halves_are_rounded_once_however_many_parts_were_added_up(op, ins, outs, attrs, exact, half):
+    halves.assert_near(op, Case(ins, outs, [], attrs, exact), half, EMULATED, largest=True)
 
 
 @given(st.integers(1, 5000), st.integers(1, 99), st.integers(1, 1500), st.floats(0, 1))

@@ -9,6 +9,7 @@ parts then in their order, so that they are the same in every run.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -25,6 +26,25 @@ from cnnforge.shapes import Window
 BUSY, POSITIONS = 512, 512
 
 
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What one block makes: so many rows and columns. source: the file of kernels that is compiled for it"""
+
+    source: str
+    rows: int
+    columns: int
+
+    def grid(self, rows: int, columns: int) -> tuple[int, int]:
+        """Blocks that make a matrix."""
+        return -(-rows // self.rows), -(-columns // self.columns)
+
+
+#: Narrow ones, so that few filters leave no thread idle; and a large one, in which a thread does the most with what it
+#: reads, for matrices that give enough blocks of it.
+NARROW = (Tile("conv16", 128, 16), Tile("conv32", 128, 32))
+SQUARE, LARGE = Tile("conv", TILE, TILE), Tile("conv128", 128, 128)
+
+
 def _geometry(x: Array, y: Array, window: Window, groups: int, flip: bool) -> tuple[int, ...]:
     """What ``IMAGES, WINDOW`` stand for in ``source/window.cuh``."""
     return (
@@ -38,8 +58,13 @@ def _as_matrix(array: Array) -> Array:
     return array.reshape(-1, array.shape[-1])
 
 
-def _tiles(rows: int, columns: int) -> tuple[int, int]:
-    return -(-rows // TILE), -(-columns // TILE)
+def _tile(rows: int, columns: int, matrices: int) -> Tile:
+    """The shape of tile for this many matrices of one size."""
+    narrow = next((tile for tile in NARROW if columns <= tile.columns), None)
+    if narrow is not None:
+        return narrow
+    large = columns > SQUARE.columns and prod(LARGE.grid(rows, columns)) * matrices >= BUSY
+    return LARGE if large else SQUARE
 
 
 def _splits(w: tuple[int, ...], rows: int, groups: int) -> int:
@@ -47,8 +72,13 @@ def _splits(w: tuple[int, ...], rows: int, groups: int) -> int:
     if is_depthwise(w, groups):
         blocks = -(-w[3] // 32) * w[0] * w[1]
     else:
-        blocks = prod(_tiles(prod(w[:3]), w[3] // groups)) * groups
+        blocks = prod(_dw_tile(w, groups).grid(prod(w[:3]), w[3] // groups)) * groups
     return max(1, min(BUSY // blocks, -(-rows // POSITIONS), 65535 // groups))
+
+
+def _dw_tile(w: tuple[int, ...], groups: int) -> Tile:
+    """Positions are cut into as many parts as it takes to keep a card busy, so that tiles may be large."""
+    return _tile(prod(w[:3]), w[3] // groups, BUSY)
 
 
 def conv2d(
@@ -62,8 +92,9 @@ def conv2d(
     if is_depthwise(w.shape, groups):
         return each(device, "depthwise", "depthwise", y.size, (x, w, y, y.size, *geometry))
     rows = prod(y.shape[:3])
-    grid = (*_tiles(rows, y.shape[3] // groups), groups)
-    return device.launch("conv", "conv2d", grid, (THREADS,), (x, w, y, rows, *geometry))
+    tile = _tile(rows, y.shape[3] // groups, groups)
+    grid = (*tile.grid(rows, y.shape[3] // groups), groups)
+    return device.launch(tile.source, "conv2d", grid, (THREADS,), (x, w, y, rows, *geometry))
 
 
 def conv2d_dx(
@@ -77,8 +108,9 @@ def conv2d_dx(
     if is_depthwise(w.shape, groups):
         return each(device, "depthwise", "depthwise_dx", dx.size, (dy, w, dx, dx.size, *geometry))
     rows = prod(dx.shape[:3])
-    grid = (*_tiles(rows, dx.shape[3] // groups), groups)
-    return device.launch("conv", "conv2d_dx", grid, (THREADS,), (dy, w, dx, rows, *geometry))
+    tile = _tile(rows, dx.shape[3] // groups, groups)
+    grid = (*tile.grid(rows, dx.shape[3] // groups), groups)
+    return device.launch(tile.source, "conv2d_dx", grid, (THREADS,), (dy, w, dx, rows, *geometry))
 
 
 def conv2d_dw(
@@ -96,9 +128,10 @@ def conv2d_dw(
         grid = (-(-dw.shape[3] // 32), prod(window.kernel), splits)
         summed = device.launch("depthwise", "depthwise_dw", grid, (32, 8), (x, dy, parts, rows, positions, *geometry))
     else:
-        grid = (*_tiles(prod(dw.shape[:3]), dw.shape[3] // groups), groups * splits)
+        tile = _dw_tile(dw.shape, groups)
+        grid = (*tile.grid(prod(dw.shape[:3]), dw.shape[3] // groups), groups * splits)
         arguments = (x, dy, parts, rows, splits, positions, *geometry)
-        summed = device.launch("conv", "conv2d_dw", grid, (THREADS,), arguments)
+        summed = device.launch(tile.source, "conv2d_dw", grid, (THREADS,), arguments)
     return chain((summed, each(device, "linear", "sum_parts", dw.size, (parts, dw, dw.size, splits))))
 
 

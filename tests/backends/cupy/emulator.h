@@ -17,6 +17,7 @@
 #define __constant__ static const
 #define __launch_bounds__(n)
 #define __restrict__
+#define __align__(n) __attribute__((aligned(n)))
 // One block runs at a time. The section's bytes are set to NaNs before each.
 #define __shared__ static __attribute__((section("emulated_shared")))
 extern char __start_emulated_shared[] __attribute__((weak));

@@ -1,9 +1,11 @@
 """Convolutions and products that take more than one tile, one part, one step of the depth."""
 
+import re
+
 import numpy as np
 import pytest
 
-from cnnforge.backends.cupy import conv
+from cnnforge.backends.cupy import conv, signature
 from cnnforge.backends.cupy.capabilities import CAPABILITIES
 from cnnforge.ir.graph import Value
 from cnnforge.shapes import window
@@ -47,6 +49,8 @@ LARGE = {
     "dilated": ((2, 19, 18, 5), 3, 1, ((3, 2), (1, 2), 2, (3, 2))),
     "1x1": ((2, 9, 8, 20), 70, 1, ((1, 1), (1, 1), "valid")),
     "1x1 in groups": ((2, 9, 8, 20), 40, 4, ((1, 1), (1, 1), "valid")),
+    "few filters": ((2, 14, 13, 20), 12, 1, ((3, 3), (1, 1), "same")),
+    "32 filters": ((2, 14, 13, 33), 31, 1, ((3, 3), (2, 2), "same")),
     "depthwise": ((4, 14, 13, 40), 40, 40, ((3, 3), (1, 1), "same")),
     "depthwise, doubled": ((5, 21, 20, 17), 34, 17, ((5, 3), (2, 1), 1, (1, 2))),
 }  # fmt: skip
@@ -66,6 +70,28 @@ def test_convolutions_of_several_tiles(name, dtype):
     same_as_numpy("conv2d_dw", [x, dy], w.shape, attrs, dtype)
 
 
+@pytest.mark.parametrize("name", ["3x3 same", "strided, in groups", "dilated"])
+def test_convolutions_by_large_tiles(name, monkeypatch):
+    monkeypatch.setattr(conv, "BUSY", 1)
+    monkeypatch.setattr(conv, "NARROW", ())
+    monkeypatch.setattr(conv, "SQUARE", conv.Tile("conv", 0, 0))
+    test_convolutions_of_several_tiles(name)
+
+
+def test_tiles_fit_the_matrix():
+    assert [conv._tile(1 << 20, columns, 1).source for columns in (6, 16, 17, 32, 33, 64, 65, 512)] == [
+        "conv16", "conv16", "conv32", "conv32", "conv", "conv", "conv128", "conv128",
+    ]  # fmt: skip
+    assert conv._tile(6272, 512, 1).source == "conv", "196 blocks would leave processors idle"
+
+
+@pytest.mark.parametrize("tile", [*conv.NARROW, conv.SQUARE, conv.LARGE])
+def test_a_tile_is_what_its_source_makes(tile):
+    whole = signature.text(tile.source, "float32")
+    for name, size in (("TILE_ROWS", tile.rows), ("TILE_COLUMNS", tile.columns)):
+        assert re.search(rf"#define {name} (\d+)", whole)[1] == str(size)
+
+
 def test_gradients_of_weights_are_summed_in_parts_that_keep_a_card_busy():
     def parts(w, positions, groups):
         win = window((positions, 1), (w[0], w[1]), (1, 1), "same")
@@ -76,7 +102,9 @@ def test_gradients_of_weights_are_summed_in_parts_that_keep_a_card_busy():
 
     assert parts((3, 3, 16, 64), 100, 1) == 1, "few positions are one part"
     assert parts((3, 3, 16, 64), 1 << 20, 1) == conv.BUSY // 3, "three blocks of 64 rows each"
-    assert parts((3, 3, 512, 512), 1 << 20, 1) == 1, "large weights are enough blocks by themselves"
+    assert parts((3, 3, 512, 512), 1 << 20, 1) == conv.BUSY // (36 * 4), "large tiles, as there are parts enough"
+    assert parts((3, 3, 1024, 1024), 1 << 20, 1) == 1, "large weights are enough blocks by themselves"
+    assert parts((3, 3, 16, 16), 1 << 20, 1) == conv.BUSY // 2, "two narrow blocks of 128 rows each"
     assert parts((3, 3, 1, 64), 1 << 20, 64) == conv.BUSY // 18, "nine positions, two times 32 filters"
 
 

@@ -2,17 +2,17 @@
 
 // Products of matrices. b's element (k, j) lies at k * down + j * across.
 
-extern "C" __global__ void product(
+extern "C" __global__ void __launch_bounds__(MEMBERS) product(
     const T* a, const T* b, T* out, i64 rows, int columns, i64 depth, i64 down, i64 across) {
-    LEFT; RIGHT;
-    gemm(rows, columns, 0, depth, Left<false>{a, rows, depth}, Right{b, down, across}, Result{out, columns}, left, right);
+    SPACE(Left<false>);
+    gemm(rows, columns, 0, depth, Left<false>{a, rows, depth}, Right{b, down, across}, Result{out, columns}, GIVEN_SPACE);
 }
 
 // a is (depth, rows).
-extern "C" __global__ void product_turned(
+extern "C" __global__ void __launch_bounds__(MEMBERS) product_turned(
     const T* a, const T* b, T* out, i64 rows, int columns, i64 depth, i64 down, i64 across) {
-    LEFT; RIGHT;
-    gemm(rows, columns, 0, depth, Left<true>{a, rows, depth}, Right{b, down, across}, Result{out, columns}, left, right);
+    SPACE(Left<true>);
+    gemm(rows, columns, 0, depth, Left<true>{a, rows, depth}, Right{b, down, across}, Result{out, columns}, GIVEN_SPACE);
 }
 
 // out[i] = the sum of `parts` arrays of n, the first first.

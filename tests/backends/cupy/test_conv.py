@@ -75,7 +75,7 @@ def test_convolutions_by_large_tiles(name, monkeypatch):
     monkeypatch.setattr(conv, "BUSY", 1)
     monkeypatch.setattr(conv, "NARROW", ())
     monkeypatch.setattr(conv, "SQUARE", conv.Tile("conv", 0, 0))
-    test_convolutions_of_several_tiles(name)
+    test_convolutions_of_several_tiles(name, "float32")
 
 
 def test_tiles_fit_the_matrix():

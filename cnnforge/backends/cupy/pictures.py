@@ -7,7 +7,7 @@ order with the steps, so that canvases share workspace.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge.backends.base import DRAWN, MIXED, Array, Distortion, Maker, Order, Step
-from cnnforge.backends.cupy.device import BLOCK, Device, chain
+from cnnforge.backends.cupy.device import BLOCK, Device
 
 SOURCE = "pictures"
+
+#: ``Backend.link``
+Link = Callable[[Iterable[Step]], list[Step]]
 
 #: Bytes of elastic fields and what they come from; a batch that has more of them is made part by part.
 FIELDS = 32 << 20
@@ -160,8 +163,8 @@ class DeviceMaker:
             np.take(self._stock.x, order.rows, axis=0, out=into["raw"], mode="clip")
         return n
 
-    def launches(self, memory: Array, out: Array) -> Step:
-        """What makes ``out`` (n, H, W, C) of an order of n samples in the device's memory."""
+    def launches(self, memory: Array, out: Array) -> list[Step]:
+        """What, one after another, makes ``out`` (n, H, W, C) of an order of n samples in the device's memory."""
         assert out.shape[1:] == self._input, (out.shape, self._input)
         assert str(out.dtype) == "float32", f"pictures are made as float32, not as {out.dtype}"
         n = out.shape[0]
@@ -175,7 +178,7 @@ class DeviceMaker:
         steps = [self._picked(stored, out)] if self._how is None else [*self._distorted(self._how, stored, order, out)]
         if self._mixes and n > 1:
             steps.append(self._launch("mix_pictures", n // 2, (out, order["mixed"], *self._input)))
-        return chain(steps)
+        return steps
 
     @property
     def _scaled(self) -> tuple[Any, ...]:
@@ -241,20 +244,20 @@ class Tray:
         """Take it down; of how many samples it is."""
         return self._maker.write(order, self._host)
 
-    def send(self, n: int, into: Array, link: Any) -> None:
+    def send(self, n: int, into: Array, link: Link) -> None:
         """Queue the copy of the last order, and what makes it."""
         nbytes = self._maker.layout(n).nbytes
         self._device.send(self._host[:nbytes], self._device.view(self._memory, 0, (nbytes,), "uint8"))
         key = n, self._device.address(into)
         if key not in self._steps:
-            self._steps[key] = link([self._maker.launches(self._memory, into)])
+            self._steps[key] = link(self._maker.launches(self._memory, into))
         self._device.run(self._steps[key])
 
 
 class DeviceCanvas:
     """``Backend.canvas``: of batches as large as ``shape``. What is sent is what was filled last, however it was."""
 
-    def __init__(self, device: Device, shape: tuple[int, ...], dtype: str, link: Any) -> None:
+    def __init__(self, device: Device, shape: tuple[int, ...], dtype: str, link: Link) -> None:
         self._device, self._shape, self._dtype, self._link = device, shape, dtype, link
         self._trays: dict[DeviceMaker, Tray] = {}
         self._ordered: tuple[Tray, int] | None = None

@@ -18,7 +18,8 @@ from cnnforge.spec import AugmentSpec
 from tests.backends.cupy.emulator import Emulator
 from tests.backends.cupy.test_sources import ptx_of
 
-SHIPPED = {path.stem: yaml.safe_load(path.read_text()) for path in Path("configs/augment").glob("*.yaml")}
+FOLDER = Path(__file__).parents[3] / "configs/augment"
+SHIPPED = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(FOLDER.glob("*.yaml"))}
 AFFINE = {"rotate": 20, "scale": [0.8, 1.3], "shear": 10, "translate": 0.2}
 COLOUR = {"brightness": 0.3, "contrast": 0.5, "saturation": 0.6, "hue": 0.3}
 MOVES = {"crop": {"padding": 1, "border": "zero"}, "flip": {}, "vertical_flip": {}, "shift": {"share": 0.3}}

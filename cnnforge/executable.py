@@ -70,7 +70,7 @@ class Bound:
 
     @cached_property
     def room(self) -> tuple[Any, Any]:
-        """NumPy arrays of x and labels to fill; ``send`` takes them to the device."""
+        """What x (see ``Backend.canvas``) and labels, an array, are filled into; ``send`` takes them to the device."""
         x, labels = self._rooms()
         return x[: self.x.shape[0]], labels[: self.labels.shape[0]]
 
@@ -189,8 +189,8 @@ class Executable:
     def _room(self, turn: int | None) -> tuple[Any, Any]:
         """Host memory of the planned batch's inputs, which all batch sizes of a turn share."""
         if turn not in self._rooms:
-            x, labels = (self.backend.room(self._view(self.plan.inputs[name], turn=turn)) for name in ("x", "labels"))
-            self._rooms[turn] = x, labels
+            x, labels = (self._view(self.plan.inputs[name], turn=turn) for name in ("x", "labels"))
+            self._rooms[turn] = self.backend.canvas(x), self.backend.room(labels)
         return self._rooms[turn]
 
     def set_step(

@@ -24,6 +24,9 @@ Collect = Callable[[Array, Array], None]
 Report = Callable[[int, int], None]
 
 
+#: float32 numbers drawn for a pair of pictures that is mixed: how much of a picture is its own; top, left, bottom,
+#: right of the part that moves. A part without rows is none: then one picture is laid over the other.
+MIXED = 5
 #: float32 numbers drawn for a picture that is distorted: 0 to 5 the map of an output pixel to where it is read (source
 #: row = 0 h + 1 w + 2, source column = 3 h + 4 w + 5); 6 to 9 and 10 to 13 top, left, bottom, right of two rectangles,
 #: the last two outside; 14 to 22 a map of red, green and blue, by rows; 23 what is added of the picture's mean grey.
@@ -52,6 +55,57 @@ class Distortion:
     fills: Any
     grey: Any
     top: float | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a batch's pictures are made of. Arrays are NumPy's and lie in one piece.
+
+    rows:  (N,) int64: samples, counted in the split
+    picks: (N, 2) int32: lists of source rows and columns; None where nothing is moved
+    drawn: (N, DRAWN) float32; None where nothing is distorted
+    epoch: decides elastic fields, with the sample's number
+    mixed: (N, MIXED) float32: how the first of a pair is mixed with the second; None where nothing is
+    """
+
+    rows: Any
+    picks: Any
+    drawn: Any
+    epoch: int
+    mixed: Any
+
+
+class Maker(Protocol):
+    """A device's own way from stored pictures to batches; ``Canvas.order`` takes it. It allocates nothing before."""
+
+    def nbytes(self, canvases: int) -> int:
+        """Device memory that it takes where it is used on so many, beside the pictures that stay."""
+
+
+class Canvas(Protocol):
+    """What a batch's input is asked for by, where the device may make pictures itself: ``Backend.canvas``."""
+
+    def pixels(self) -> Any:
+        """The host makes them: (n, H, W, C), NumPy, to be filled from the first sample on."""
+
+    def order(self, maker: Maker, order: Order) -> None:
+        """The device makes them when this is sent. Copies what is in ``order``."""
+
+
+class Stock(Protocol):
+    """A split's stored pictures, for batches that the device makes. It allocates nothing before the first is sent."""
+
+    @property
+    def nbytes(self) -> int:
+        """Device memory that they take."""
+
+    def maker(
+        self, mean: Any, factor: Any, channels: int, down: Any, across: Any, how: Distortion | None, mixes: bool
+    ) -> Maker | None:
+        """As ``Backend.gather``, as ``Backend.distort`` where there is ``how``; mixed behind it where it ``mixes``.
+
+        None: the host makes them.
+        """
 
 
 class Backend(Protocol):
@@ -94,6 +148,13 @@ class Backend(Protocol):
         normalised, erased. rows[i] is the sample's number, and with the epoch decides its elastic field.
         """
 
+    def stock(self, x: Any, batch: int, stays: bool) -> Stock | None:
+        """Stored pictures x (n, H, W, c), NumPy, of which the device makes batches; None: the host makes them.
+
+        batch: samples of the largest one
+        stays: do they lie on the device, all the time? Else a batch's are copied there as they are stored.
+        """
+
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Steps that always run in this order, with neighbours joined into one where the device can."""
 
@@ -106,10 +167,14 @@ class Backend(Protocol):
     def room(self, array: Array) -> Any:
         """Host memory to fill for ``array``, as a NumPy array: itself where the device is the host."""
 
+    def canvas(self, array: Array) -> Any:
+        """What is filled for ``array``, a batch's input: a ``Canvas``, or what ``room`` gives."""
+
     def send(self, room: Any, into: Array) -> None:
         """Copy what ``room`` gave, or its first rows, to the device; nothing where it is there already.
 
-        It may be filled again when something that was asked for afterwards has come.
+        What ``canvas`` gave may hold an order: then the device makes it. It may be filled again when something that was
+        asked for afterwards has come.
         """
 
     def put(self, host: Any, into: Array) -> None:

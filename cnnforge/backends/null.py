@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step
+from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step, Stock
 from cnnforge.backends.numpy.capabilities import CAPABILITIES
 from cnnforge.plan.capabilities import Capabilities
 
@@ -41,6 +41,10 @@ class NullBackend:
     ) -> Distort | None:
         return None
 
+    def stock(self, x: Any, batch: int, stays: bool) -> Stock | None:
+        """The host makes all batches."""
+        return None
+
     def link(self, steps: Iterable[Step]) -> list[Step]:
         return list(steps)
 
@@ -53,6 +57,10 @@ class NullBackend:
         return None
 
     def room(self, array: Any) -> Any:
+        """The same memory."""
+        return array
+
+    def canvas(self, array: Any) -> Any:
         """The same memory."""
         return array
 

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge import rng
-from cnnforge.backends.base import Backend
+from cnnforge.backends.base import Backend, Canvas, Order, Stock
 from cnnforge.data.augment import Moves
 from cnnforge.data.dataset import Split
 from cnnforge.data.distort import Distortions
-from cnnforge.data.mix import Mixing, partners
+from cnnforge.data.mix import Mixing, partners, shares
 from cnnforge.data.preprocess import Preprocessing
 from cnnforge.spec import AugmentSpec
 
@@ -28,7 +28,7 @@ class Epoch:
     picks: (n, 2) int32: how each is moved, as ``Moves`` says; None where nothing is
     drawn: (n, DRAWN) float32: how each is distorted, as ``Distortions`` says; None where nothing is
     number: the epoch's
-    mixed: (n, DRAWN) float32: how each is mixed with another, as ``Mixing`` says; None where nothing is
+    mixed: (n, MIXED) float32: how each is mixed with another, as ``Mixing`` says; None where nothing is
     """
 
     rows: NDArray[np.int64]
@@ -50,6 +50,7 @@ class Batches:
     augment:    what is done to training pictures; nothing by default
     backend:    whose compiled code makes float32 batches, where it has some; NumPy by default, with the same result
     share:      which of a batch's n samples are wanted here; by default all
+    stock:      the split's pictures where ``backend`` makes batches on its device, into its own canvases
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Batches:
         augment: AugmentSpec | None = None,
         backend: Backend | None = None,
         share: Callable[[int], range] = range,
+        stock: Stock | None = None,
     ) -> None:
         # np.take copies the whole of an array that is not contiguous, on every call.
         self._x, self._y = np.ascontiguousarray(split.x), np.ascontiguousarray(split.y)
@@ -79,9 +81,12 @@ class Batches:
         mixing = Mixing(augment or AugmentSpec(), preprocessing.input[:2], seed)
         self._mixing = None if mixing.nothing else mixing
         self._compiled, self._distorted = None, None
+        constants = preprocessing.constants
+        lists = (*constants, preprocessing.input[2], moves.down, moves.across)
+        how = None if self._distortions is None else self._distortions.how
+        self._maker = None if stock is None else stock.maker(*lists, how, self._mixing is not None)
         if backend is not None:
-            constants = preprocessing.constants
-            bound = (self._x, *constants, preprocessing.input[2], moves.down, moves.across)
+            bound = (self._x, *lists)
             if self._distortions is None:
                 self._compiled = backend.gather(*bound)
             else:
@@ -91,6 +96,10 @@ class Batches:
     def samples(self) -> int:
         """Samples in an epoch."""
         return self._n
+
+    def nbytes(self, canvases: int) -> int:
+        """Device memory that making these batches on so many canvases takes, beside what ``stock`` does."""
+        return 0 if self._maker is None else self._maker.nbytes(canvases)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -134,13 +143,16 @@ class Batches:
             return np.arange(self._n, dtype=np.int64)
         return rng.permutation(self._seed, "shuffle", self._n, number).astype(np.int64, copy=False)
 
-    def fill(self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any], labels_out: NDArray[Any] | None) -> int:
+    def fill(
+        self, epoch: Epoch, step_in_epoch: int, x_out: NDArray[Any] | Canvas, labels_out: NDArray[Any] | None
+    ) -> int:
         """Write a batch's shard into the first rows of the given arrays; returns how many rows, n.
 
         Of an empty shard it is the first sample of the batch.
 
         epoch:         of ``epoch``
-        x_out:         (at least n, *preprocessing.input) of a float type
+        x_out:         (at least n, *preprocessing.input) of a float type, or a canvas of such a batch: its device then
+                       makes the pictures of ``stock``
         labels_out:    (at least n, …) class numbers or floats; a last axis of 1 may be there or not. Of classes that
                        are mixed (at least n, 3) floats: two class numbers, and the share of the first. None for none
         """
@@ -153,16 +165,28 @@ class Batches:
                 f"{self._n} samples give {self.steps_per_epoch} steps"
             )
         picks = None if epoch.picks is None else epoch.picks[part]
-        if epoch.drawn is None:
-            self._write_pictures(rows, picks, x_out[:n])
+        drawn = None if epoch.drawn is None else epoch.drawn[part]
+        mixed = None if epoch.mixed is None else epoch.mixed[part]
+        own = None if mixed is None else shares(mixed)
+        order = Order(rows, picks, drawn, epoch.number, mixed)
+        if isinstance(x_out, np.ndarray):
+            self._write(order, x_out[:n])
+        elif self._maker is None:
+            self._write(order, x_out.pixels()[:n])
         else:
-            self._write_distorted(rows, picks, epoch.drawn[part], epoch.number, x_out[:n])
-        shares = None
-        if self._mixing is not None and epoch.mixed is not None:
-            shares = self._mixing.apply(x_out[:n], epoch.mixed[part])
+            x_out.order(self._maker, order)
         if labels_out is not None:
-            self._write_labels(rows, labels_out[:n], shares)
+            self._write_labels(rows, labels_out[:n], own)
         return n
+
+    def _write(self, order: Order, out: NDArray[Any]) -> None:
+        """Pictures made here."""
+        if order.drawn is None:
+            self._write_pictures(order.rows, order.picks, out)
+        else:
+            self._write_distorted(order.rows, order.picks, order.drawn, order.epoch, out)
+        if self._mixing is not None and order.mixed is not None:
+            self._mixing.apply(out, order.mixed)
 
     def _write_pictures(self, rows: NDArray[np.int64], picks: NDArray[np.int32] | None, out: NDArray[Any]) -> None:
         if self._compiled is not None and out.dtype == np.float32 and out.flags.c_contiguous:
@@ -214,15 +238,15 @@ class Batches:
     def _index(self) -> NDArray[np.int64]:
         return np.empty(self._raw.shape[:3], np.int64)
 
-    def _write_labels(self, rows: NDArray[np.int64], wanted: NDArray[Any], shares: NDArray[np.float32] | None) -> None:
+    def _write_labels(self, rows: NDArray[np.int64], wanted: NDArray[Any], own: NDArray[np.float32] | None) -> None:
         labels: NDArray[Any] = self._labels[: len(rows)]
         _take(self._y, rows, labels)
-        if shares is not None:
+        if own is not None:
             others = labels[partners(len(rows))]
             if wanted.shape == (len(rows), 3) and labels.ndim == 1:
-                wanted[:, 0], wanted[:, 1], wanted[:, 2] = labels, others, shares
+                wanted[:, 0], wanted[:, 1], wanted[:, 2] = labels, others, own
                 return
-            own = shares.reshape(-1, *(1,) * (labels.ndim - 1))
+            own = own.reshape(-1, *(1,) * (labels.ndim - 1))
             labels = labels * own + others * (1 - own)
         if wanted.ndim > labels.ndim:
             wanted = np.squeeze(wanted, -1)

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnforge import rng
+from cnnforge.backends.base import MIXED
 from cnnforge.spec import AugmentSpec
 
-#: What is drawn for a sample: how much of a picture is its own; top, left, bottom, right of the part that moves.
-DRAWN = 5
 #: log2 of how many shares there are: quantiles of the beta distribution.
 _BITS = 12
 
@@ -32,12 +31,12 @@ class Mixing:
         return not self._spec.mixes
 
     def draws(self, samples: int, epoch: int) -> NDArray[np.float32]:
-        """(samples, DRAWN) float32: what a pair gets in an epoch whose first sample this is.
+        """(samples, MIXED) float32: what a pair gets in an epoch whose first sample this is.
 
         Sample i's are a pure function of (seed, epoch, i): words of the streams ``augment:mixup`` (0: whether, 1: the
         share, one of 4,096 quantiles) and ``augment:cutmix`` (the same, 2, 3: the middle of the part).
         """
-        drawn = np.zeros((samples, DRAWN), np.float32)
+        drawn = np.zeros((samples, MIXED), np.float32)
         drawn[:, 0] = 1
         numbers, (height, width) = np.arange(samples), self._size
         if (mixup := self._spec.mixup) is not None:
@@ -57,7 +56,7 @@ class Mixing:
         return drawn
 
     def apply(self, x: NDArray[np.floating], drawn: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Mix the pictures x (N, H, W, C) in place, drawn (N, DRAWN); (N,) float32, what is its own of each."""
+        """Mix the pictures x (N, H, W, C) in place, drawn (N, MIXED); (N,) float32, what is its own of each."""
         pairs = len(x) // 2 * 2
         first, second, draw = x[0:pairs:2], x[1:pairs:2], drawn[0:pairs:2]
         cut = draw[:, 3] > draw[:, 1]
@@ -70,9 +69,15 @@ class Mixing:
             change = (second[laid] - first[laid]) * (1 - draw[laid, 0])[:, None, None, None]
             first[laid] += change
             second[laid] -= change
-        shares = np.ones(len(x), np.float32)
-        shares[:pairs] = draw[:, 0].repeat(2)
-        return shares
+        return shares(drawn)
+
+
+def shares(drawn: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,): what is its own of each picture of a batch; drawn (N, MIXED)."""
+    found = np.ones(len(drawn), np.float32)
+    pairs = len(drawn) // 2 * 2
+    found[:pairs] = drawn[0:pairs:2, 0].repeat(2)
+    return found
 
 
 def partners(n: int) -> NDArray[np.int64]:

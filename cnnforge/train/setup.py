@@ -8,7 +8,7 @@ from itertools import chain
 
 from cnnforge.backends import create, resolve
 from cnnforge.backends.base import Backend, Report
-from cnnforge.data import Batches, Dataset, Split
+from cnnforge.data import Batches, Dataset
 from cnnforge.data.labels import class_counts
 from cnnforge.errors import BackendError, DataError
 from cnnforge.executable import Executable, Weights
@@ -18,8 +18,10 @@ from cnnforge.plan import make_plan, require_precision
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import AugmentSpec, RunSpec
 from cnnforge.train.averages import Averages
+from cnnforge.train.loop import TURNS
 from cnnforge.train.ranks import ALONE, Ranks, shard
 from cnnforge.train.shortcuts import shortened
+from cnnforge.train.stocks import stocked
 from cnnforge.tuning import Choice
 
 
@@ -118,7 +120,28 @@ def set_up(
         choice.device = backend
         plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
     choice.keep()
-    require_memory(backend, memory(plan, eval_plan)["total"], largest)
+    wanted = memory(plan, eval_plan)["total"] + len(TURNS) * sum(v.nbytes for v in plan.inputs.values())
+    splits, canvases = (data.train, data.validation, data.test), (len(TURNS), 1, 1)
+    stocks, sent = stocked(backend, splits, largest, canvases, wanted, plan.inputs["x"].dtype)
+    notes += [sent] * bool(sent)
+
+    def batches(part: int, shuffle: bool = False, augment: AugmentSpec | None = None) -> Batches | None:
+        if not len(splits[part]):
+            return None
+        return Batches(
+            splits[part], data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend,
+            share=lambda n: ranks.shard(n, unit), stock=stocks[part],
+        )  # fmt: skip
+
+    as_they_are = bool(trainer.overfit_batches)
+    training = not as_they_are, None if as_they_are else spec.augment
+    samples, validation, test = batches(0, *training), batches(1), batches(2)
+    assert samples is not None, "a data set without training samples is an error when it is loaded"
+    measured = batches(0, *training) if trainer.averaging and trainer.swa and plan.state else None
+    wanted += sum(stock.nbytes for stock in stocks if stock)
+    made = zip((samples, validation, test, measured), (*canvases, 1), strict=True)
+    wanted += sum(each.nbytes(n) for each, n in made if each)
+    require_memory(backend, wanted, largest)
     notes += choice.notes
     if choice.measured:
         calls = f"{choice.measured} kernel call{'s' * (choice.measured != 1)}"
@@ -133,26 +156,10 @@ def set_up(
     arena = backend.buffer(max(plan.sizes["arena"], eval_plan.sizes["arena"]))
     train = Executable(plan, backend, weights, arena)
 
-    def batches(split: Split, shuffle: bool = False, augment: AugmentSpec | None = None) -> Batches | None:
-        if not len(split):
-            return None
-        return Batches(
-            split, data.preprocessing, batch, seed=spec.seed, shuffle=shuffle, augment=augment, backend=backend,
-            share=lambda n: ranks.shard(n, unit),
-        )  # fmt: skip
-
-    as_they_are = bool(trainer.overfit_batches)
-    augment = None if as_they_are else spec.augment
-    samples = batches(data.train, not as_they_are, augment)
-    assert samples is not None, "a data set without training samples is an error when it is loaded"
     averages = None
     if trainer.averaging is not None:
-        measured = trainer.swa is not None and bool(plan.state)
-        averages = Averages(train, batches(data.train, not as_they_are, augment) if measured else None, ranks)
+        averages = Averages(train, measured, ranks)
         averages.begin()
     evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
     backend.prepare(chain(train.bound(largest).steps(), evaluation.bound(largest).steps()), compiling)
-    return Setup(
-        train, evaluation, loss, samples, batches(data.validation), batches(data.test),
-        choice.chosen, averages,
-    )  # fmt: skip
+    return Setup(train, evaluation, loss, samples, validation, test, choice.chosen, averages)

@@ -10,7 +10,7 @@ from scipy.stats import beta, kstest
 
 from cnnforge.backends import create
 from cnnforge.data import Batches, Preprocessing, Split
-from cnnforge.data.mix import Mixing, partners
+from cnnforge.data.mix import Mixing, partners, shares
 from cnnforge.executable import Executable, Weights
 from cnnforge.lower import train_graph
 from cnnforge.plan import make_plan
@@ -159,3 +159,10 @@ def test_what_cannot_be_mixed_is_said_before_any_data_is_read() -> None:
     assert mixing_mistakes(ModelSpec.model_validate(tree), AugmentSpec()) == []
     (error,) = AugmentSpec.model_validate({"mixup": {"rate": 1.5}}).mistakes(4, 4)
     assert error.what == "augment: mixup.rate of 1.5"
+
+
+def test_both_of_a_pair_share_as_the_first_was_drawn_and_a_last_one_alone_is_its_own() -> None:
+    drawn = np.zeros((5, 5), np.float32)
+    drawn[:, 0] = (0.25, 0.5, 0.75, 0.5, 0.5)
+    assert shares(drawn).tolist() == [0.25, 0.25, 0.75, 0.75, 1]
+    assert shares(drawn).dtype == np.float32

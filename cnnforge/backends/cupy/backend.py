@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from cnnforge.backends.base import Array, Collect, Distort, Distortion, Gather, Kernel, Report, Step
+from cnnforge.backends.base import Array, Collect, Distort, Distortion, Gather, Kernel, Report, Step, Stock
 from cnnforge.backends.cupy.capabilities import capabilities
 from cnnforge.backends.cupy.device import Arrays, Device, Queued, chain
 from cnnforge.backends.cupy.ops import KERNELS
+from cnnforge.backends.cupy.pictures import DeviceCanvas, DeviceStock
 from cnnforge.backends.numpy.capabilities import GATHER
 
 
@@ -64,7 +65,7 @@ class CupyBackend:
         """Kernels are compiled when they are bound."""
 
     def gather(self, x: Any, mean: Any, factor: Any, channels: int, down: Any, across: Any) -> Gather | None:
-        """What the data's own NumPy does."""
+        """What the data's own NumPy does, in host memory: see ``stock``."""
         return None
 
     def distort(
@@ -72,6 +73,12 @@ class CupyBackend:
     ) -> Distort | None:
         """What the data's own NumPy does."""
         return None
+
+    def stock(self, x: Any, batch: int, stays: bool) -> Stock | None:
+        """For bytes; other pictures are the host's."""
+        if str(x.dtype) != "uint8" or not x.size:
+            return None
+        return DeviceStock(self.device, x, batch, stays)
 
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Neighbours that only queue work as one graph; others by themselves."""
@@ -100,9 +107,16 @@ class CupyBackend:
         """Pinned memory of its shape."""
         return self.device.room(array.shape, str(array.dtype))
 
+    def canvas(self, array: Array) -> Any:
+        """Pinned memory for orders, or for pixels."""
+        return DeviceCanvas(self.device, array.shape, str(array.dtype), self.link)
+
     def send(self, room: Any, into: Array) -> None:
         """Without waiting for it."""
-        self.device.send(room, into)
+        if isinstance(room, DeviceCanvas):
+            room.send(into)
+        else:
+            self.device.send(room, into)
 
     def put(self, host: Any, into: Array) -> None:
         """Copy to the device, in order with the steps."""

@@ -230,9 +230,11 @@ class CudaDevice:
         return run
 
     def room(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+        """Any thread may ask for it."""
         from cupyx import empty_pinned
 
-        array: NDArray[Any] = empty_pinned(shape, numpy_dtype(dtype))
+        with self.card:
+            array: NDArray[Any] = empty_pinned(shape, numpy_dtype(dtype))
         array.fill(0)
         return array
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cnnforge import optim
-from cnnforge.backends.base import Collect, Distort, Distortion, Gather, Kernel, Report, Step
+from cnnforge.backends.base import Collect, Distort, Distortion, Gather, Kernel, Report, Step, Stock
 from cnnforge.backends.numpy import (
     activation,
     conv,
@@ -122,6 +122,10 @@ class NumpyBackend:
         """What the data's own NumPy does."""
         return None
 
+    def stock(self, x: Any, batch: int, stays: bool) -> Stock | None:
+        """The host makes all batches."""
+        return None
+
     def link(self, steps: Iterable[Step]) -> list[Step]:
         """Every step by itself."""
         return list(steps)
@@ -137,6 +141,10 @@ class NumpyBackend:
         return None
 
     def room(self, array: Any) -> Any:
+        """The same memory."""
+        return array
+
+    def canvas(self, array: Any) -> Any:
         """The same memory."""
         return array
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from cnnforge.backends.base import MIXED, Order
 from cnnforge.backends.cupy.backend import CupyBackend
 from cnnforge.backends.cupy.cuda import LARGEST, WAITING, CudaDevice
 from cnnforge.errors import BackendError
@@ -214,6 +215,24 @@ def test_a_batch_is_sent_from_its_room(device):
     backend.send(room, array)
     assert (backend.get(array) == 5).all()
     assert device.stream.log[3:] == ["set pinned", "get"]
+
+
+def test_a_batch_is_ordered_from_pinned_memory_and_made_by_one_graph(device, cupy):
+    backend = CupyBackend(device)
+    x = np.zeros((6, 4, 4, 1), np.uint8)
+    array = view(device, (3, 4, 4, 1))
+    canvas = backend.canvas(array)
+    maker = backend.stock(x, 3, True).maker(*np.ones((2, 1), np.float32), 1, *np.zeros((2, 1, 4), np.int32), None, True)
+    for _ in range(2):
+        canvas.order(maker, Order(np.arange(3), None, None, 0, np.ones((3, MIXED), np.float32)))
+        before = len(device.stream.log)
+        backend.send(canvas, array)
+    assert device.stream.log[before:] == ["set pinned", "(", "graph", ")"]
+    launched = [call for call in cupy.launched if call != "waited"]
+    assert [name for name, *_ in launched] == ["pick_pictures", "mix_pictures"], "they are captured once"
+    (_, grid, block, args), (_, of_pairs, *_) = launched
+    assert (grid, block, of_pairs) == ((3, 1, 1), (256, 1, 1), (1, 1, 1))
+    assert args[-1] is array
 
 
 def test_kernels_are_launched_with_numbers_of_their_types(device, cupy):

@@ -20,14 +20,27 @@ def nvrtc():
     return compiler
 
 
-#: What is done to parameters alone: they are never of a half type.
-OF_PARAMETERS = frozenset({"optimizer", "tensorwise"})
+#: What is done to parameters or to pictures alone: they are never of a half type.
+OF_PARAMETERS = frozenset({"optimizer", "pictures", "tensorwise"})
 
 
 def compiled(dtype, *marks):
     """Every file of kernels that there is for a dtype."""
     sources = (s for s in signature.sources() if dtype not in signature.HALVES or s not in OF_PARAMETERS)
     return [pytest.param(source, dtype, marks=marks) for source in sources]
+
+
+def ptx_of(source, dtype):
+    """What NVIDIA's compiler makes of a file of kernels, without a warning."""
+    compiler = nvrtc()
+    program = compiler.createProgram(signature.text(source, dtype), f"{source}.cu", (), ())
+    try:
+        compiler.compileProgram(program, ("-std=c++17", "-arch=compute_75"))
+    except compiler.NVRTCError:
+        pytest.fail(compiler.getProgramLog(program))
+    assert not compiler.getProgramLog(program).strip(), "not even a warning"
+    ptx = compiler.getPTX(program)
+    return ptx if isinstance(ptx, str) else ptx.decode()
 
 
 @pytest.mark.parametrize(
@@ -38,15 +51,7 @@ def compiled(dtype, *marks):
     ],
 )
 def test_nvrtc_compiles(source, dtype):
-    compiler = nvrtc()
-    program = compiler.createProgram(signature.text(source, dtype), f"{source}.cu", (), ())
-    try:
-        compiler.compileProgram(program, ("-std=c++17", "-arch=compute_75"))
-    except compiler.NVRTCError:
-        pytest.fail(compiler.getProgramLog(program))
-    assert not compiler.getProgramLog(program).strip(), "not even a warning"
-    ptx = compiler.getPTX(program)
-    ptx = ptx if isinstance(ptx, str) else ptx.decode()
+    ptx = ptx_of(source, dtype)
     for name in signature.kernels(source):
         assert f".entry {name}(" in ptx
     if dtype != "float64":
@@ -54,7 +59,7 @@ def test_nvrtc_compiles(source, dtype):
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.
-WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step"})
+WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step", "pictures"})
 
 
 @pytest.mark.slow

@@ -9,9 +9,11 @@ import yaml
 
 import cnnforge
 from cnnforge.backends.cupy import cuda
+from cnnforge.backends.cupy.pictures import DeviceCanvas
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, validate
 from cnnforge.errors import BackendError
+from cnnforge.train import setup, stocks
 from cnnforge.train.ranks import Alone
 from cnnforge.train.run import resume, run
 from cnnforge.train.setup import backend_of
@@ -88,6 +90,77 @@ def test_a_model_by_itself():
     assert loss == pytest.approx(expected, rel=1e-5)
     for name in gradients:
         np.testing.assert_allclose(grads[name], gradients[name], rtol=1e-3, atol=1e-5, err_msg=name)
+
+
+def augmentations():
+    folder = Path(__file__).parents[3] / "configs/augment"
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+@pytest.fixture
+def on_device(monkeypatch):
+    """Whose pictures the host makes."""
+
+    def refused(canvas):
+        raise AssertionError("the host makes pictures")
+
+    monkeypatch.setattr(DeviceCanvas, "pixels", refused)
+
+
+@pytest.mark.parametrize("augment", augmentations())
+@pytest.mark.usefixtures("on_device")
+def test_pictures_are_the_devices(augment):
+    """Of training, validation and test, with a partial last batch each, ahead of time."""
+    words = (
+        "trainer.epochs=1", f"augment={augment}", "model.input=[10,10,3]", "data.samples=25", "data.test_samples=5",
+        "data.validation=0.3", "trainer.batch_size=4",
+    )  # fmt: skip
+    (_, ours), (_, theirs) = go(*words), go(*words, backend="numpy")
+    for name in ("train_loss", "val_loss", "test_loss"):
+        assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
+
+
+@pytest.mark.usefixtures("on_device")
+def test_pictures_that_do_not_stay_are_sent(monkeypatch):
+    """With the same weights at the end, where running statistics are measured too."""
+    words = ("trainer.epochs=2", "augment=flip_crop", "trainer.swa.start=0.3", "data.samples=40")
+    stay, _ = go(*words)
+    monkeypatch.setattr(stocks, "SHARE", 0.0)
+    console = io.StringIO()
+    sent, _ = run(spec_of(*words), PlainConsole(console))
+    assert "0 MiB of pictures go to the GPU batch by batch: they take more than 0% of its free memory" in (
+        console.getvalue()
+    )
+    ours, theirs = trained(sent), trained(stay)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_other_precisions_and_arrays_are_the_hosts():
+    words = ("trainer.epochs=1", "augment=flip_crop", "trainer.precision=float64")
+    (_, ours), (_, theirs) = go(*words), go(*words, backend="numpy")
+    assert ours["val_loss"] == pytest.approx(theirs["val_loss"], rel=1e-9)
+    x = np.random.default_rng(0).normal(size=(23, 8, 8, 1)).astype(np.float32)
+    losses = [
+        cnnforge.Model(NET, backend=backend).fit(x, np.arange(23) % 10, batch_size=8, epochs=2)[-1]["train_loss"]
+        for backend in ("cupy", "numpy")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_pictures_count_where_memory_is_compared(device, monkeypatch):
+    """All that a training takes was asked for, and little more."""
+    given, asked, zeros = [], [], device.zeros
+    monkeypatch.setattr(device, "zeros", lambda nbytes: given.append(nbytes) or zeros(nbytes))
+    monkeypatch.setattr(setup, "require_memory", lambda backend, wanted, batch: asked.append((wanted, sum(given))))
+    words = ("trainer.max_steps=3", "augment=distort_mnist", "trainer.batch_size=7")
+    for share in (0.25, 0.0):
+        monkeypatch.setattr(stocks, "SHARE", share)
+        given.clear()
+        asked.clear()
+        go(*words)
+        ((wanted, before),) = asked
+        assert 0 <= sum(given) - before - wanted < 1000, "constants of kernels are not counted"
 
 
 def test_what_does_not_fit_is_said_before_training(device):

@@ -1,20 +1,8 @@
-// Dropout, drawn by Philox4x32-10 as cnnforge/rng.py writes it down: to the bit.
+// Dropout, drawn as cnnforge/rng.py writes it down: to the bit.
 
 #include "cells.cuh"
+#include "philox.cuh"
 #include "step.cuh"
-
-__device__ inline void philox(u32* c, u32 k0, u32 k1) {
-    for (int round = 0; round < 10; ++round) {
-        const u64 p0 = 0xD2511F53ull * c[0], p1 = 0xCD9E8D57ull * c[2];
-        const u32 c1 = c[1], c3 = c[3];
-        c[0] = (u32)(p1 >> 32) ^ c1 ^ k0;
-        c[1] = (u32)p1;
-        c[2] = (u32)(p0 >> 32) ^ c3 ^ k1;
-        c[3] = (u32)p0;
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-}
 
 // mask: (samples, elements). Four elements have one block of the generator.
 extern "C" __global__ void dropout_mask(

@@ -6,7 +6,17 @@ import subprocess
 import pytest
 
 from cnnforge.backends.cupy import signature
+from cnnforge.backends.cupy.activation import FUNCTIONS, SLOPES, tail
 
+#: Every element-wise function, one after another.
+EVERYTHING = tuple(
+    function
+    for op in (*FUNCTIONS, *SLOPES)
+    for form in ("none", "tanh")
+    for function in tail(op, (), {"alpha": 0.5, "approximate": form}).functions
+)
+#: Whose kernels may end with others' work.
+ENDING = [s for s in signature.sources() if "AND_TAIL" in (signature.FOLDER / f"{s}.cuh").read_text()]
 nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
 
 
@@ -20,22 +30,35 @@ def nvrtc():
     return compiler
 
 
-@pytest.mark.parametrize("source", signature.sources())
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
-def test_nvrtc_compiles(source, dtype):
+def compiled(source, dtype, functions=()):
+    """The PTX of a file's kernels, which end with ``functions``."""
     compiler = nvrtc()
-    program = compiler.createProgram(signature.text(source, dtype), f"{source}.cu", (), ())
+    program = compiler.createProgram(signature.text(source, dtype, functions), f"{source}.cu", (), ())
     try:
         compiler.compileProgram(program, ("-std=c++17", "-arch=compute_75"))
     except compiler.NVRTCError:
         pytest.fail(compiler.getProgramLog(program))
     assert not compiler.getProgramLog(program).strip(), "not even a warning"
     ptx = compiler.getPTX(program)
-    ptx = ptx if isinstance(ptx, str) else ptx.decode()
+    return ptx if isinstance(ptx, str) else ptx.decode()
+
+
+@pytest.mark.parametrize("source", signature.sources())
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def test_nvrtc_compiles(source, dtype):
+    ptx = compiled(source, dtype)
     for name in signature.kernels(source):
         assert f".entry {name}(" in ptx
     if dtype == "float32":
         assert ".f64" not in ptx or source in WIDE, "a number was meant to be T(…)"
+
+
+@pytest.mark.parametrize("source", ["activation", *(pytest.param(s, marks=pytest.mark.slow) for s in ENDING)])
+def test_nvrtc_compiles_kernels_that_end_with_every_function(source):
+    ptx = compiled(source, "float32", EVERYTHING)
+    for name in signature.kernels(source):
+        assert f".entry {name}(" in ptx
+    assert ".f64" not in ptx or source in WIDE, "a number was meant to be P(…)"
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.

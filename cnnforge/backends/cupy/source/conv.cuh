@@ -31,16 +31,19 @@ struct Filters {
 };
 
 struct Slice {
-    T* data; i64 columns; int first;
-    __device__ void put(i64 i, int j, T v) const { data[i * columns + first + j] = v; }
+    T* data; i64 columns; int first; Tail tail;
+    __device__ void put(i64 i, int j, T v) const {
+        const i64 at = i * columns + first + j;
+        data[at] = tail(v, at, first + j);
+    }
 };
 
-extern "C" __global__ void conv2d(const T* x, const T* w, T* y, i64 rows, IMAGES, WINDOW) {
+extern "C" __global__ void conv2d(const T* x, const T* w, T* y, i64 rows, IMAGES, WINDOW AND_TAIL) {
     LEFT; RIGHT;
     Window g = GIVEN;
     int size = C / groups, filters = F / groups, group = blockIdx.z;
     gemm(rows, filters, 0, (i64)KH * KW * size, Columns{x, g, size, group * size}, Filters{w, g, size, group * filters},
-         Slice{y, F, group * filters}, left, right);
+         Slice{y, F, group * filters, TAIL}, left, right);
 }
 
 // Row: a position of x. Depth: a position of the window and a filter of the group.
@@ -70,12 +73,12 @@ struct FiltersTurned {
     }
 };
 
-extern "C" __global__ void conv2d_dx(const T* dy, const T* w, T* dx, i64 rows, IMAGES, WINDOW) {
+extern "C" __global__ void conv2d_dx(const T* dy, const T* w, T* dx, i64 rows, IMAGES, WINDOW AND_TAIL) {
     LEFT; RIGHT;
     Window g = GIVEN;
     int size = C / groups, filters = F / groups, group = blockIdx.z;
     gemm(rows, size, 0, (i64)KH * KW * filters, Arriving{dy, g, filters, group * filters},
-         FiltersTurned{w, g, size, filters, group * filters}, Slice{dx, C, group * size}, left, right);
+         FiltersTurned{w, g, size, filters, group * filters}, Slice{dx, C, group * size, TAIL}, left, right);
 }
 
 // Columns, turned. Row: a position of the window and a channel. Depth: a position of y.

@@ -88,10 +88,11 @@ extern "C" __global__ void batch_norm_statistics(
 
 extern "C" __global__ void batch_norm_apply(
     const T* x, const T* gamma, const T* beta, const T* mean, const T* var, T* y, int rows, int columns, T epsilon
+    AND_TAIL
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
-        y[i] = (x[i] - mean[c]) * (gamma[c] / sqrt(var[c] + epsilon)) + beta[c];
+        y[i] = TAIL((x[i] - mean[c]) * (gamma[c] / sqrt(var[c] + epsilon)) + beta[c], i, c);
     }
 }
 
@@ -138,13 +139,13 @@ extern "C" __global__ void batch_norm_dparams_sum(const T* partial, T* dgamma, T
 
 extern "C" __global__ void batch_norm_dx(
     const T* x, const T* gamma, const T* mean, const T* var, const T* dgamma, const T* dbeta, const T* dy, T* dx,
-    int rows, int columns, T epsilon
+    int rows, int columns, T epsilon AND_TAIL
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
         const T inverse = (T)1 / sqrt(var[c] + epsilon);
         const T product = (x[i] - mean[c]) * (inverse * dgamma[c] / (T)rows);
-        dx[i] = (dy[i] - product - dbeta[c] / (T)rows) * (inverse * gamma[c]);
+        dx[i] = TAIL((dy[i] - product - dbeta[c] / (T)rows) * (inverse * gamma[c]), i, c);
     }
 }
 

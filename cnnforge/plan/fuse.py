@@ -46,9 +46,9 @@ def _chained(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[
         if head in gone or head.op not in beginnings:
             continue
         chain, name = [head], head.op
-        while (
-            reader := _only_reader(chain[-1], readers, kept, place)
-        ) is not None and f"{name}+{reader.op}" in beginnings:
+        while (reader := _only_reader(chain[-1], readers, kept, place)) is not None:
+            if reader in gone or f"{name}+{reader.op}" not in beginnings:
+                break
             chain.append(reader)
             name += f"+{reader.op}"
         while len(chain) > 1:
@@ -56,7 +56,7 @@ def _chained(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[
             if whole.op in capabilities.sparing:
                 read = tuple(v for v in whole.outs[1:] if v in readers or v in kept)
                 whole = replace(whole, outs=(whole.out, *read))
-            if whole.op in capabilities.chains and _has(capabilities, whole):
+            if whole.op in capabilities.chains and _has(capabilities, whole) and _may_end(nodes, chain):
                 gone.update(chain)
                 merged[chain[-1]] = whole
                 break
@@ -76,6 +76,15 @@ def _only_reader(
     at = place.get(reader.op, 0)
     places = reader.ins if reader.op in ("add", "multiply") else reader.ins[at : at + 1]
     return reader if reader.phase == n.phase and places.count(n.out) == 1 == reader.ins.count(n.out) else None
+
+
+def _may_end(nodes: Sequence[Node], chain: Sequence[Node]) -> bool:
+    """Does nobody read what a chain writes beside its first outputs before its last part has run?"""
+    beside = {v for n in chain for v in n.outs[1:]}
+    if not beside:
+        return True
+    begin, end = nodes.index(chain[0]), nodes.index(chain[-1])
+    return not any(v in beside for n in nodes[begin:end] for v in n.ins)
 
 
 def _joined(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[Value]) -> Sequence[Node]:

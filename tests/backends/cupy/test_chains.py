@@ -1,5 +1,7 @@
 """Chains that are one kernel: to the bit what their parts give one after another."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from cnnforge.backends.cupy.activation import FUNCTIONS, SLOPES
 from cnnforge.backends.cupy.backend import CupyBackend
 from cnnforge.backends.cupy.capabilities import CAPABILITIES
 from cnnforge.backends.cupy.chains import CHAINS
+from cnnforge.backends.cupy.device import Queued
 from cnnforge.shapes import window
 from tests import one_node
 from tests.backends.cupy.emulator import Emulator
@@ -177,3 +180,30 @@ def test_a_chain_is_one_launch_more_than_what_its_head_takes_before_it_stores(de
     compare("batch_norm+add+relu", "float32")
     # statistics in two kernels, then what is stored: alone, with its parts, each twice (see one_node); and the parts
     assert device.device.launched - before == 2 * (3 + 1 + 1) + 2 * 3
+
+
+class Library(Emulator):
+    """A device with products of its own, which know nothing of what follows."""
+
+    def product(self, a, b, out, turn_a, turn_b):
+        def run():
+            left, right = (m.T if turn else m for m, turn in ((a, turn_a), (b, turn_b)))
+            np.matmul(left, right, out=out)
+
+        return Queued(run)
+
+
+@pytest.mark.parametrize("chain", ["matmul+bias+add+relu", "matmul_dx+relu_dx", "conv2d+bias"])
+def test_what_follows_a_librarys_product_is_one_kernel(chain, monkeypatch):
+    library = CupyBackend(Library())
+    first, *rest = chain.split("+")
+    ins, (shape,), attrs = next((i, o, a) for op, i, o, a in HEADS if op == first and (not a or a["window"] == ONE))
+    extras = [beside(op, shape) for op in rest]
+    parts = ((first, 2, attrs), *((op, len(extra), {}) for op, extra in zip(rest, extras, strict=True)))
+    everything = typed([np.nan_to_num(array) for array in ins], "float64") + [e for extra in extras for e in extra]
+    run = partial(one_node.run, chain, everything, [(shape, "float64")], {"parts": parts}, EMULATED)
+    (ours,) = run()
+    monkeypatch.setattr(one_node, "_device", {EMULATED: library}.__getitem__)
+    (found,) = run(twice=False)
+    np.testing.assert_allclose(found, ours, rtol=1e-12, atol=1e-12)
+    assert library.device.launched == 1

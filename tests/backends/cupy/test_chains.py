@@ -164,6 +164,30 @@ def test_and_in_float64(chain):
     compare(chain, "float64")
 
 
+def half(arrays, dtype):
+    """Activations of a half type; what is of one number for each channel is never."""
+    return [a.astype(dtype) if a.ndim > 1 else a for a in arrays]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("chain", ["add+add+relu_dx", "batch_norm+add+relu", "conv2d+bias+relu", "matmul_dx+relu_dx"])
+def test_halves_are_rounded_once_at_the_end(chain, dtype):
+    """To the bit what floats give that were rounded to halves before: nothing is rounded on the way."""
+    first, *rest = chain.split("+")
+    for head, ins, shapes, attrs in heads(first):
+        extras = [typed(beside(op, shapes[0]), "float32") for op in rest]
+        parts = ((head, len(ins), attrs), *((op, len(extra), {}) for op, extra in zip(rest, extras, strict=True)))
+        halves = half([*typed(ins, "float32"), *(array for extra in extras for array in extra)], dtype)
+        floats = [array.astype("float32") for array in halves]
+        outs = [[(s, d if len(s) > 1 else "float32") for s in shapes] for d in (dtype, "float32")]
+        found, expected = (
+            one_node.run(chain, arrays, out, {"parts": parts}, EMULATED)[0]
+            for arrays, out in zip((halves, floats), outs, strict=True)
+        )
+        with np.errstate(over="ignore"):
+            assert_same_bits(found, expected.astype(dtype))
+
+
 def test_what_is_always_tried_is_there():
     assert SOME <= CHAINS
     parts = {op for chain in CHAINS for op in chain.split("+")[1:]}

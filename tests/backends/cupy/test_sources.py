@@ -30,7 +30,7 @@ def nvrtc():
     return compiler
 
 
-def compiled(source, dtype, functions=()):
+def ptx_of(source, dtype, functions=()):
     """The PTX of a file's kernels, which end with ``functions``."""
     compiler = nvrtc()
     program = compiler.createProgram(signature.text(source, dtype, functions), f"{source}.cu", (), ())
@@ -43,19 +43,35 @@ def compiled(source, dtype, functions=()):
     return ptx if isinstance(ptx, str) else ptx.decode()
 
 
-@pytest.mark.parametrize("source", signature.sources())
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+#: What is done to parameters alone: they are never of a half type.
+OF_PARAMETERS = frozenset({"optimizer", "tensorwise"})
+
+
+def compiled(dtype, *marks):
+    """Every file of kernels that there is for a dtype."""
+    sources = (s for s in signature.sources() if dtype not in signature.HALVES or s not in OF_PARAMETERS)
+    return [pytest.param(source, dtype, marks=marks) for source in sources]
+
+
+@pytest.mark.parametrize(
+    ("source", "dtype"),
+    [
+        *compiled("float32"),
+        *(one for dtype in signature.REAL if dtype != "float32" for one in compiled(dtype, pytest.mark.slow)),
+    ],
+)
 def test_nvrtc_compiles(source, dtype):
-    ptx = compiled(source, dtype)
+    ptx = ptx_of(source, dtype)
     for name in signature.kernels(source):
         assert f".entry {name}(" in ptx
-    if dtype == "float32":
-        assert ".f64" not in ptx or source in WIDE, "a number was meant to be T(…)"
+    if dtype != "float64":
+        assert ".f64" not in ptx or source in WIDE, "a number was meant to be P(…)"
 
 
 @pytest.mark.parametrize("source", ["activation", *(pytest.param(s, marks=pytest.mark.slow) for s in ENDING)])
-def test_nvrtc_compiles_kernels_that_end_with_every_function(source):
-    ptx = compiled(source, "float32", EVERYTHING)
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_nvrtc_compiles_kernels_that_end_with_every_function(source, dtype):
+    ptx = ptx_of(source, dtype, EVERYTHING)
     for name in signature.kernels(source):
         assert f".entry {name}(" in ptx
     assert ".f64" not in ptx or source in WIDE, "a number was meant to be P(…)"
@@ -67,8 +83,7 @@ WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm
 
 @pytest.mark.slow
 @nvcc
-@pytest.mark.parametrize("source", signature.sources())
-@pytest.mark.parametrize("dtype", signature.REAL)
+@pytest.mark.parametrize(("source", "dtype"), [one for dtype in signature.REAL for one in compiled(dtype)])
 def test_nvcc_compiles(source, dtype, tmp_path):
     file = tmp_path / "kernels.cu"
     file.write_text(signature.text(source, dtype))

@@ -241,7 +241,7 @@ def test_halves_go_by_their_own_dtype_and_kernels(device, cupy, monkeypatch, hal
     steps = [backend.kernel("bias")((x, b), (z,), ()), backend.kernel("matmul")((x, w), (y,), ())]
     backend.run(steps)
     assert [name for name, *_ in cupy.launched] == ["bias", "product"]
-    assert set(device._modules) == {("channels", half), ("linear", half)}
+    assert set(device._modules) == {("channels", half, ()), ("linear", half, ())}
 
 
 def test_a_missing_bfloat16_is_said(device, monkeypatch):

@@ -38,6 +38,7 @@ def readers_of(nodes: Sequence[Node]) -> dict[Value, list[Node]]:
 def _chained(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[Value]) -> Sequence[Node]:
     """Of each chain the longest beginning that has a kernel; the merged node stands where its last part stood."""
     readers = readers_of(nodes)
+    place = capabilities.inplace
     beginnings = {name.rsplit("+", i)[0] for name in capabilities.chains for i in range(name.count("+") + 1)}
     merged: dict[Node, Node] = {}  # a chain's last node -> the fused one
     gone: set[Node] = set()
@@ -45,7 +46,9 @@ def _chained(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[
         if head in gone or head.op not in beginnings:
             continue
         chain, name = [head], head.op
-        while (reader := _only_reader(chain[-1], readers, kept)) is not None and f"{name}+{reader.op}" in beginnings:
+        while (reader := _only_reader(chain[-1], readers, kept, place)) is not None:
+            if reader in gone or f"{name}+{reader.op}" not in beginnings:
+                break
             chain.append(reader)
             name += f"+{reader.op}"
         while len(chain) > 1:
@@ -53,7 +56,7 @@ def _chained(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[
             if whole.op in capabilities.sparing:
                 read = tuple(v for v in whole.outs[1:] if v in readers or v in kept)
                 whole = replace(whole, outs=(whole.out, *read))
-            if whole.op in capabilities.chains and _has(capabilities, whole):
+            if whole.op in capabilities.chains and _has(capabilities, whole) and _may_end(nodes, chain):
                 gone.update(chain)
                 merged[chain[-1]] = whole
                 break
@@ -61,13 +64,27 @@ def _chained(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[
     return [merged.get(n, n) for n in nodes if n in merged or n not in gone]
 
 
-def _only_reader(n: Node, readers: Mapping[Value, list[Node]], kept: frozenset[Value]) -> Node | None:
-    """The one that alone reads what ``n`` wrote first, in the same phase, and in its first place (of a sum, in any)."""
+def _only_reader(
+    n: Node, readers: Mapping[Value, list[Node]], kept: frozenset[Value], place: Mapping[str, int]
+) -> Node | None:
+    """The one that alone reads what ``n`` wrote first, in the same phase, and where it may be overwritten: in its first
+    place, or the one of ``place``; of a sum or a product, in any.
+    """
     if n.out in kept or len(readers.get(n.out, ())) != 1:
         return None
     (reader,) = readers[n.out]
-    places = reader.ins if reader.op == "add" else reader.ins[:1]
+    at = place.get(reader.op, 0)
+    places = reader.ins if reader.op in ("add", "multiply") else reader.ins[at : at + 1]
     return reader if reader.phase == n.phase and places.count(n.out) == 1 == reader.ins.count(n.out) else None
+
+
+def _may_end(nodes: Sequence[Node], chain: Sequence[Node]) -> bool:
+    """Does nobody read what a chain writes beside its first outputs before its last part has run?"""
+    beside = {v for n in chain for v in n.outs[1:]}
+    if not beside:
+        return True
+    begin, end = nodes.index(chain[0]), nodes.index(chain[-1])
+    return not any(v in beside for n in nodes[begin:end] for v in n.ins)
 
 
 def _joined(nodes: Sequence[Node], capabilities: Capabilities, kept: frozenset[Value]) -> Sequence[Node]:

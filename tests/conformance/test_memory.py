@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from cnnforge.backends import capabilities_of
 from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.executable import Executable, Weights
-from cnnforge.ir.graph import Value
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim.adam import Adam
 from cnnforge.optim.sgd import Sgd
-from cnnforge.plan import Plan, make_plan
+from cnnforge.plan import make_plan
 from cnnforge.plan.arena import aligned
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import ModelSpec
 from tests.building import Built, build
+from tests.ownership import Ownership
 from tests.strategies import models
 
 ADAM = Adam(type="adam")
@@ -63,78 +63,7 @@ def assert_same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Non
 # Overlap
 
 
-class Ownership:
-    """Plays a plan on a map of who wrote each byte of the arena last: a model of memory that shares no code with it.
-
-    A value may only be read while every byte of it is its own. An output may lie on an input only where the backend
-    says that the op can, and where nobody wants that input again (which later reads find out).
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.inplace = plan, capabilities_of(plan.backend).inplace
-        self.owner = np.full(plan.sizes["arena"], -1)
-        self.same: dict[Value, int] = {}  # a reshape is another name for what is there
-        for v in plan.inputs.values():
-            self.write(v)
-
-    def bytes(self, v: Value) -> slice:
-        place = self.plan.places[v]
-        assert place.offset % 64 == 0
-        assert place.offset + v.nbytes <= self.plan.sizes[place.buffer]
-        return slice(place.offset, place.offset + v.nbytes)
-
-    def here(self, values: tuple[Value, ...]) -> list[Value]:
-        return [v for v in values if self.plan.places[v].buffer == "arena"]
-
-    def identity(self, v: Value) -> int:
-        return self.same.get(v, v.id)
-
-    def write(self, v: Value) -> None:
-        self.owner[self.bytes(v)] = self.identity(v)
-
-    def read(self, v: Value, why: str) -> None:
-        assert (self.owner[self.bytes(v)] == self.identity(v)).all(), f"{why} reads {v}, which was overwritten"
-
-    def overlap(self, a: Value, b: Value) -> bool:
-        one, other = self.bytes(a), self.bytes(b)
-        return one.start < other.stop and other.start < one.stop
-
-    def play(self, *phases: str) -> None:
-        for phase in phases:
-            for segment in self.plan.segments:
-                if segment.phase == phase:
-                    for n in segment.nodes:
-                        self._node(n)
-
-    def _node(self, n) -> None:
-        ins, outs, scratch = self.here(n.ins), self.here(n.outs), self.here(n.scratch)
-        for v in ins:
-            self.read(v, n.op)
-        if n.op == "reshape":
-            (x,), (y,) = ins, outs
-            assert self.bytes(x) == self.bytes(y)
-            self.same[y] = self.identity(x)
-            return
-        allowed = self.inplace.get(n.op)
-        for i, v in enumerate(outs):
-            for w in (*outs[:i], *scratch):
-                assert not self.overlap(v, w), f"{n.op}: {v} lies on {w}"
-            for w in ins:
-                over = i == 0 and allowed is not None and w is n.ins[allowed]
-                assert self.bytes(v).start == self.bytes(w).start if over and self.overlap(v, w) else True
-                assert over or not self.overlap(v, w), f"{n.op}: {v} lies on {w}"
-        for i, v in enumerate(scratch):
-            for w in (*scratch[:i], *ins):
-                assert not self.overlap(v, w), f"{n.op}: workspace {v} lies on {w}"
-        for v in (*scratch, *outs):
-            self.write(v)
-
-    def outputs(self, *roles: str) -> None:
-        for role in roles:
-            self.read(self.plan.outputs[role], f"whoever asked for {role}")
-
-
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
+@pytest.mark.parametrize("backend", ["numpy", "numba", "cupy"])
 @settings(max_examples=100)
 @given(
     spec=models(),

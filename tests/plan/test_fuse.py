@@ -60,6 +60,46 @@ def test_a_fused_node_has_the_chains_ends_and_every_parts_attributes(g):
     assert node.attrs == {"parts": (("matmul", 2, {}), ("bias", 1, {}), ("leaky_relu", 0, {"alpha": 0.1}))}
 
 
+SUMS = replace(CAPABILITIES, chains=frozenset({"matmul+add", "matmul+add+relu", "matmul+relu_dx", "dropout+add"}))
+
+
+def test_a_sum_follows_only_one_of_what_it_adds_up(g):
+    x = g.input("x", (3,))
+    one, other = (g.emit("matmul", x, g.param(name, (3, 3), None, True, (1, 1)), out=(3,)) for name in ("v", "w"))
+    g.emit("relu", g.emit("add", one, other, out=(3,)), out=(3,))
+    first, fused = fuse(g.nodes, SUMS, frozenset())
+    assert (first.op, fused.op) == ("matmul", "matmul+add+relu")
+    assert first.out is other
+    assert [v.name for v in fused.ins] == ["x", "a.v", other.name]
+
+
+def test_a_derivative_follows_where_its_dy_may_be_overwritten(g):
+    x = g.input("x", (3,))
+    dy = g.emit("matmul", x, g.param("w", (3, 3), None, True, (1, 1)), out=(3,))
+    g.node("relu_dx", (x, dy), (g.value("dx", (3,), "act", "float32", True),))
+    (fused,) = fuse(g.nodes, SUMS, frozenset())
+    assert fused.op == "matmul+relu_dx"
+    assert [v.name for v in fused.ins] == ["x", "a.w", "x"]
+    assert [own for _, own, _ in fused.attrs["parts"]] == [2, 1]
+
+
+def test_and_nowhere_else(g):
+    x = g.input("x", (3,))
+    y = g.emit("matmul", x, g.param("w", (3, 3), None, True, (1, 1)), out=(3,))
+    g.node("relu_dx", (y, x), (g.value("dx", (3,), "act", "float32", True),))
+    assert ops(g, can=SUMS) == ["matmul", "relu_dx"]
+
+
+def test_what_a_chain_writes_beside_is_there_when_it_is_read(g):
+    x, y, mask = g.input("x", (3,)), *(g.value(name, (3,), "act", "float32", True) for name in ("y", "mask"))
+    g.node("dropout", (x,), (y, mask))
+    g.emit("add", y, x, out=(3,))
+    g.emit("tanh", mask, out=(3,))
+    assert ops(g, can=SUMS) == ["dropout+add", "tanh"]
+    g.nodes[1:] = g.nodes[:0:-1]
+    assert ops(g, can=SUMS) == ["dropout", "tanh", "add"]
+
+
 def test_what_is_wanted_from_outside_stays(g):
     product, biased, _ = chain(g, "matmul", "bias", "relu")
     assert ops(g, kept=[product]) == ["matmul", "bias", "relu"]

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 from cnnforge.backends.base import Array, Collect, Distort, Distortion, Gather, Kernel, Report, Step, Stock
 from cnnforge.backends.cupy.capabilities import capabilities
-from cnnforge.backends.cupy.device import Arrays, Device, Queued, chain
+from cnnforge.backends.cupy.chains import Part, tail
+from cnnforge.backends.cupy.device import Arrays, Device, Queued
 from cnnforge.backends.cupy.ops import KERNELS
 from cnnforge.backends.cupy.pictures import DeviceCanvas, DeviceStock
 from cnnforge.backends.numpy.capabilities import GATHER
 
 
 def _chained(device: Device) -> Kernel:
-    """The kernel of ``a+b+c``: ``a`` writes the output, the others overwrite it where it lies."""
+    """The kernel of ``a+b+c``: ``a`` does the others' work on each number before it stores it."""
 
-    def bind(
-        ins: Arrays, outs: Arrays, scratch: Arrays, *, parts: Sequence[tuple[str, int, Mapping[str, Any]]]
-    ) -> Step:
-        steps: list[Step] = []
-        taken = 0
-        for op, extra, attrs in parts:
-            read = ins[:extra] if not steps else (outs[0], *ins[taken : taken + extra])
-            # All workspace of a chain belongs to its first part: the others work element by element.
-            steps.append(KERNELS[op](device, read, outs, () if steps else scratch, **attrs))
-            taken += extra
-        return chain(steps)
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, *, parts: Sequence[Part]) -> Step:
+        (head, own, attrs), *rest = parts
+        return KERNELS[head](device, ins[:own], outs, scratch, then=tail(rest, ins[own:]), **attrs)
 
     return bind
 
@@ -54,7 +47,7 @@ class CupyBackend:
         return self.device.view(buffer, offset, shape, dtype)
 
     def kernel(self, op: str) -> Kernel:
-        """The kernel of ``op``; of a chain, its parts one after another."""
+        """The kernel of ``op``; of a chain, its head's."""
         if "+" in op:
             return _chained(self.device)
         if op == GATHER and self._collect is not None:

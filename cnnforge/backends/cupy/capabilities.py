@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cnnforge.backends.cupy.chains import CHAINS
 from cnnforge.backends.cupy.ops import KERNELS, SCRATCH
 from cnnforge.backends.numpy.capabilities import CAPABILITIES as NUMPY
 from cnnforge.ir.graph import Value
@@ -13,25 +14,24 @@ from cnnforge.plan.capabilities import Capabilities
 
 
 def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
-    """Workspace of a node; a chain needs what its parts need, in their order."""
-    if "+" not in op:
-        return SCRATCH[op](ins, outs, attrs) if op in SCRATCH else ()
-    (head, taken, head_attrs), *rest = attrs["parts"]
-    wanted = scratch(head, ins[:taken], outs, head_attrs)
-    for part, extra, part_attrs in rest:
-        wanted += scratch(part, (outs[0], *ins[taken : taken + extra]), outs, part_attrs)
-        taken += extra
-    return wanted
+    """Workspace of a node; a chain needs what its head needs."""
+    if "+" in op:
+        op, own, attrs = attrs["parts"][0]
+        ins = ins[:own]
+    return SCRATCH[op](ins, outs, attrs) if op in SCRATCH else ()
 
 
-#: The numpy backend's chains, run part by part: every part but the first overwrites what the one before wrote.
+#: What an element-wise op may overwrite, a chain may that begins with it.
+_INPLACE = {op: index for op, index in NUMPY.inplace.items() if op in KERNELS}
+
+
 CAPABILITIES = Capabilities(
     name="cupy",
     precisions=NUMPY.precisions,
     ops=frozenset(KERNELS),
-    chains=frozenset(chain for chain in NUMPY.chains if KERNELS.keys() >= set(chain.split("+"))),
+    chains=CHAINS,
     scratch=scratch,
-    inplace={op: index for op, index in NUMPY.inplace.items() if op in KERNELS},
+    inplace={**_INPLACE, **{c: _INPLACE[c.split("+")[0]] for c in CHAINS if c.split("+")[0] in _INPLACE}},
 )
 
 

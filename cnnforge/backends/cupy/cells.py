@@ -12,6 +12,7 @@ from typing import Any
 from cnnforge.backends.base import Array, Step
 from cnnforge.backends.cupy.device import MOST_BLOCKS, Device, Queued, chain
 from cnnforge.backends.cupy.signature import wide
+from cnnforge.backends.cupy.tail import NOTHING, Tail
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
 
@@ -43,18 +44,22 @@ def _block(rows: int, columns: int) -> tuple[int, int]:
     return width, min(THREADS // width, ceil_power(rows))
 
 
-def cells(device: Device, source: str, kernel: str, rows: int, columns: int, args: Sequence[Any]) -> Queued:
+def cells(
+    device: Device, source: str, kernel: str, rows: int, columns: int, args: Sequence[Any], tail: Tail = NOTHING
+) -> Queued:
     """A kernel that goes through a matrix by ``EACH_CELL``."""
     width, height = _block(rows, columns)
     grid = max(1, -(-columns // width)), max(1, min(-(-rows // height), MOST_BLOCKS))
-    return device.launch(source, kernel, grid, (width, height), args)
+    return device.launch(source, kernel, grid, (width, height), args, tail)
 
 
-def by_row(device: Device, source: str, kernel: str, rows: int, columns: int, args: Sequence[Any]) -> Queued:
+def by_row(
+    device: Device, source: str, kernel: str, rows: int, columns: int, args: Sequence[Any], tail: Tail = NOTHING
+) -> Queued:
     """A kernel whose threads share a row each by ``ROW``."""
     width = min(THREADS, ceil_power(columns))
     height = min(THREADS // width, ceil_power(rows))
-    return device.launch(source, kernel, (max(1, -(-rows // height)),), (width, height), args)
+    return device.launch(source, kernel, (max(1, -(-rows // height)),), (width, height), args, tail)
 
 
 def parts_of(rows: int, columns: int, samples: int = 1) -> int:

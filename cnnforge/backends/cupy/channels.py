@@ -11,24 +11,25 @@ from cnnforge.backends.base import Array, Step
 from cnnforge.backends.cupy.cells import cells, column_sums, matrix, sum_scratch
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
 from cnnforge.backends.cupy.signature import HALVES
+from cnnforge.backends.cupy.tail import NOTHING, Tail
 from cnnforge.shapes import Pair
 
 SOURCE = "channels"
 
 
-def add(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def add(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, then: Tail = NOTHING) -> Step:
     """a, b -> a + b."""
-    return each(device, SOURCE, "add", ins[0].size, (*ins, *outs, ins[0].size))
+    return each(device, SOURCE, "add", ins[0].size, (*ins, *outs, ins[0].size), then)
 
 
-def multiply(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def multiply(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, then: Tail = NOTHING) -> Step:
     """a, b -> a b."""
-    return each(device, SOURCE, "multiply", ins[0].size, (*ins, *outs, ins[0].size))
+    return each(device, SOURCE, "multiply", ins[0].size, (*ins, *outs, ins[0].size), then)
 
 
-def scale(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, factor: float) -> Step:
+def scale(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, factor: float, then: Tail = NOTHING) -> Step:
     """x -> factor x."""
-    return each(device, SOURCE, "scale", ins[0].size, (*ins, *outs, ins[0].size, factor))
+    return each(device, SOURCE, "scale", ins[0].size, (*ins, *outs, ins[0].size, factor), then)
 
 
 def cast(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
@@ -43,10 +44,10 @@ def reshape(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     return chain(())
 
 
-def bias(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def bias(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, then: Tail = NOTHING) -> Step:
     """x, b -> x + b over the last axis."""
     rows, columns = matrix(ins[0].shape)
-    return cells(device, SOURCE, "bias", rows, columns, (*ins, *outs, rows, columns))
+    return cells(device, SOURCE, "bias", rows, columns, (*ins, *outs, rows, columns), then)
 
 
 def bias_db(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
@@ -71,11 +72,11 @@ def prelu_dalpha(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> 
     return column_sums(device, SOURCE, "prelu_dalpha", ins, outs[0], scratch[0], ins[0].shape)
 
 
-def scale_channels(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def scale_channels(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, then: Tail = NOTHING) -> Step:
     """x, gate -> x gate: every channel of a sample by its own number."""
     rows, columns = matrix(ins[0].shape)
     positions = prod(ins[0].shape[1:-1])
-    return cells(device, SOURCE, "scale_channels", rows, columns, (*ins, *outs, rows, columns, positions))
+    return cells(device, SOURCE, "scale_channels", rows, columns, (*ins, *outs, rows, columns, positions), then)
 
 
 def scale_channels_dgate(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
@@ -86,10 +87,10 @@ def scale_channels_dgate(device: Device, ins: Arrays, outs: Arrays, scratch: Arr
     )  # fmt: skip
 
 
-def _copied(device: Device, x: Array, y: Array, columns: int, x_start: int, y_start: int) -> Step:
+def _copied(device: Device, x: Array, y: Array, columns: int, x_start: int, y_start: int, then: Tail = NOTHING) -> Step:
     rows = matrix(x.shape)[0]
     args = x, y, rows, columns, x.shape[-1], x_start, y.shape[-1], y_start
-    return cells(device, SOURCE, "copy_channels", rows, columns, args)
+    return cells(device, SOURCE, "copy_channels", rows, columns, args, then)
 
 
 def concat(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
@@ -101,9 +102,11 @@ def concat(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     return chain(steps)
 
 
-def slice_channels(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, start: int) -> Step:
+def slice_channels(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, start: int, then: Tail = NOTHING
+) -> Step:
     """x -> as many of its channels as y has, from number ``start``."""
-    return _copied(device, ins[0], outs[0], outs[0].shape[-1], start, 0)
+    return _copied(device, ins[0], outs[0], outs[0].shape[-1], start, 0, then)
 
 
 def shortcut_pad(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, stride: Pair) -> Step:

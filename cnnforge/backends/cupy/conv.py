@@ -17,6 +17,7 @@ from cnnforge.backends.base import Array, Step
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
 from cnnforge.backends.cupy.linear import THREADS, TILE, product
 from cnnforge.backends.cupy.signature import wide
+from cnnforge.backends.cupy.tail import NOTHING, Tail
 from cnnforge.backends.numpy.capabilities import is_depthwise, is_pointwise
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
@@ -82,35 +83,51 @@ def _dw_tile(w: tuple[int, ...], groups: int) -> Tile:
 
 
 def conv2d(
-    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
+    device: Device,
+    ins: Arrays,
+    outs: Arrays,
+    scratch: Arrays,
+    *,
+    window: Window,
+    groups: int,
+    flip: bool,
+    then: Tail = NOTHING,
 ) -> Step:
     """x, w -> y."""
     (x, w), (y,) = ins, outs
     if groups == 1 and is_pointwise(window):
-        return product(device, _as_matrix(x), _as_matrix(w), _as_matrix(y))
+        return product(device, _as_matrix(x), _as_matrix(w), _as_matrix(y), then=then)
     geometry = _geometry(x, y, window, groups, flip)
     if is_depthwise(w.shape, groups):
-        return each(device, "depthwise", "depthwise", y.size, (x, w, y, y.size, *geometry))
+        return each(device, "depthwise", "depthwise", y.size, (x, w, y, y.size, *geometry), then)
     rows = prod(y.shape[:3])
     tile = _tile(rows, y.shape[3] // groups, groups)
     grid = (*tile.grid(rows, y.shape[3] // groups), groups)
-    return device.launch(tile.source, "conv2d", grid, (THREADS,), (x, w, y, rows, *geometry))
+    return device.launch(tile.source, "conv2d", grid, (THREADS,), (x, w, y, rows, *geometry), then)
 
 
 def conv2d_dx(
-    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
+    device: Device,
+    ins: Arrays,
+    outs: Arrays,
+    scratch: Arrays,
+    *,
+    window: Window,
+    groups: int,
+    flip: bool,
+    then: Tail = NOTHING,
 ) -> Step:
     """dy, w -> dx."""
     (dy, w), (dx,) = ins, outs
     if groups == 1 and is_pointwise(window):
-        return product(device, _as_matrix(dy), _as_matrix(w), _as_matrix(dx), turn_b=True)
+        return product(device, _as_matrix(dy), _as_matrix(w), _as_matrix(dx), turn_b=True, then=then)
     geometry = _geometry(dx, dy, window, groups, flip)
     if is_depthwise(w.shape, groups):
-        return each(device, "depthwise", "depthwise_dx", dx.size, (dy, w, dx, dx.size, *geometry))
+        return each(device, "depthwise", "depthwise_dx", dx.size, (dy, w, dx, dx.size, *geometry), then)
     rows = prod(dx.shape[:3])
     tile = _tile(rows, dx.shape[3] // groups, groups)
     grid = (*tile.grid(rows, dx.shape[3] // groups), groups)
-    return device.launch(tile.source, "conv2d_dx", grid, (THREADS,), (dy, w, dx, rows, *geometry))
+    return device.launch(tile.source, "conv2d_dx", grid, (THREADS,), (dy, w, dx, rows, *geometry), then)
 
 
 def conv2d_dw(

@@ -20,6 +20,7 @@ from cnnforge.backends.base import Step
 from cnnforge.backends.cupy import signature
 from cnnforge.backends.cupy.cublas import WORKSPACE, Cublas, arguments
 from cnnforge.backends.cupy.device import Queued
+from cnnforge.backends.cupy.tail import NOTHING, Function, Tail
 from cnnforge.errors import BackendError
 
 #: Copies of one size that may wait in pinned memory at a time.
@@ -128,7 +129,7 @@ class CudaDevice:
         self.card = cupy.cuda.Device(0)
         with self.card:
             self.stream = cupy.cuda.Stream(non_blocking=True)
-        self._modules: dict[tuple[str, str], Any] = {}
+        self._modules: dict[tuple[str, str, tuple[Function, ...]], Any] = {}
         self._pinned: dict[int, _Pinned] = {}
 
     @property
@@ -164,14 +165,21 @@ class CudaDevice:
         return int(array.data.ptr)
 
     def launch(
-        self, source: str, kernel: str, grid: Sequence[int], block: Sequence[int], args: Sequence[Any]
+        self,
+        source: str,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        args: Sequence[Any],
+        tail: Tail = NOTHING,
     ) -> Queued:
-        call = signature.call(source, kernel, args)
+        call = signature.call(source, kernel, args, tail)
+        variant = source, call.dtype, tail.functions
         with self.card:
-            if (source, call.dtype) not in self._modules:
-                text = signature.text(source, call.dtype)
-                self._modules[source, call.dtype] = self._cupy.RawModule(code=text, options=("-std=c++17",))
-            function = self._modules[source, call.dtype].get_function(kernel)
+            if variant not in self._modules:
+                text = signature.text(*variant)
+                self._modules[variant] = self._cupy.RawModule(code=text, options=("-std=c++17",))
+            function = self._modules[variant].get_function(kernel)
             assert function.num_regs, "asking for it loads the kernel, which a capture could not"
         values = tuple(np.dtype(dtype).type(value) if dtype else value for dtype, value in call.arguments)
         blocks, threads = (*grid, 1, 1)[:3], (*block, 1, 1)[:3]

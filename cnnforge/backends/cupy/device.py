@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from cnnforge.backends.base import Array, Step
+from cnnforge.backends.cupy.tail import NOTHING, Tail
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
 
@@ -56,9 +57,15 @@ class Device(Protocol):
         """Where it begins."""
 
     def launch(
-        self, source: str, kernel: str, grid: Sequence[int], block: Sequence[int], args: Sequence[Any]
+        self,
+        source: str,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        args: Sequence[Any],
+        tail: Tail = NOTHING,
     ) -> Queued:
-        """A launch of a kernel of ``source/SOURCE.cuh``, bound to its arguments: arrays and numbers.
+        """A launch of a kernel of ``source/SOURCE.cuh``, bound to its arguments: arrays and numbers, and a tail's.
 
         T is the dtype of the arrays given for ``T*``. Raises TypeError where they do not fit the kernel's signature.
         """
@@ -97,9 +104,9 @@ class Device(Protocol):
         """Wait until everything asked for has happened."""
 
 
-def each(device: Device, source: str, kernel: str, n: int, args: Sequence[Any]) -> Queued:
+def each(device: Device, source: str, kernel: str, n: int, args: Sequence[Any], tail: Tail = NOTHING) -> Queued:
     """A kernel that goes through ``n`` elements by ``EACH``."""
-    return device.launch(source, kernel, (max(1, min(-(-n // BLOCK), MOST_BLOCKS)),), (BLOCK,), args)
+    return device.launch(source, kernel, (max(1, min(-(-n // BLOCK), MOST_BLOCKS)),), (BLOCK,), args, tail)
 
 
 def chain(steps: Iterable[Step]) -> Step:

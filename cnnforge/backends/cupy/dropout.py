@@ -7,16 +7,17 @@ from math import ceil, prod
 from cnnforge.backends.base import Array, Step
 from cnnforge.backends.cupy.cells import cells, matrix
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, chain, each
+from cnnforge.backends.cupy.tail import NOTHING, Tail
 
 
-def _applied(device: Device, x: Array, mask: Array, y: Array, rate: float) -> Step:
+def _applied(device: Device, x: Array, mask: Array, y: Array, rate: float, then: Tail = NOTHING) -> Step:
     """y = x mask / (1 - rate); axes of the mask of length 1 stand for the whole axis of x."""
     rows, columns = matrix(x.shape)
     missing = (1,) * (4 - len(x.shape))
     sizes, kept = ((a.shape[0], *missing, *a.shape[1:]) for a in (x, mask))
     strides = [0 if kept[k] == 1 else prod(kept[k + 1 :]) for k in range(4)]
     args = x, mask, y, rows, columns, sizes[1], sizes[2], *strides, 1.0 / (1.0 - rate)
-    return cells(device, "dropout", "dropout_apply", rows, columns, args)
+    return cells(device, "dropout", "dropout_apply", rows, columns, args, then)
 
 
 def dropout(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, rate: float, key: tuple[int, int]) -> Step:
@@ -31,10 +32,12 @@ def dropout(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, rate:
     return chain((draw, _applied(device, x, mask, y, rate)))
 
 
-def dropout_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, rate: float) -> Step:
+def dropout_dx(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, rate: float, then: Tail = NOTHING
+) -> Step:
     """mask, dy -> dx = dy mask / (1 - rate)."""
     (mask, dy), (dx,) = ins, outs
-    return _applied(device, dy, mask, dx, rate)
+    return _applied(device, dy, mask, dx, rate, then)
 
 
 KERNELS: dict[str, DeviceKernel] = {"dropout": dropout, "dropout_dx": dropout_dx}

@@ -6,38 +6,42 @@ Shapes: x (N, in), w (in, units), y (N, units).
 from __future__ import annotations
 
 from cnnforge.backends.base import Array, Step
-from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, Queued
+from cnnforge.backends.cupy.activation import apply
+from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, chain
+from cnnforge.backends.cupy.tail import NOTHING, Tail
 
 #: Rows and columns that one block of the kernel makes, and its threads (see ``source/gemm.cuh``).
 TILE, THREADS = 64, 256
 
 
-def product(device: Device, a: Array, b: Array, out: Array, turn_a: bool = False, turn_b: bool = False) -> Queued:
-    """out = a b; a and b are transposed first where asked.
+def product(
+    device: Device, a: Array, b: Array, out: Array, turn_a: bool = False, turn_b: bool = False, then: Tail = NOTHING
+) -> Step:
+    """out = a b, and what follows; a and b are transposed first where asked. A library has a kernel behind it.
 
     a: (M, K), turned (K, M);  b: (K, U), turned (U, K);  out: (M, U)
     """
     if (library := device.product(a, b, out, turn_a, turn_b)) is not None:
-        return library
+        return chain((library, apply(device, out, out, then))) if then.functions else library
     rows, columns = out.shape
     depth = a.shape[0 if turn_a else 1]
     down, across = (1, depth) if turn_b else (columns, 1)
     return device.launch(
         "linear", "product_turned" if turn_a else "product", (-(-rows // TILE), -(-columns // TILE)), (THREADS,),
-        (a, b, out, rows, columns, depth, down, across),
+        (a, b, out, rows, columns, depth, down, across), then,
     )  # fmt: skip
 
 
-def matmul(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def matmul(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, then: Tail = NOTHING) -> Step:
     """x, w -> y = x w."""
     (x, w), (y,) = ins, outs
-    return product(device, x, w, y)
+    return product(device, x, w, y, then=then)
 
 
-def matmul_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def matmul_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, then: Tail = NOTHING) -> Step:
     """dy, w -> dx = dy w^T."""
     (dy, w), (dx,) = ins, outs
-    return product(device, dy, w, dx, turn_b=True)
+    return product(device, dy, w, dx, turn_b=True, then=then)
 
 
 def matmul_dw(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:

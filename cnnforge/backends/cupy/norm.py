@@ -8,11 +8,14 @@ from __future__ import annotations
 from cnnforge.backends.base import Step
 from cnnforge.backends.cupy.cells import cells, finish, matrix, parts_of, sum_scratch, sums
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy.tail import NOTHING, Tail
 
 SOURCE = "norm"
 
 
-def batch_norm(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float) -> Step:
+def batch_norm(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float, then: Tail = NOTHING
+) -> Step:
     """x, gamma, beta -> y, mean, var, unbiased var: Welford's means and squared distances, merged in a fixed order."""
     (x, gamma, beta), (y, mean, var, unbiased), (partial,) = ins, outs, scratch
     rows, columns = matrix(x.shape)
@@ -22,15 +25,17 @@ def batch_norm(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, ep
         (
             sums(device, SOURCE, "batch_norm_spread", rows, columns, (x, partial, rows, columns)),
             finish(device, SOURCE, "batch_norm_statistics", parts, columns, statistics),
-            batch_norm_inference(device, (x, gamma, beta, mean, var), (y,), (), epsilon=epsilon),
+            batch_norm_inference(device, (x, gamma, beta, mean, var), (y,), (), epsilon=epsilon, then=then),
         )
     )
 
 
-def batch_norm_inference(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float) -> Step:
+def batch_norm_inference(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float, then: Tail = NOTHING
+) -> Step:
     """x, gamma, beta, mean, var -> y."""
     rows, columns = matrix(ins[0].shape)
-    return cells(device, SOURCE, "batch_norm_apply", rows, columns, (*ins, *outs, rows, columns, epsilon))
+    return cells(device, SOURCE, "batch_norm_apply", rows, columns, (*ins, *outs, rows, columns, epsilon), then)
 
 
 def batch_norm_dparams(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float) -> Step:
@@ -46,10 +51,12 @@ def batch_norm_dparams(device: Device, ins: Arrays, outs: Arrays, scratch: Array
     )
 
 
-def batch_norm_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float) -> Step:
+def batch_norm_dx(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float, then: Tail = NOTHING
+) -> Step:
     """x, gamma, mean, var, dgamma, dbeta, dy -> dx."""
     rows, columns = matrix(ins[0].shape)
-    return cells(device, SOURCE, "batch_norm_dx", rows, columns, (*ins, *outs, rows, columns, epsilon))
+    return cells(device, SOURCE, "batch_norm_dx", rows, columns, (*ins, *outs, rows, columns, epsilon), then)
 
 
 def batch_norm_running(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, momentum: float) -> Step:

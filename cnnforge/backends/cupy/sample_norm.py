@@ -10,26 +10,33 @@ from cnnforge.backends.base import Step
 from cnnforge.backends.cupy.cells import THREADS, by_row, ceil_power, cells, column_sums, matrix, sum_scratch
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
 from cnnforge.backends.cupy.signature import wide
+from cnnforge.backends.cupy.tail import NOTHING, Tail
 from cnnforge.ir.op import Scratch
 
 SOURCE = "sample_norm"
 
 
-def _by_group(device: Device, kernel: str, ins: Arrays, outs: Arrays, groups: int, numbers: tuple[float, ...]) -> Step:
+def _by_group(
+    device: Device, kernel: str, ins: Arrays, outs: Arrays, groups: int, numbers: tuple[float, ...], then: Tail
+) -> Step:
     """A kernel with a block for every group of every sample."""
     (n, *_, c), positions = ins[0].shape, prod(ins[0].shape[1:-1])
     threads = min(THREADS, ceil_power(positions * c // groups))
-    return device.launch(SOURCE, kernel, (n * groups,), (threads,), (*ins, *outs, positions, c, groups, *numbers))
+    return device.launch(SOURCE, kernel, (n * groups,), (threads,), (*ins, *outs, positions, c, groups, *numbers), then)
 
 
-def group_norm(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, groups: int, epsilon: float) -> Step:
+def group_norm(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, groups: int, epsilon: float, then: Tail = NOTHING
+) -> Step:
     """x, gamma, beta -> y, mean, inverse."""
-    return _by_group(device, "group_norm", ins, outs, groups, (epsilon,))
+    return _by_group(device, "group_norm", ins, outs, groups, (epsilon,), then)
 
 
-def group_norm_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, groups: int) -> Step:
+def group_norm_dx(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, groups: int, then: Tail = NOTHING
+) -> Step:
     """x, gamma, mean, inverse, dy -> dx."""
-    return _by_group(device, "group_norm_dx", ins, outs, groups, ())
+    return _by_group(device, "group_norm_dx", ins, outs, groups, (), then)
 
 
 def group_norm_dgamma(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, groups: int) -> Step:
@@ -39,16 +46,18 @@ def group_norm_dgamma(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays
     return column_sums(device, SOURCE, "group_norm_dgamma", ins, outs[0], scratch[0], shape, more)
 
 
-def layer_norm(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float) -> Step:
+def layer_norm(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float, then: Tail = NOTHING
+) -> Step:
     """x, gamma, beta -> y, mean, inverse."""
     rows, columns = matrix(ins[0].shape)
-    return by_row(device, SOURCE, "layer_norm", rows, columns, (*ins, *outs, rows, columns, epsilon))
+    return by_row(device, SOURCE, "layer_norm", rows, columns, (*ins, *outs, rows, columns, epsilon), then)
 
 
-def layer_norm_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def layer_norm_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, then: Tail = NOTHING) -> Step:
     """x, gamma, mean, inverse, dy -> dx."""
     rows, columns = matrix(ins[0].shape)
-    return by_row(device, SOURCE, "layer_norm_dx", rows, columns, (*ins, *outs, rows, columns))
+    return by_row(device, SOURCE, "layer_norm_dx", rows, columns, (*ins, *outs, rows, columns), then)
 
 
 def layer_norm_dgamma(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:

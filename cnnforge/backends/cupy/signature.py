@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from cnnforge.backends.cupy.tail import NOTHING, Function, Tail, declared
+
 FOLDER = Path(__file__).parent / "source"
 
 #: CUDA's word for a dtype that T can be; the last two are structs of ``source/base.cuh``.
@@ -24,7 +26,7 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
 _COMMENT = re.compile(r"//[^\n]*")
 _INCLUDE = re.compile(r'^#include "(\w+)\.cuh"$', re.MULTILINE)
 #: A macro that stands for something plain, such as parameters that several kernels share.
-_MACRO = re.compile(r"^#define (\w+) (.+)$", re.MULTILINE)
+_MACRO = re.compile(r"^#define (\w+) (.*)$", re.MULTILINE)
 _WORD = re.compile(r"\w+")
 _KERNEL = re.compile(r"__global__\s+void\s+(?:__launch_bounds__\(\w+\)\s+)?(\w+)\s*\(([^)]*)\)")
 _PARAMETER = re.compile(r"^(?:const\s+)?(\w+)\s*(\*?)\s*(?:__restrict__\s+)?(\w+)$")
@@ -62,8 +64,11 @@ def sources() -> tuple[str, ...]:
 
 
 @cache
-def text(source: str, dtype: str) -> str:
-    """The CUDA C++ of a file of kernels, complete with what it includes, for T = ``dtype``."""
+def text(source: str, dtype: str, functions: tuple[Function, ...] = ()) -> str:
+    """The CUDA C++ of a file of kernels, complete with what it includes, for T = ``dtype``.
+
+    functions: of the tail that its kernels end with
+    """
     included: set[str] = set()
 
     def read(name: str) -> str:
@@ -72,13 +77,14 @@ def text(source: str, dtype: str) -> str:
         included.add(name)
         return _INCLUDE.sub(lambda found: read(found[1]), (FOLDER / f"{name}.cuh").read_text(encoding="utf-8"))
 
-    return f"#define T {REAL[dtype]}\n#define P {REAL[wide(dtype)]}\n{read('base')}\n{read(source)}"
+    tail = f"{read('functions') if functions else ''}\n{declared(functions)}"
+    return f"#define T {REAL[dtype]}\n#define P {REAL[wide(dtype)]}\n{read('base')}\n{tail}\n{read(source)}"
 
 
 @cache
-def kernels(source: str) -> Mapping[str, tuple[Parameter, ...]]:
-    """The kernels of a file and their parameters."""
-    found, whole = {}, text(source, "float32")
+def kernels(source: str, functions: tuple[Function, ...] = ()) -> Mapping[str, tuple[Parameter, ...]]:
+    """The kernels of a file and their parameters, a tail's among them."""
+    found, whole = {}, text(source, "float32", functions)
     macros = {name: value for name, value in _MACRO.findall(whole) if name not in ("T", "P")}
     for name, listed in _KERNEL.findall(_COMMENT.sub("", whole)):
         parameters = []
@@ -100,9 +106,9 @@ def _real(parameters: Sequence[Parameter], args: Sequence[Any]) -> str:
     return "float32"
 
 
-def call(source: str, kernel: str, args: Sequence[Any]) -> Call:
-    """Arguments checked against the kernel's parameters. Raises TypeError where they do not fit."""
-    parameters = kernels(source)[kernel]
+def call(source: str, kernel: str, args: Sequence[Any], tail: Tail = NOTHING) -> Call:
+    """Arguments, and a tail's, checked against the kernel's parameters. Raises TypeError where they do not fit."""
+    parameters, args = kernels(source, tail.functions)[kernel], (*args, *tail.args)
     if len(parameters) != len(args):
         raise TypeError(f"{kernel} takes {', '.join(p.name for p in parameters)}, got {len(args)} arguments")
     real = _real(parameters, args)

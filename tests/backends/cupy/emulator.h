@@ -5,7 +5,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <functional>
 #include <type_traits>
 #include <ucontext.h>
 #include <utility>
@@ -61,14 +60,15 @@ static Fiber fibers[MOST];
 static char* stacks;
 static ucontext_t scheduler;
 static int current, count;
-static std::function<void()> body;
+static void (*body)(void*);
+static void* bound;
 static char message[256];
 static uint64_t slots[MOST];
 
 static __attribute__((noinline)) void yield() { swapcontext(&fibers[current].context, &scheduler); }
 
 static void forever() {
-    for (;;) { body(); fibers[current].state = DONE; yield(); }
+    for (;;) { body(bound); fibers[current].state = DONE; yield(); }
 }
 
 static void wait(State state, unsigned mask, int line) {
@@ -149,7 +149,9 @@ template <class... A> static int launch(void (*kernel)(A...), const unsigned* di
     count = dims[3] * dims[4] * dims[5];
     if (count > MOST) { snprintf(message, sizeof message, "%d threads are too many for a block", count); return 1; }
     if (!stacks) stacks = (char*)malloc((size_t)MOST * STACK);
-    body = [=] { apply(kernel, args, std::index_sequence_for<A...>{}); };
+    struct Bound { void (*kernel)(A...); void** args; } given = {kernel, args};
+    bound = &given;
+    body = [](void* b) { apply(((Bound*)b)->kernel, ((Bound*)b)->args, std::index_sequence_for<A...>{}); };
     unsigned blocks = dims[0] * dims[1] * dims[2];
     for (unsigned k = 0; k < blocks; k++) {
         unsigned b = reversed ? blocks - 1 - k : k;

@@ -20,6 +20,7 @@ import numpy as np
 
 from cnnforge.backends.cupy import signature
 from cnnforge.backends.cupy.device import Queued
+from cnnforge.backends.cupy.tail import NOTHING, Function
 
 SHIM = Path(__file__).with_name("emulator.h")
 COMPILE = ("g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
@@ -54,8 +55,8 @@ def compiled(text: str, names: tuple[str, ...]) -> ctypes.CDLL:
 
 
 @cache
-def _library(source: str, dtype: str) -> ctypes.CDLL:
-    return compiled(signature.text(source, dtype), tuple(signature.kernels(source)))
+def _library(source: str, dtype: str, functions: tuple[Function, ...]) -> ctypes.CDLL:
+    return compiled(signature.text(source, dtype, functions), tuple(signature.kernels(source)))
 
 
 class Opaque:
@@ -110,9 +111,9 @@ class Emulator:
     def address(self, array):
         return _open(array).ctypes.data
 
-    def launch(self, source, kernel, grid, block, args):
-        call = signature.call(source, kernel, args)
-        library = _library(source, call.dtype)
+    def launch(self, source, kernel, grid, block, args, tail=NOTHING):
+        call = signature.call(source, kernel, args, tail)
+        library = _library(source, call.dtype, tail.functions)
         run = getattr(library, f"launch_{kernel}")
         dims = (ctypes.c_uint * 6)(*(*grid, 1, 1)[:3], *(*block, 1, 1)[:3])
         kept = []

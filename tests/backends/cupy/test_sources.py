@@ -6,7 +6,17 @@ import subprocess
 import pytest
 
 from cnnforge.backends.cupy import signature
+from cnnforge.backends.cupy.activation import FUNCTIONS, SLOPES, tail
 
+#: Every element-wise function, one after another.
+EVERYTHING = tuple(
+    function
+    for op in (*FUNCTIONS, *SLOPES)
+    for form in ("none", "tanh")
+    for function in tail(op, (), {"alpha": 0.5, "approximate": form}).functions
+)
+#: Whose kernels may end with others' work.
+ENDING = [s for s in signature.sources() if "AND_TAIL" in (signature.FOLDER / f"{s}.cuh").read_text()]
 nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="there is no nvcc")
 
 
@@ -30,10 +40,10 @@ def compiled(dtype, *marks):
     return [pytest.param(source, dtype, marks=marks) for source in sources]
 
 
-def ptx_of(source, dtype):
-    """What NVIDIA's compiler makes of a file of kernels, without a warning."""
+def ptx_of(source, dtype, functions=()):
+    """What NVIDIA's compiler makes of a file's kernels, which end with ``functions``, without a warning."""
     compiler = nvrtc()
-    program = compiler.createProgram(signature.text(source, dtype), f"{source}.cu", (), ())
+    program = compiler.createProgram(signature.text(source, dtype, functions), f"{source}.cu", (), ())
     try:
         compiler.compileProgram(program, ("-std=c++17", "-arch=compute_75"))
     except compiler.NVRTCError:
@@ -56,6 +66,15 @@ def test_nvrtc_compiles(source, dtype):
         assert f".entry {name}(" in ptx
     if dtype != "float64":
         assert ".f64" not in ptx or source in WIDE, "a number was meant to be P(…)"
+
+
+@pytest.mark.parametrize("source", ["activation", *(pytest.param(s, marks=pytest.mark.slow) for s in ENDING)])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
+def test_nvrtc_compiles_kernels_that_end_with_every_function(source, dtype):
+    ptx = ptx_of(source, dtype, EVERYTHING)
+    for name in signature.kernels(source):
+        assert f".entry {name}(" in ptx
+    assert ".f64" not in ptx or source in WIDE, "a number was meant to be P(…)"
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.

@@ -3,22 +3,22 @@
 
 #include "cells.cuh"
 
-extern "C" __global__ void add(const T* x, const T* other, T* y, i64 n) {
-    EACH(i, n) y[i] = x[i] + other[i];
+extern "C" __global__ void add(const T* x, const T* other, T* y, i64 n AND_TAIL) {
+    EACH(i, n) y[i] = TAIL(x[i] + other[i], i, 0);
 }
 
-extern "C" __global__ void multiply(const T* x, const T* other, T* y, i64 n) {
-    EACH(i, n) y[i] = x[i] * other[i];
+extern "C" __global__ void multiply(const T* x, const T* other, T* y, i64 n AND_TAIL) {
+    EACH(i, n) y[i] = TAIL(x[i] * other[i], i, 0);
 }
 
-extern "C" __global__ void scale(const T* x, T* y, i64 n, P factor) {
-    EACH(i, n) y[i] = x[i] * factor;
+extern "C" __global__ void scale(const T* x, T* y, i64 n, P factor AND_TAIL) {
+    EACH(i, n) y[i] = TAIL(x[i] * factor, i, 0);
 }
 
-extern "C" __global__ void bias(const T* x, const P* b, T* y, int rows, int columns) {
+extern "C" __global__ void bias(const T* x, const P* b, T* y, int rows, int columns AND_TAIL) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
-        y[i] = x[i] + b[c];
+        y[i] = TAIL(x[i] + b[c], i, c);
     }
 }
 
@@ -46,11 +46,11 @@ extern "C" __global__ void prelu_dalpha(const T* x, const T* dy, P* partial, int
 
 // gate: (N, C); positions: rows of one sample.
 extern "C" __global__ void scale_channels(
-    const T* x, const T* gate, T* y, int rows, int columns, int positions
+    const T* x, const T* gate, T* y, int rows, int columns, int positions AND_TAIL
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
-        y[i] = x[i] * gate[(i64)(r / positions) * columns + c];
+        y[i] = TAIL(x[i] * gate[(i64)(r / positions) * columns + c], i, c);
     }
 }
 
@@ -78,9 +78,11 @@ extern "C" __global__ void narrow(const P* x, T* y, i64 n) {
 // ``columns`` channels of x, from x_start on, to those of y from y_start on.
 extern "C" __global__ void copy_channels(
     const T* x, T* y, int rows, int columns, int x_channels, int x_start, int y_channels, int y_start
+    AND_TAIL
 ) {
     EACH_CELL(r, c, rows, columns) {
-        y[(i64)r * y_channels + y_start + c] = x[(i64)r * x_channels + x_start + c];
+        const i64 i = (i64)r * y_channels + y_start + c;
+        y[i] = TAIL(x[(i64)r * x_channels + x_start + c], i, y_start + c);
     }
 }
 

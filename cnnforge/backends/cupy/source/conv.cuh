@@ -34,16 +34,20 @@ struct Filters {
 };
 
 struct Slice {
-    T* data; i64 columns; int first;
-    __device__ void put(i64 i, int j, P v) const { data[i * columns + first + j] = v; }
+    T* data; i64 columns; int first; Tail tail;
+    __device__ void put(i64 i, int j, P v) const {
+        const i64 at = i * columns + first + j;
+        data[at] = tail(v, at, first + j);
+    }
 };
 
-extern "C" __global__ void __launch_bounds__(MEMBERS) conv2d(const T* x, const T* w, T* y, i64 rows, IMAGES, WINDOW) {
+extern "C" __global__ void __launch_bounds__(MEMBERS) conv2d(
+    const T* x, const T* w, T* y, i64 rows, IMAGES, WINDOW AND_TAIL) {
     SPACE(Columns);
     Window g = GIVEN;
     int size = C / groups, filters = F / groups, group = blockIdx.z;
     gemm(rows, filters, 0, (i64)KH * KW * size, Columns{x, g, size, group * size}, Filters{w + group * filters, g, size},
-         Slice{y, F, group * filters}, GIVEN_SPACE);
+         Slice{y, F, group * filters, TAIL}, GIVEN_SPACE);
 }
 
 // Row: a position of x. Depth: a position of the window and a filter of the group.
@@ -80,12 +84,12 @@ struct FiltersTurned {
 };
 
 extern "C" __global__ void __launch_bounds__(MEMBERS) conv2d_dx(
-    const T* dy, const T* w, T* dx, i64 rows, IMAGES, WINDOW) {
+    const T* dy, const T* w, T* dx, i64 rows, IMAGES, WINDOW AND_TAIL) {
     SPACE(Arriving);
     Window g = GIVEN;
     int size = C / groups, filters = F / groups, group = blockIdx.z;
     gemm(rows, size, 0, (i64)KH * KW * filters, Arriving{dy, g, filters, group * filters},
-         FiltersTurned{w + group * filters, g, size, filters}, Slice{dx, C, group * size}, GIVEN_SPACE);
+         FiltersTurned{w + group * filters, g, size, filters}, Slice{dx, C, group * size, TAIL}, GIVEN_SPACE);
 }
 
 // Columns, turned. Row: a position of the window and a channel. Depth: a position of y.

@@ -2,7 +2,7 @@
 
 // Convolution with one input channel per group: channel c feeds filters c m to c m + m - 1, m = F / C.
 
-extern "C" __global__ void depthwise(const T* x, const T* w, T* y, i64 n, IMAGES, WINDOW) {
+extern "C" __global__ void depthwise(const T* x, const T* w, T* y, i64 n, IMAGES, WINDOW AND_TAIL) {
     Window g = GIVEN;
     EACH(i, n) {
         int f = i % F;
@@ -14,11 +14,11 @@ extern "C" __global__ void depthwise(const T* x, const T* w, T* y, i64 n, IMAGES
             int h = top + a * DH, v = left + b * DW;
             if (h >= 0 && h < H && v >= 0 && v < W) sum += picture[((i64)h * W + v) * C] * w[g.turned(a * KW + b) * F + f];
         }
-        y[i] = sum;
+        y[i] = TAIL(sum, i, f);
     }
 }
 
-extern "C" __global__ void depthwise_dx(const T* dy, const T* w, T* dx, i64 n, IMAGES, WINDOW) {
+extern "C" __global__ void depthwise_dx(const T* dy, const T* w, T* dx, i64 n, IMAGES, WINDOW AND_TAIL) {
     Window g = GIVEN;
     const int each = F / C;
     EACH(i, n) {
@@ -33,7 +33,7 @@ extern "C" __global__ void depthwise_dx(const T* dy, const T* w, T* dx, i64 n, I
             const T* from = picture + ((i64)(h / SH) * OW + v / SW) * F;
             for (int k = 0; k < each; k++) sum += from[k] * w[g.turned(a * KW + b) * F + c * each + k];
         }
-        dx[i] = sum;
+        dx[i] = TAIL(sum, i, c);
     }
 }
 

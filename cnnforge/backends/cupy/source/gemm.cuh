@@ -117,6 +117,6 @@ struct Right {
 };
 
 struct Result {
-    T* data; i64 columns;
-    __device__ void put(i64 i, int j, P v) const { data[i * columns + j] = v; }
+    T* data; i64 columns; Tail tail;
+    __device__ void put(i64 i, int j, P v) const { data[i * columns + j] = tail(v, i * columns + j, j); }
 };

@@ -3,16 +3,18 @@
 // Products of matrices. b's element (k, j) lies at k * down + j * across.
 
 extern "C" __global__ void __launch_bounds__(MEMBERS) product(
-    const T* a, const T* b, T* out, i64 rows, int columns, i64 depth, i64 down, i64 across) {
+    const T* a, const T* b, T* out, i64 rows, int columns, i64 depth, i64 down, i64 across AND_TAIL) {
     SPACE(Left<false>);
-    gemm(rows, columns, 0, depth, Left<false>{a, rows, depth}, Right{b, down, across}, Result{out, columns}, GIVEN_SPACE);
+    gemm(rows, columns, 0, depth, Left<false>{a, rows, depth}, Right{b, down, across}, Result{out, columns, TAIL},
+         GIVEN_SPACE);
 }
 
 // a is (depth, rows).
 extern "C" __global__ void __launch_bounds__(MEMBERS) product_turned(
-    const T* a, const T* b, T* out, i64 rows, int columns, i64 depth, i64 down, i64 across) {
+    const T* a, const T* b, T* out, i64 rows, int columns, i64 depth, i64 down, i64 across AND_TAIL) {
     SPACE(Left<true>);
-    gemm(rows, columns, 0, depth, Left<true>{a, rows, depth}, Right{b, down, across}, Result{out, columns}, GIVEN_SPACE);
+    gemm(rows, columns, 0, depth, Left<true>{a, rows, depth}, Right{b, down, across}, Result{out, columns, TAIL},
+         GIVEN_SPACE);
 }
 
 // out[i] = the sum of `parts` arrays of n, the first first.

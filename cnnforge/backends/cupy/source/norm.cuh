@@ -88,10 +88,11 @@ extern "C" __global__ void batch_norm_statistics(
 
 extern "C" __global__ void batch_norm_apply(
     const T* x, const P* gamma, const P* beta, const P* mean, const P* var, T* y, int rows, int columns, P epsilon
+    AND_TAIL
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
-        y[i] = (x[i] - mean[c]) * (gamma[c] / sqrt(var[c] + epsilon)) + beta[c];
+        y[i] = TAIL((x[i] - mean[c]) * (gamma[c] / sqrt(var[c] + epsilon)) + beta[c], i, c);
     }
 }
 
@@ -138,13 +139,13 @@ extern "C" __global__ void batch_norm_dparams_sum(const P* partial, P* dgamma, P
 
 extern "C" __global__ void batch_norm_dx(
     const T* x, const P* gamma, const P* mean, const P* var, const P* dgamma, const P* dbeta, const T* dy, T* dx,
-    int rows, int columns, P epsilon
+    int rows, int columns, P epsilon AND_TAIL
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
         const P inverse = (P)1 / sqrt(var[c] + epsilon);
         const P product = (x[i] - mean[c]) * (inverse * dgamma[c] / (P)rows);
-        dx[i] = (dy[i] - product - dbeta[c] / (P)rows) * (inverse * gamma[c]);
+        dx[i] = TAIL((dy[i] - product - dbeta[c] / (P)rows) * (inverse * gamma[c]), i, c);
     }
 }
 

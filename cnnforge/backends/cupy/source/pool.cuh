@@ -20,7 +20,7 @@
                     won = i * kernel_w + j; \
                 } \
             } \
-        y[(i64)r * columns + c] = best; \
+        y[(i64)r * columns + c] = TAIL(best, (i64)r * columns + c, c); \
         winner[(i64)r * columns + c] = (W)won; \
     }
 #define MAX_POOL_DX \
@@ -37,33 +37,33 @@
                 if ((int)winner[at] == i * kernel_w + j) sum += dy[at]; \
             } \
         } \
-        dx[(i64)r * columns + c] = sum; \
+        dx[(i64)r * columns + c] = TAIL(sum, (i64)r * columns + c, c); \
     }
 
 extern "C" __global__ void max_pool2d_uint8(
     const T* x, T* y, u8* winner, int rows, int columns, int h, int w, int oh, int ow, int kernel_h, int kernel_w, int down, int right, int top,
-    int left
+    int left AND_TAIL
 ) {
     MAX_POOL(u8)
 }
 
 extern "C" __global__ void max_pool2d_dx_uint8(
     const u8* winner, const T* dy, T* dx, int rows, int columns, int h, int w, int oh, int ow, int kernel_h, int kernel_w, int down, int right, int top,
-    int left
+    int left AND_TAIL
 ) {
     MAX_POOL_DX
 }
 
 extern "C" __global__ void max_pool2d_int32(
     const T* x, T* y, int* winner, int rows, int columns, int h, int w, int oh, int ow, int kernel_h, int kernel_w, int down, int right, int top,
-    int left
+    int left AND_TAIL
 ) {
     MAX_POOL(int)
 }
 
 extern "C" __global__ void max_pool2d_dx_int32(
     const int* winner, const T* dy, T* dx, int rows, int columns, int h, int w, int oh, int ow, int kernel_h, int kernel_w, int down, int right, int top,
-    int left
+    int left AND_TAIL
 ) {
     MAX_POOL_DX
 }
@@ -77,7 +77,7 @@ __device__ inline P share(int out, int size, int kernel, int stride, int before,
 
 extern "C" __global__ void average_pool2d(
     const T* x, T* y, int rows, int columns, int h, int w, int oh, int ow, int kernel_h, int kernel_w, int down, int right, int top,
-    int left, int bottom, int right_pad, int with_padding
+    int left, int bottom, int right_pad, int with_padding AND_TAIL
 ) {
     EACH_CELL(r, c, rows, columns) {
         const int ox = r % ow, oy = r / ow % oh, n = r / ow / oh;
@@ -86,14 +86,15 @@ extern "C" __global__ void average_pool2d(
         for (int iy = y0 > 0 ? y0 : 0; iy < y0 + kernel_h && iy < h; ++iy)
             for (int ix = x0 > 0 ? x0 : 0; ix < x0 + kernel_w && ix < w; ++ix)
                 sum += x[(((i64)n * h + iy) * w + ix) * columns + c];
-        y[(i64)r * columns + c] = sum * share(oy, h, kernel_h, down, top, bottom, with_padding)
-                                   * share(ox, w, kernel_w, right, left, right_pad, with_padding);
+        y[(i64)r * columns + c] = TAIL(sum * share(oy, h, kernel_h, down, top, bottom, with_padding)
+                                        * share(ox, w, kernel_w, right, left, right_pad, with_padding),
+                                    (i64)r * columns + c, c);
     }
 }
 
 extern "C" __global__ void average_pool2d_dx(
     const T* dy, T* dx, int rows, int columns, int h, int w, int oh, int ow, int kernel_h, int kernel_w, int down, int right, int top,
-    int left, int bottom, int right_pad, int with_padding
+    int left, int bottom, int right_pad, int with_padding AND_TAIL
 ) {
     EACH_CELL(r, c, rows, columns) {
         const int ix = r % w, iy = r / w % h, n = r / w / h;
@@ -109,6 +110,6 @@ extern "C" __global__ void average_pool2d_dx(
                        * share(ox, w, kernel_w, right, left, right_pad, with_padding);
             }
         }
-        dx[(i64)r * columns + c] = sum;
+        dx[(i64)r * columns + c] = TAIL(sum, (i64)r * columns + c, c);
     }
 }

@@ -25,7 +25,7 @@ __device__ inline Group group_of(int positions, int columns, int groups) {
 // mean, inverse: (samples, groups)
 extern "C" __global__ void group_norm(
     const T* x, const P* gamma, const P* beta, T* y, P* mean, P* inverse, int positions, int columns, int groups,
-    P epsilon
+    P epsilon AND_TAIL
 ) {
     __shared__ P space[MOST_THREADS];
     const Group g = group_of(positions, columns, groups);
@@ -40,7 +40,7 @@ extern "C" __global__ void group_norm(
     const P factor = (P)1 / sqrt(sum_across(squares, space) / (P)g.count + epsilon);
     for (int e = threadIdx.x; e < g.count; e += blockDim.x) {
         const int c = g.channel(e);
-        y[g.at(e)] = (x[g.at(e)] - middle) * (factor * gamma[c]) + beta[c];
+        y[g.at(e)] = TAIL((x[g.at(e)] - middle) * (factor * gamma[c]) + beta[c], g.at(e), c);
     }
     if (threadIdx.x == 0) {
         mean[blockIdx.x] = middle;
@@ -50,7 +50,7 @@ extern "C" __global__ void group_norm(
 
 extern "C" __global__ void group_norm_dx(
     const T* x, const P* gamma, const P* mean, const P* inverse, const T* dy, T* dx, int positions, int columns,
-    int groups
+    int groups AND_TAIL
 ) {
     __shared__ P space[MOST_THREADS];
     const Group g = group_of(positions, columns, groups);
@@ -67,7 +67,7 @@ extern "C" __global__ void group_norm_dx(
     for (int e = threadIdx.x; e < g.count; e += blockDim.x) {
         const i64 i = g.at(e);
         const P h = (x[i] - middle) * factor;
-        dx[i] = (dy[i] * gamma[g.channel(e)] - plain - h * product) * factor;
+        dx[i] = TAIL((dy[i] * gamma[g.channel(e)] - plain - h * product) * factor, i, g.channel(e));
     }
 }
 
@@ -83,6 +83,7 @@ extern "C" __global__ void group_norm_dgamma(
 // Layer normalisation: threadIdx.y has a row, which threads of all threadIdx.x share.
 extern "C" __global__ void layer_norm(
     const T* x, const P* gamma, const P* beta, T* y, P* mean, P* inverse, int rows, int columns, P epsilon
+    AND_TAIL
 ) {
     ROW
     P sum = 0, squares = 0;
@@ -93,7 +94,7 @@ extern "C" __global__ void layer_norm(
         squares += apart * apart;
     }
     const P factor = (P)1 / sqrt(sum_across(squares, space) / (P)columns + epsilon);
-    EACH_OF_ROW(c) y[start + c] = (x[start + c] - middle) * factor * gamma[c] + beta[c];
+    EACH_OF_ROW(c) y[start + c] = TAIL((x[start + c] - middle) * factor * gamma[c] + beta[c], start + c, c);
     if (here && threadIdx.x == 0) {
         mean[r] = middle;
         inverse[r] = factor;
@@ -102,6 +103,7 @@ extern "C" __global__ void layer_norm(
 
 extern "C" __global__ void layer_norm_dx(
     const T* x, const P* gamma, const P* mean, const P* inverse, const T* dy, T* dx, int rows, int columns
+    AND_TAIL
 ) {
     ROW
     const P middle = here ? mean[r] : (P)0, factor = here ? inverse[r] : (P)0;
@@ -115,7 +117,7 @@ extern "C" __global__ void layer_norm_dx(
     product = sum_across(product, space) / (P)columns;
     EACH_OF_ROW(c) {
         const P h = (x[start + c] - middle) * factor;
-        dx[start + c] = (dy[start + c] * gamma[c] - plain - h * product) * factor;
+        dx[start + c] = TAIL((dy[start + c] * gamma[c] - plain - h * product) * factor, start + c, c);
     }
 }
 

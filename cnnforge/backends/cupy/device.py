@@ -102,6 +102,14 @@ def each(device: Device, source: str, kernel: str, n: int, args: Sequence[Any]) 
     return device.launch(source, kernel, (max(1, min(-(-n // BLOCK), MOST_BLOCKS)),), (BLOCK,), args)
 
 
+def cut(ins: Arrays, own: int) -> tuple[Arrays, Array | None]:
+    """An update's ``own`` inputs, and what the device keeps beside the step block: it comes last where the graph has
+    it (see ``cnnforge.ir.guarded``), and kernels take None, a null pointer, for it where not.
+    """
+    assert len(ins) in (own, own + 1), f"an update of {own} inputs got {len(ins)}"
+    return ins[:own], ins[own] if len(ins) > own else None
+
+
 def chain(steps: Iterable[Step]) -> Step:
     """Several as one: queued where all of them are."""
     parts = tuple(steps)

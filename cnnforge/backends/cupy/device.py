@@ -82,10 +82,13 @@ class Device(Protocol):
         """A NumPy array of zeros that ``send`` copies from without waiting."""
 
     def send(self, host: Any, into: Array) -> None:
-        """Copy what ``room`` gave, or its first rows, in order with what was asked for before.
+        """Copy what ``room`` gave, or its first rows: see ``cnnforge.backends.base``, as for the next two."""
 
-        It may be written again when something that was asked for after this has been waited for.
-        """
+    def release(self, array: Array) -> None:
+        """What was asked for so far is all that reads what was sent to ``array``."""
+
+    def sent(self, host: Any) -> None:
+        """Wait until the last copy from ``host`` is done."""
 
     def put(self, host: Any, into: Array) -> None:
         """Copy a NumPy array (or number), converted, to the device, in order with what was asked for before."""

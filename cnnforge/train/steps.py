@@ -10,7 +10,7 @@ from cnnforge.errors import DivergedError
 from cnnforge.executable import Bound, Executable
 from cnnforge.train.diagnosis import Finding, locate
 from cnnforge.train.losses import losses_of
-from cnnforge.train.metrics import mean
+from cnnforge.train.metrics import Sums
 from cnnforge.train.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -90,16 +90,20 @@ class Steps:
     def _again(self) -> tuple[Bound, int, float]:
         """Run its batches forward, up to the one whose loss is not finite: where it is bound, its step, its loss.
 
-        A batch follows from its place and the weights are as they were, so it comes to the same.
+        A batch follows from its place and the weights are as they were, so it comes to the same. What the device has
+        added of those before it, where an update has several, is taken away again, to rounding.
         """
         drawn, members = self._samples.epoch(self._progress.epoch), self.members()
-        n = sum(map(self._samples.size, members))
+        n, sums = sum(map(self._samples.size, members)), self._progress.sums
         for number, step in enumerate(members):
             bound = self._train.bound(self._samples.size(step))
             self._samples.fill(drawn, step, *bound.room)
             self.forward(bound, step, number, n)
-            if not isfinite(loss := mean(bound.read("loss"))):
-                return bound, step, loss
+            part = Sums()
+            part.add(bound.read("loss"), bound.read("hits"))
+            if not isfinite(part.loss):
+                return bound, step, part.loss / part.samples
+            sums.loss, sums.hits = sums.loss - part.loss, sums.hits - part.hits
         return bound, step, nan
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from cnnforge.backends.cupy import signature
 from cnnforge.backends.cupy.device import Queued
-from tests.backends.cupy.streams import Event, Stream
+from tests.backends.cupy.streams import Event, Stream, Streams
 
 SHIM = Path(__file__).with_name("emulator.h")
 COMPILE = ("g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
@@ -188,7 +188,7 @@ class Apart(Emulator):
 
     def __init__(self, hurried: bool) -> None:
         super().__init__(opaque=True)
-        streams: list[Stream] = []
+        streams = Streams()
         self.steps, self.copies = Stream(streams), Stream(streams, hurried)
         self._released: dict[int, Event] = {}
         self._sent: dict[int, Event] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from threading import RLock
 
 
 class Mark:
@@ -17,17 +18,26 @@ class Mark:
         self.stream, self.reached = stream, False
 
 
+class Streams(list["Stream"]):
+    """All that a GPU has. One thread at a time works for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = RLock()
+
+
 class Stream:
     """others: that may go on when this one has got somewhere;  hurried: does it do what it can at once?"""
 
-    def __init__(self, others: list[Stream], hurried: bool = False) -> None:
+    def __init__(self, others: Streams, hurried: bool = False) -> None:
         self._waiting: deque[Callable[[], None] | Mark] = deque()
         self._others, self._hurried = others, hurried
         others.append(self)
 
     def ask(self, what: Callable[[], None] | Mark) -> None:
-        self._waiting.append(what)
-        self._hurry()
+        with self._others.lock:
+            self._waiting.append(what)
+            self._hurry()
 
     def wait_event(self, event: Event) -> None:
         """For what the event is recorded behind now, not for what it will be."""
@@ -41,12 +51,13 @@ class Stream:
 
     def reach(self, mark: Mark) -> None:
         """Do what has to be done until then, here and elsewhere."""
-        while not mark.reached:
-            first = self._waiting[0]
-            if isinstance(first, Mark) and first.stream is not self and not first.reached:
-                first.stream.reach(first)  # which may have moved this one too
-            else:
-                self._next()
+        with self._others.lock:
+            while not mark.reached:
+                first = self._waiting[0]
+                if isinstance(first, Mark) and first.stream is not self and not first.reached:
+                    first.stream.reach(first)  # which may have moved this one too
+                else:
+                    self._next()
 
     def _next(self) -> None:
         first = self._waiting.popleft()

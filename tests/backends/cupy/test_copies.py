@@ -8,7 +8,7 @@ import pytest
 
 from cnnforge.backends.cupy.cuda import CudaDevice
 from tests.backends.cupy import test_cuda_calls as calls
-from tests.backends.cupy.streams import Event, Stream
+from tests.backends.cupy.streams import Event, Stream, Streams
 
 
 class Pointer(calls.Pointer):
@@ -45,7 +45,7 @@ class Cupy(calls.Cupy):
     def __init__(self, hurried):
         super().__init__()
         self.ndarray = Array
-        self.events, streams = [], []
+        self.events, streams = [], Streams()
 
         def event(disable_timing, block=False):
             assert disable_timing, "timing makes events slow"

@@ -162,7 +162,11 @@ class Executable:
     def _tally(self) -> Array | None:
         """(len(TALLIED),) float64: what the device keeps of losses, where the plan adds them up; else None."""
         node = next((n for segment in self.plan.segments for n in segment.nodes if n.op == "tally"), None)
-        return None if node is None else self._view(node.outs[0])[len(DEVICE_FIELDS) - len(TALLIED) :]
+        if node is None:
+            return None
+        place, before = self.plan.places[node.outs[0]], len(DEVICE_FIELDS) - len(TALLIED)
+        offset = place.offset + before * DTYPE_BYTES["float64"]
+        return self.backend.view(self._buffers[place.buffer], offset, (len(TALLIED),), "float64")
 
     @property
     def kept(self) -> Mapping[str, Array]:

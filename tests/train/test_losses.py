@@ -210,8 +210,8 @@ def test_divergence_by_the_learning_rate():
 
 def test_a_training_that_diverged_can_be_begun_again():
     exe = made()
-    with pytest.raises(DivergedError):
-        trained(Silent(), exe, x=np.full_like(X, np.nan))
+    with pytest.raises(DivergedError, match="the loss is nan at step 1\n"):
+        trained(Silent(), exe, x=np.full_like(X, np.nan), log_every=2)
     same(kept(exe), kept(made()))
     progress = Progress()
     trained(Silent(), exe, progress)

@@ -272,7 +272,7 @@ def test_all_of_a_training_is_queued(device):
     }
     spec = ModelSpec.model_validate({"name": "net", "input": [8, 8, 1], "layers": layers})
     backend = CupyBackend(device)
-    plan = make_plan(train_graph(spec, 4, "float32", 0, Adam(type="adam")), backend.capabilities)
+    plan = make_plan(train_graph(spec, 4, "float32", 0, Adam(type="adam"), tally=True), backend.capabilities)
     bound = Executable(plan, backend, Weights(plan, backend)).bound(4)
     assert all(isinstance(step, Queued) for step in bound.steps())
     assert len(backend.link(bound.steps("forward", "loss", "backward", "update"))) == 1

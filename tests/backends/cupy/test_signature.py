@@ -53,3 +53,11 @@ def test_arguments_that_do_not_fit(args, said):
     with pytest.raises(TypeError) as error:
         signature.call("activation", "relu", args)
     assert str(error.value) == said
+
+
+def test_what_a_device_keeps_may_be_missing():
+    block = np.zeros(8)
+    call = signature.call("optimizer", "average", (X, X, block, 3, None))
+    assert call.arguments[3:] == (("int64", 3), ("uint64", 0)), "a null pointer"
+    with pytest.raises(TypeError, match="average: step is an array"):
+        signature.call("optimizer", "average", (X, X, None, 3, None))

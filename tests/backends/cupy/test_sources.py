@@ -39,7 +39,7 @@ def test_nvrtc_compiles(source, dtype):
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.
-WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step"})
+WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step", "tally"})
 
 
 @pytest.mark.slow

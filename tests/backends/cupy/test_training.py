@@ -153,3 +153,9 @@ def test_several_processes_are_refused():
         "  why:   2 processes were started, and their gradients are added up on the host only\n"
         "  fix:   one process, or trainer.backend=auto"
     )
+
+
+def test_averaged_weights_measure_running_statistics_on_the_device():
+    words = ("trainer.epochs=2", "trainer.swa={}", "schedule=constant")
+    (_, result), (_, expected) = go(*words), go(*words, backend="numpy")
+    assert result["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-3)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import assume, given, settings
 
 from cnnforge.losses import LOSSES
-from cnnforge.lower import eval_graph, train_graph
+from cnnforge.lower import eval_graph, step_graph, train_graph
 from cnnforge.optim.adam import Adam
 from cnnforge.optim.sgd import Sgd
-from cnnforge.spec import ModelSpec
+from cnnforge.spec import ModelSpec, RunSpec
 from tests.building import build
 from tests.strategies import models
 
@@ -148,3 +148,14 @@ def test_the_optimizer_sees_everything_trainable_as_one():
     (update,) = [n for n in g.nodes if n.phase == "update"]
     assert [v.name for v in update.ins] == ["params", "grads", "step", "slots.velocity"]
     assert {v.shape for v in update.outs} == {(48 * 3 + 3,)}
+
+
+@pytest.mark.parametrize(("tallies", "ranks", "late"), [(False, 1, False), (True, 1, True), (True, 2, False)])
+def test_losses_are_added_up_where_the_backend_does_so_and_one_process_sees_them(tallies, ranks, late):
+    run = RunSpec(model=spec(a=CONV, n={"type": "batch_norm"}, b=FC))
+    g = step_graph(run, 4, ranks=ranks, tallies=tallies)
+    assert ("tally" in ops(g, "loss")) == late
+    assert all((n.ins[-1].name == "device") == late for n in g.nodes if n.phase == "update")
+    assert ops(eval_graph(run.model, 4, "float32", tally=late), "loss")[-1] == (
+        "tally" if late else "softmax_cross_entropy"
+    )

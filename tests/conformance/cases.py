@@ -16,7 +16,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from cnnforge.errors import ShapeError
-from cnnforge.ir.graph import STEP_FIELDS
+from cnnforge.ir.graph import DEVICE_FIELDS, STEP_FIELDS
 from cnnforge.ir.vjp import FROM_INPUT, FROM_OUTPUT
 from cnnforge.rng import philox, stream
 from cnnforge.shapes import Window, window
@@ -615,6 +615,27 @@ def _gather(draw, op, dtype):
     if op == "gather":
         return Case([grads, gathered], [1], [grads + gathered], {})
     return Case([gathered], [(grads.shape, dtype), 0], [gathered.copy(), np.zeros_like(gathered)], {})
+
+
+@case("tally")
+def _tally(draw, op, dtype):
+    n, step, before = draw(st.integers(1, 700)), draw(st.integers(0, 9)), draw(st.sampled_from([0, 0, 3]))
+    loss, hits = abs(reals(draw, (n,), dtype)), integers(draw, (n,), dtype, 0, 2)
+    if draw(st.booleans()):
+        loss[draw(st.integers(0, n - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
+    block, kept = np.zeros(len(STEP_FIELDS)), np.zeros(len(DEVICE_FIELDS))
+    block[STEP_FIELDS.index("step")] = step
+    kept[DEVICE_FIELDS.index("stopped")] = before
+    kept[[DEVICE_FIELDS.index(name) for name in ("scale", "since", "loss", "hits")]] = 8, 2, 0.5, 7
+    expected = kept.copy()
+    stopped = before or (step if not np.isfinite(loss).all() else 0)
+    expected[DEVICE_FIELDS.index("stopped")] = stopped
+    if stopped:
+        expected[DEVICE_FIELDS.index("skip")] = 1
+    else:
+        expected[DEVICE_FIELDS.index("loss")] += math.fsum(loss) if np.isfinite(loss).all() else loss.sum()
+        expected[DEVICE_FIELDS.index("hits")] += hits.sum()
+    return Case([loss, hits, block, kept], [3], [expected], scale=1e4)
 
 
 # Optimizers.

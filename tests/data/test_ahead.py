@@ -167,3 +167,22 @@ def test_taking_a_batch_allocates_no_array() -> None:
         finally:
             tracemalloc.stop()
     assert peak < 32768, "views and an epoch's order; the smallest picture batch has 300 KiB"
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+def test_a_room_is_filled_once_nobody_reads_it(threaded):
+    """What is asked for comes before each batch, on the thread that makes it, and of the room that it goes into."""
+    told: list[tuple[int, str]] = []
+
+    def vacated(number: int) -> None:
+        told.append((number, threading.current_thread().name))
+
+    samples = source(Slow)
+    begun: list[int] = []
+    samples.nap = lambda: float(begun.append(len(told)) or 0)
+    batches = Ahead(samples, 0, 0, 6, rooms(), vacated) if threaded else InTurn(samples, 0, 0, 6, rooms(1)[0], vacated)
+    with batches:
+        taken_rooms = [batches.next() or 0 for _ in range(6)]
+    assert [number for number, _ in told] == taken_rooms
+    assert begun == [1, 2, 3, 4, 5, 6]
+    assert {name == "cnnforge-batches" for _, name in told} == {threaded}

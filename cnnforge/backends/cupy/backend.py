@@ -26,7 +26,7 @@ def _chained(device: Device) -> Kernel:
 
 
 class CupyBackend:
-    """A GPU. Steps are queued on one stream; only what the host asks for is waited for."""
+    """A GPU. Steps are queued on one stream, batches on another; only what the host asks for is waited for."""
 
     name = "cupy"
     capabilities = capabilities()
@@ -82,7 +82,7 @@ class CupyBackend:
                 waiting.append(step)
                 continue
             if waiting:
-                linked.append(waiting[0] if len(waiting) == 1 else self.device.capture(waiting))
+                linked.append(self.device.capture(waiting))
                 waiting = []
             if step is not None:
                 linked.append(step)
@@ -105,11 +105,22 @@ class CupyBackend:
         return DeviceCanvas(self.device, array.shape, str(array.dtype), self.link)
 
     def send(self, room: Any, into: Array) -> None:
-        """Without waiting for it."""
+        """Without waiting for it, beside the steps that run."""
         if isinstance(room, DeviceCanvas):
             room.send(into)
         else:
             self.device.send(room, into)
+
+    def release(self, into: Array) -> None:
+        """What is sent there next need not wait for steps that are asked for from now on."""
+        self.device.release(into)
+
+    def sent(self, room: Any) -> None:
+        """Wait for the last copy from this memory."""
+        if isinstance(room, DeviceCanvas):
+            room.sent()
+        else:
+            self.device.sent(room)
 
     def put(self, host: Any, into: Array) -> None:
         """Copy to the device, in order with the steps."""

@@ -32,6 +32,7 @@ CAPABILITIES = Capabilities(
     chains=CHAINS,
     scratch=scratch,
     inplace={**_INPLACE, **{c: _INPLACE[c.split("+")[0]] for c in CHAINS if c.split("+")[0] in _INPLACE}},
+    tallies=True,
 )
 
 

@@ -247,11 +247,17 @@ class Tray:
     def send(self, n: int, into: Array, link: Link) -> None:
         """Queue the copy of the last order, and what makes it."""
         nbytes = self._maker.layout(n).nbytes
-        self._device.send(self._host[:nbytes], self._device.view(self._memory, 0, (nbytes,), "uint8"))
+        memory = self._device.view(self._memory, 0, (nbytes,), "uint8")
+        self._device.send(self._host[:nbytes], memory)
         key = n, self._device.address(into)
         if key not in self._steps:
             self._steps[key] = link(self._maker.launches(self._memory, into))
         self._device.run(self._steps[key])
+        self._device.release(memory)
+
+    def sent(self) -> None:
+        """Wait until the last order has been copied."""
+        self._device.sent(self._host)
 
 
 class DeviceCanvas:
@@ -292,3 +298,10 @@ class DeviceCanvas:
         tray, n = self._ordered
         assert n == into.shape[0], f"{n} samples were ordered, {into.shape[0]} are to be made"
         tray.send(n, into, self._link)
+
+    def sent(self) -> None:
+        """Wait until what was sent has left the host's memory."""
+        for tray in self._trays.values():
+            tray.sent()
+        if "_pixels" in self.__dict__:  # asking for them would make them
+            self._device.sent(self._pixels)

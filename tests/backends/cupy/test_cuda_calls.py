@@ -82,6 +82,9 @@ class Stream:
     def synchronize(self):
         self.log.append("wait")
 
+    def wait_event(self, event):
+        self.log.append("after event")
+
     def begin_capture(self):
         self.capturing = True
 
@@ -113,7 +116,7 @@ class Cupy:
         self.cuda = SimpleNamespace(
             Device=Device,
             Stream=Stream,
-            Event=lambda disable_timing: SimpleNamespace(
+            Event=lambda disable_timing, block=False: SimpleNamespace(
                 record=lambda stream: stream.log.append("event"),
                 synchronize=lambda: self.launched.append("waited"),
                 done=self.done,
@@ -206,7 +209,7 @@ def test_what_is_large_is_not_kept_in_pinned_memory(device, monkeypatch):
     assert not device._pinned
 
 
-def test_a_batch_is_sent_from_its_room(device):
+def test_a_batch_is_sent_from_its_room(device, cupy):
     backend = CupyBackend(device)
     array = view(device, (2, 3))
     room = backend.room(array)
@@ -214,7 +217,16 @@ def test_a_batch_is_sent_from_its_room(device):
     room[...] = 5
     backend.send(room, array)
     assert (backend.get(array) == 5).all()
-    assert device.stream.log[3:] == ["set pinned", "get"]
+    assert device.stream.log[3:] == ["event", "after event", "get"], "what is asked for later waits for the copy"
+    assert device.copies.log == ["after event", "set pinned", "event"], "it waits for what was asked for before"
+    backend.release(array)
+    backend.send(room, array)
+    assert device.stream.log[6:] == ["event", "after event"], "for what was asked for before the release"
+    assert not cupy.launched
+    backend.sent(room[:1])
+    assert cupy.launched == ["waited"]
+    backend.sent(np.zeros(3))
+    assert cupy.launched == ["waited"], "nothing was sent from there"
 
 
 def test_a_batch_is_ordered_from_pinned_memory_and_made_by_one_graph(device, cupy):
@@ -322,7 +334,7 @@ def test_all_of_a_training_is_queued(device):
     }
     spec = ModelSpec.model_validate({"name": "net", "input": [8, 8, 1], "layers": layers})
     backend = CupyBackend(device)
-    plan = make_plan(train_graph(spec, 4, "float32", 0, Adam(type="adam")), backend.capabilities)
+    plan = make_plan(train_graph(spec, 4, "float32", 0, Adam(type="adam"), tally=True), backend.capabilities)
     bound = Executable(plan, backend, Weights(plan, backend)).bound(4)
     assert all(isinstance(step, Queued) for step in bound.steps())
     assert len(backend.link(bound.steps("forward", "loss", "backward", "update"))) == 1

@@ -118,6 +118,13 @@ def test_what_is_given_a_tail_stores_by_it(source):
     """In its own body, or in that of a macro that it is made of."""
     text = (signature.FOLDER / f"{source}.cuh").read_text()
     made = {name for name, body in re.findall(r"#define (\w+)[^\\\n]*((?:\\\n[^\\\n]*)+)", text) if "TAIL(" in body}
-    for name, given, body in re.findall(r"__global__ void (\w+)\(([^)]*)\) \{(.*?)\n\}?\n", text, re.DOTALL):
+    kernel = r"__global__ void (?:__launch_bounds__\(\w+\) )?(\w+)\(([^)]*)\) \{(.*?)\n\}?\n"
+    for name, given, body in re.findall(kernel, text, re.DOTALL):
         used = "TAIL" in body or any(macro in body for macro in made)
         assert used == ("AND_TAIL" in given), name
+def test_what_a_device_keeps_may_be_missing():
+    block = np.zeros(8)
+    call = signature.call("optimizer", "average", (X, X, block, 3, None))
+    assert call.arguments[3:] == (("int64", 3), ("uint64", 0)), "a null pointer"
+    with pytest.raises(TypeError, match="average: step is an array"):
+        signature.call("optimizer", "average", (X, X, None, 3, None))

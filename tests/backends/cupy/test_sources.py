@@ -78,7 +78,7 @@ def test_nvrtc_compiles_kernels_that_end_with_every_function(source, dtype):
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.
-WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step", "pictures"})
+WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step", "pictures", "tally"})
 
 
 @pytest.mark.slow

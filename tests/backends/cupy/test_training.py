@@ -17,7 +17,7 @@ from cnnforge.train import setup, stocks
 from cnnforge.train.ranks import Alone
 from cnnforge.train.run import resume, run
 from cnnforge.train.setup import backend_of
-from tests.backends.cupy.emulator import Emulator
+from tests.backends.cupy.emulator import Apart, Emulator
 
 NET = {
     "name": "net", "input": [8, 8, 1],
@@ -77,6 +77,48 @@ def test_a_run_that_is_continued_ends_in_the_same_bits():
     part, _ = go("run.name=part", "trainer.epochs=1", "schedule=constant")
     folder, _ = resume(part, ["trainer.epochs=2"], PlainConsole(io.StringIO()), changed=True)
     ours, theirs = trained(folder), trained(whole)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+class Dying(PlainConsole):
+    """Has its process die after a step, with no time for anything."""
+
+    def __init__(self, last):
+        super().__init__(io.StringIO())
+        self.last = last
+
+    def step(self, progress, metrics):
+        if progress.step == self.last:
+            raise ZeroDivisionError
+
+
+def test_a_run_that_died_within_an_epoch_ends_in_the_same_bits():
+    """Losses were read at other steps: the sums of an epoch are the device's, and go on where a checkpoint has them."""
+    words = ("trainer.epochs=2", "trainer.batch_size=8", "trainer.checkpoint_every=2", "schedule=constant")
+    whole, result = go("run.name=whole", *words, "trainer.log_every=5")
+    with pytest.raises(ZeroDivisionError):
+        run(spec_of("run.name=part", *words, "trainer.log_every=5"), Dying(5))
+    part = Path("runs/part")
+    assert Path(part / "checkpoints/last").resolve().name == "step-4"
+    _, resumed = resume(part, [], PlainConsole(io.StringIO()))
+    for name in ("steps", "train_loss", "train_accuracy", "val_loss", "test_loss"):
+        assert resumed[name] == result[name], name
+    ours, theirs = trained(part), trained(whole)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.mark.parametrize("hurried", [False, True], ids=["late", "early"])
+def test_batches_that_are_copied_beside_the_steps_change_nothing(hurried, monkeypatch):
+    """As late or as early as what was asked for allows: who forgets to wait reads another batch, or half of one."""
+    words = ("trainer.epochs=2", "trainer.batch_size=8", "trainer.log_every=100", "schedule=constant")
+    whole, result = go("run.name=whole", *words)
+    monkeypatch.setattr(cuda, "open_device", lambda: Apart(hurried))
+    beside, found = go("run.name=beside", *words)
+    for name in ("steps", "train_loss", "train_accuracy", "val_loss", "test_loss"):
+        assert found[name] == result[name], name
+    ours, theirs = trained(beside), trained(whole)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
@@ -184,3 +226,9 @@ def test_several_processes_are_refused():
         "  why:   2 processes were started, and their gradients are added up on the host only\n"
         "  fix:   one process, or trainer.backend=auto"
     )
+
+
+def test_averaged_weights_measure_running_statistics_on_the_device():
+    words = ("trainer.epochs=2", "trainer.swa={}", "schedule=constant")
+    (_, result), (_, expected) = go(*words), go(*words, backend="numpy")
+    assert result["val_loss"] == pytest.approx(expected["val_loss"], rel=1e-3)

@@ -9,6 +9,7 @@ from cnnforge.backends.cupy.ops import KERNELS, SCRATCH
 from cnnforge.backends.numpy.capabilities import CAPABILITIES as NUMPY
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
+from cnnforge.ir.precision import PRECISIONS
 from cnnforge.plan.capabilities import Capabilities
 
 
@@ -27,7 +28,7 @@ def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Map
 #: The numpy backend's chains, run part by part: every part but the first overwrites what the one before wrote.
 CAPABILITIES = Capabilities(
     name="cupy",
-    precisions=NUMPY.precisions,
+    precisions=tuple(PRECISIONS),
     ops=frozenset(KERNELS),
     chains=frozenset(chain for chain in NUMPY.chains if KERNELS.keys() >= set(chain.split("+"))),
     scratch=scratch,

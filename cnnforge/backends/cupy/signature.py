@@ -11,8 +11,10 @@ from typing import Any
 
 FOLDER = Path(__file__).parent / "source"
 
-#: CUDA's word for a dtype that T can be.
-REAL = {"float32": "float", "float64": "double"}
+#: CUDA's word for a dtype that T can be; the last two are structs of ``source/base.cuh``.
+REAL = {"float32": "float", "float64": "double", "bfloat16": "bf16", "float16": "f16"}
+#: Those that are only kept in memory: P, which is computed in, is float for them.
+HALVES = frozenset({"bfloat16", "float16"})
 #: dtypes that an argument of a type may have: the first is what a number is passed as.
 DTYPES: Mapping[str, tuple[str, ...]] = {
     "float": ("float32",), "double": ("float64",), "int": ("int32",), "i64": ("int64",), "u32": ("uint32",),
@@ -41,12 +43,17 @@ class Parameter:
 class Call:
     """A kernel with checked arguments.
 
-    dtype: what T is
+    dtype: what T is; of a kernel that has arrays of P alone, what P is
     arguments: (dtype, value); for an array the dtype is empty
     """
 
     dtype: str
     arguments: tuple[tuple[str, Any], ...]
+
+
+def wide(dtype: str) -> str:
+    """What is computed in, summed in and kept of parameters where activations are of ``dtype``: P's dtype."""
+    return "float32" if dtype in HALVES else dtype
 
 
 def sources() -> tuple[str, ...]:
@@ -65,23 +72,32 @@ def text(source: str, dtype: str) -> str:
         included.add(name)
         return _INCLUDE.sub(lambda found: read(found[1]), (FOLDER / f"{name}.cuh").read_text(encoding="utf-8"))
 
-    return f"#define T {REAL[dtype]}\n{read('base')}\n{read(source)}"
+    return f"#define T {REAL[dtype]}\n#define P {REAL[wide(dtype)]}\n{read('base')}\n{read(source)}"
 
 
 @cache
 def kernels(source: str) -> Mapping[str, tuple[Parameter, ...]]:
     """The kernels of a file and their parameters."""
     found, whole = {}, text(source, "float32")
-    macros = {name: value for name, value in _MACRO.findall(whole) if name != "T"}
+    macros = {name: value for name, value in _MACRO.findall(whole) if name not in ("T", "P")}
     for name, listed in _KERNEL.findall(_COMMENT.sub("", whole)):
         parameters = []
         for words in _WORD.sub(lambda found: macros.get(found[0], found[0]), listed).split(","):
             match = _PARAMETER.match(words.strip())
-            if match is None or (match[1] != "T" and match[1] not in DTYPES):
+            if match is None or match[1] not in ("T", "P", *DTYPES):
                 raise TypeError(f"{source}.cuh: {name}: what is '{words.strip()}'?")
             parameters.append(Parameter(match[1], bool(match[2]), match[3]))
         found[name] = tuple(parameters)
     return found
+
+
+def _real(parameters: Sequence[Parameter], args: Sequence[Any]) -> str:
+    """The dtype of the first array that is given for T, or of the first for P where there is none."""
+    for word in ("T", "P"):
+        for parameter, value in zip(parameters, args, strict=True):
+            if parameter.type == word and parameter.array and hasattr(value, "dtype"):
+                return str(value.dtype)
+    return "float32"
 
 
 def call(source: str, kernel: str, args: Sequence[Any]) -> Call:
@@ -89,13 +105,16 @@ def call(source: str, kernel: str, args: Sequence[Any]) -> Call:
     parameters = kernels(source)[kernel]
     if len(parameters) != len(args):
         raise TypeError(f"{kernel} takes {', '.join(p.name for p in parameters)}, got {len(args)} arguments")
-    real = next((str(a.dtype) for p, a in zip(parameters, args, strict=True) if p.type == "T" and p.array), "float32")
+    real = _real(parameters, args)
+    types = {**DTYPES, "T": (real,), "P": (wide(real),)}
     arguments: list[tuple[str, Any]] = []
     for parameter, value in zip(parameters, args, strict=True):
-        allowed = (real,) if parameter.type == "T" else DTYPES[parameter.type]
+        allowed = types[parameter.type]
         if parameter.array != hasattr(value, "dtype"):
             raise TypeError(f"{kernel}: {parameter.name} is {'an array' if parameter.array else 'a number'}")
         if parameter.array and str(value.dtype) not in allowed:
             raise TypeError(f"{kernel}: {parameter.name} is {value.dtype}, not {' or '.join(allowed)}")
+        if not parameter.array and allowed[0] in HALVES:
+            raise TypeError(f"{kernel}: {parameter.name} is a number, which {allowed[0]} is not computed in: P in place of T")
         arguments.append(("" if parameter.array else allowed[0], value))
     return Call(real, tuple(arguments))

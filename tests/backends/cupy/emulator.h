@@ -37,6 +37,8 @@ static inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (uint64_t)a * b >> 32; }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
+static inline unsigned __float_as_uint(float x) { unsigned bits; memcpy(&bits, &x, 4); return bits; }
+static inline float __uint_as_float(unsigned bits) { float x; memcpy(&x, &bits, 4); return x; }
 // Of whole numbers alone: sums of floats would depend on the order.
 template <class A> static A atomicAdd(A* at, A more) {
     static_assert(std::is_integral<A>::value, "no float atomics");

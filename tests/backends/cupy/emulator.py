@@ -15,6 +15,7 @@ from functools import cache
 from itertools import count
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401 - NumPy knows "bfloat16" by it
 import numpy as np
 
 from cnnforge.backends.cupy import signature

@@ -1,5 +1,6 @@
 """Kernels' parameters, and what may be given for them."""
 
+import ml_dtypes  # noqa: F401 - NumPy knows "bfloat16" by it
 import numpy as np
 import pytest
 
@@ -23,7 +24,7 @@ def test_files_that_are_only_included_hold_no_kernels():
 
 def test_text_is_complete_and_nothing_is_there_twice():
     text = signature.text("conv", "float64")
-    assert text.startswith("#define T double\n")
+    assert text.startswith("#define T double\n#define P double\n")
     assert "#include" not in text
     assert text.count("struct Window {") == text.count("#define EACH") == text.count("#define TILE 64") == 1
 
@@ -38,6 +39,21 @@ def test_t_is_what_the_arrays_are():
     assert signature.call("activation", "relu", (X, X, 3)).dtype == "float32"
     call = signature.call("activation", "relu", (X.astype("float64"), X.astype("float64"), 3))
     assert (call.dtype, call.arguments[2]) == ("float64", ("int64", 3))
+
+
+@pytest.mark.parametrize("half", signature.HALVES)
+def test_halves_are_computed_in_floats(half):
+    assert signature.text("channels", half).startswith(f"#define T {signature.REAL[half]}\n#define P float\n")
+    assert (signature.wide(half), signature.wide("float32"), signature.wide("float64")) == ("float32", "float32", "float64")
+    x = np.zeros(3, half)
+    call = signature.call("channels", "bias", (x, X, x, 1, 3))
+    assert (call.dtype, call.arguments[3]) == (half, ("int32", 1))
+    assert signature.call("channels", "scale", (x, x, 3, 0.5)).arguments[3] == ("float32", 0.5)
+    with pytest.raises(TypeError, match=f"bias: b is {half}, not float32"):
+        signature.call("channels", "bias", (x, x, x, 1, 3))
+    assert signature.call("sums", "add_parts", (X, X, 1, 3)).dtype == "float32"
+    with pytest.raises(TypeError, match=f"sgd: decay is a number, which {half} is not computed in: P in place of T"):
+        signature.call("optimizer", "sgd", (x, x, np.zeros(8), 3, 0.0, 1.0))
 
 
 @pytest.mark.parametrize(

@@ -11,57 +11,41 @@ typedef unsigned int u32;
 typedef unsigned char u8;
 
 // Half types are only kept in memory: read, they are floats, and a float that is written is rounded to the nearest, ties
-// to even. Every nan becomes 0x7fff, as NVIDIA's own instructions have it. Both ways give the same bits on a card and
-// without one.
+// to even; every nan becomes 0x7fff, as NVIDIA's instructions have it. It is done by their bits, so that it is the same
+// everywhere; and those instructions, which are inline assembly, keep the compiler from unrolling the loops around them.
 
 // 8 bits of exponent, as a float has, and 7 of the fraction.
 struct bf16 {
     unsigned short bits;
     bf16() = default;
     __device__ inline bf16(float v) {
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
-        asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(v));
-#else
         const u32 u = __float_as_uint(v);
         // Half of what is cut off, and 1 less where the last bit that stays is 0: a tie then stays below.
         bits = (u & 0x7fffffffu) > 0x7f800000u ? 0x7fff : (unsigned short)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
-#endif
     }
     __device__ inline operator float() const { return __uint_as_float((u32)bits << 16); }
 };
 
-// IEEE's: 5 bits of exponent, 10 of the fraction.
+// IEEE's: 5 bits of exponent, 10 of the fraction. No number below passes through a subnormal float, which compilers are
+// told to take for 0.
 struct f16 {
     unsigned short bits;
     f16() = default;
     __device__ inline f16(float v) {
-#if defined(__CUDA_ARCH__)
-        asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(v));
-#else
-        const u32 u = __float_as_uint(v), size = u & 0x7fffffffu, sign = u >> 16 & 0x8000u;
-        if (size > 0x7f800000u) bits = 0x7fff;
-        else if (size >= 0x477ff000u) bits = (unsigned short)(sign | 0x7c00u);  // from 65520 on: infinite
-        else if (size >= 0x38800000u)  // 2^-14: another bias of the exponent, 13 bits less
-            bits = (unsigned short)(sign | (size - 0x38000000u + 0xfffu + (size >> 13 & 1)) >> 13);
-        else {  // below it all are multiples of 2^-24, as the floats from 1/2 on are: the sum is rounded to one
-            const float multiple = __uint_as_float(size) + 0.5f;
-            bits = (unsigned short)(sign | (__float_as_uint(multiple) - 0x3f000000u));
-        }
-#endif
+        const u32 u = __float_as_uint(v), size = u & 0x7fffffffu;
+        // From 2^-14 on: another bias of the exponent, and 13 bits less, rounded as above.
+        const u32 normal = (size - 0x38000000u + 0xfffu + (size >> 13 & 1)) >> 13;
+        // Below, all are multiples of 2^-24, as the floats between 1/2 and 1 are: the sum is rounded to one of them.
+        const u32 small = __float_as_uint(__uint_as_float(size) + 0.5f) - 0x3f000000u;
+        const u32 finite = size < 0x38800000u ? small : normal;
+        const u32 whole = (u >> 16 & 0x8000u) | (size < 0x477ff000u ? finite : 0x7c00u);  // from 65520 on: infinite
+        bits = (unsigned short)(size > 0x7f800000u ? 0x7fffu : whole);
     }
     __device__ inline operator float() const {
-#if defined(__CUDA_ARCH__)
-        float v;
-        asm("cvt.f32.f16 %0, %1;" : "=f"(v) : "h"(bits));
-        return v;
-#else
-        const u32 size = bits & 0x7fffu, sign = (bits & 0x8000u) << 16;
-        if (size > 0x7c00u) return __uint_as_float(0x7fffffffu);
-        if (size == 0x7c00u) return __uint_as_float(sign | 0x7f800000u);
-        if (size >= 0x400u) return __uint_as_float(sign | ((size << 13) + 0x38000000u));
-        const float multiple = (float)size * 5.9604644775390625e-8f;  // 2^-24
-        return sign ? -multiple : multiple;
-#endif
+        const u32 size = (u32)(bits & 0x7fff) << 13;
+        const float small = __uint_as_float(size + 0x38800000u) - 6.103515625e-5f;  // 2^-14 (1 + fraction) - 2^-14
+        const u32 normal = size + (size < 0x0f800000u ? 0x38000000u : 0x70000000u);  // the latter: infinite, nan
+        return __uint_as_float((u32)(bits & 0x8000) << 16 | (size < 0x00800000u ? __float_as_uint(small) : normal));
     }
 };
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnforge.backends.base import Array, Step
 from cnnforge.backends.cupy.device import MOST_BLOCKS, Device, Queued, chain
+from cnnforge.backends.cupy.signature import wide
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
 
@@ -69,7 +70,7 @@ def sum_scratch(v: Value, planes: int = 1, samples: int = 0) -> tuple[Scratch, .
     parts = parts_of(rows, columns)
     if samples:  # fewer of them, of a last batch, may be cut into more parts each, but not into more than SUM_BLOCKS
         parts = min(samples * parts, max(1, SUM_BLOCKS // -(-columns // _block(rows, columns)[0])))
-    return (Scratch((planes * parts * columns,), v.dtype, False),)
+    return (Scratch((planes * parts * columns,), wide(v.dtype), False),)
 
 
 def sums(
@@ -99,20 +100,22 @@ def column_sums(
     shape: tuple[int, ...],
     more: Sequence[Any] = (),
     samples: int = 1,
+    at_once: str = "",
 ) -> Step:
     """A kernel of ``COLUMN_SUM(…)`` with parameters (*ins, partial, rows, columns, *more), and the second step.
 
-    shape: of one sample, where there are ``samples`` of them. out: (samples, C)
+    shape: of one sample, where there are ``samples`` of them. out: (samples, C), of P; of T where ``at_once`` names
+    the kernel that writes it when there is one part
     """
     rows, columns = matrix(shape)
     parts = parts_of(rows, columns, samples)
     if parts == 1:
-        return sums(device, source, kernel, rows, columns, (*ins, out, rows, columns, *more), samples)
+        return sums(device, source, at_once or kernel, rows, columns, (*ins, out, rows, columns, *more), samples)
     assert scratch.size >= samples * parts * columns, f"{kernel} has too little workspace"
     return chain(
         (
             sums(device, source, kernel, rows, columns, (*ins, scratch, rows, columns, *more), samples),
-            finish(device, "sums", "add_parts", parts, columns, (scratch, out, parts, columns), samples),
+            finish(device, "sums", "add_parts_to_t" if at_once else "add_parts", parts, columns, (scratch, out, parts, columns), samples),
         )
     )
 

@@ -10,6 +10,7 @@ from math import prod
 from cnnforge.backends.base import Array, Step
 from cnnforge.backends.cupy.cells import cells, column_sums, matrix, sum_scratch
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy.signature import HALVES
 from cnnforge.shapes import Pair
 
 SOURCE = "channels"
@@ -28,6 +29,12 @@ def multiply(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step
 def scale(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, factor: float) -> Step:
     """x -> factor x."""
     return each(device, SOURCE, "scale", ins[0].size, (*ins, *outs, ins[0].size, factor))
+
+
+def cast(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+    """x -> y, the same numbers as y's dtype has them: one of the two is of a half type, the other of what it is computed in."""
+    (x,), (y,) = ins, outs
+    return each(device, SOURCE, "widen" if str(x.dtype) in HALVES else "narrow", x.size, (x, y, x.size))
 
 
 def reshape(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
@@ -74,8 +81,9 @@ def scale_channels(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -
 def scale_channels_dgate(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     """x, dy -> dgate = sum of x dy over height and width."""
     return column_sums(
-        device, SOURCE, "scale_channels_dgate", ins, outs[0], scratch[0], ins[0].shape[1:], samples=ins[0].shape[0]
-    )
+        device, SOURCE, "scale_channels_dgate", ins, outs[0], scratch[0], ins[0].shape[1:], samples=ins[0].shape[0],
+        at_once="scale_channels_dgate_at_once",
+    )  # fmt: skip
 
 
 def _copied(device: Device, x: Array, y: Array, columns: int, x_start: int, y_start: int) -> Step:
@@ -121,7 +129,7 @@ def channel_shuffle(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, 
 
 
 KERNELS: dict[str, DeviceKernel] = {
-    "add": add, "multiply": multiply, "scale": scale, "reshape": reshape, "bias": bias, "bias_db": bias_db,
+    "add": add, "multiply": multiply, "scale": scale, "cast": cast, "reshape": reshape, "bias": bias, "bias_db": bias_db,
     "prelu": prelu, "prelu_dx": prelu_dx, "prelu_dalpha": prelu_dalpha,
     "scale_channels": scale_channels, "scale_channels_dgate": scale_channels_dgate,
     "concat": concat, "slice_channels": slice_channels,

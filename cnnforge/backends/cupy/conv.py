@@ -15,6 +15,7 @@ from typing import Any
 from cnnforge.backends.base import Array, Step
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
 from cnnforge.backends.cupy.linear import THREADS, TILE, product
+from cnnforge.backends.cupy.signature import wide
 from cnnforge.backends.numpy.capabilities import is_depthwise, is_pointwise
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
@@ -106,7 +107,7 @@ def _dw_scratch(ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[
     w, dy = outs[0].shape, ins[1]
     if attrs["groups"] == 1 and is_pointwise(attrs["window"]):
         return ()
-    return (Scratch((_splits(w, prod(dy.shape[:3]), attrs["groups"]), *w), dy.dtype, False),)
+    return (Scratch((_splits(w, prod(dy.shape[:3]), attrs["groups"]), *w), wide(dy.dtype), False),)
 
 
 KERNELS: dict[str, DeviceKernel] = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}

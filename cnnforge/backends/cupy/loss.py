@@ -11,6 +11,7 @@ from math import prod
 from cnnforge.backends.base import Array, Step
 from cnnforge.backends.cupy.cells import by_row, matrix
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy.signature import wide
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
 
@@ -53,7 +54,7 @@ def _by_scores(device: Device, kernel: str, ins: Arrays, outs: Arrays, scratch: 
 
 def _of_rows(z: Value) -> tuple[Scratch, ...]:
     """The loss and the hits of every row, where a sample has several."""
-    return (Scratch(z.shape[:-1], z.dtype),) * 2 if _rows_per_sample(z.shape) > 1 else ()
+    return (Scratch(z.shape[:-1], wide(z.dtype)),) * 2 if _rows_per_sample(z.shape) > 1 else ()
 
 
 def softmax_cross_entropy(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:

@@ -9,6 +9,7 @@ from math import prod
 from cnnforge.backends.base import Step
 from cnnforge.backends.cupy.cells import THREADS, by_row, ceil_power, cells, column_sums, matrix, sum_scratch
 from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy.signature import wide
 from cnnforge.ir.op import Scratch
 
 SOURCE = "sample_norm"
@@ -86,5 +87,5 @@ KERNELS: dict[str, DeviceKernel] = {
 SCRATCH: dict[str, ScratchRule] = {
     "group_norm_dgamma": lambda i, o, a: sum_scratch(i[0]),
     "layer_norm_dgamma": lambda i, o, a: sum_scratch(i[0]),
-    "lrn_dx": lambda i, o, a: (Scratch(i[0].shape, i[0].dtype, i[0].batched),),
+    "lrn_dx": lambda i, o, a: (Scratch(i[0].shape, wide(i[0].dtype), i[0].batched),),
 }

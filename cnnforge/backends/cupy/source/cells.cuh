@@ -12,20 +12,20 @@
 #define ROW \
     const int r = blockIdx.x * blockDim.y + threadIdx.y; \
     const bool here = r < rows; \
-    __shared__ T space[MOST_THREADS]; \
+    __shared__ P space[MOST_THREADS]; \
     const i64 start = (i64)r * columns;
 #define EACH_OF_ROW(c) for (int c = threadIdx.x; here && c < columns; c += blockDim.x)
 
 // Nan stays nan.
-__device__ inline T at_least(T v, T low) { return v < low ? low : v; }
-__device__ inline T at_most(T v, T high) { return v > high ? high : v; }
-__device__ inline T sigmoid_of(T v) { return (T)1 / ((T)1 + exp(-v)); }
+__device__ inline P at_least(P v, P low) { return v < low ? low : v; }
+__device__ inline P at_most(P v, P high) { return v > high ? high : v; }
+__device__ inline P sigmoid_of(P v) { return (P)1 / ((P)1 + exp(-v)); }
 
 // Sums below are given to all threads that share in them; every thread of the block has to come. space: MOST_THREADS
 // elements of shared memory.
 
 // The sum over threadIdx.y.
-__device__ inline T sum_down(T own, T* space) {
+__device__ inline P sum_down(P own, P* space) {
     const int at = threadIdx.y * blockDim.x + threadIdx.x;
     __syncthreads();  // an earlier sum may still be read
     space[at] = own;
@@ -38,7 +38,7 @@ __device__ inline T sum_down(T own, T* space) {
 }
 
 // The sum over threadIdx.x.
-__device__ inline T sum_across(T own, T* space) {
+__device__ inline P sum_across(P own, P* space) {
     const int at = threadIdx.y * blockDim.x + threadIdx.x;
     __syncthreads();
     space[at] = own;
@@ -51,7 +51,7 @@ __device__ inline T sum_across(T own, T* space) {
 }
 
 // The largest over threadIdx.x and where it lies, the first of equal ones.
-__device__ inline T max_across(T own, int& where, T* space, int* places) {
+__device__ inline P max_across(P own, int& where, P* space, int* places) {
     const int at = threadIdx.y * blockDim.x + threadIdx.x;
     __syncthreads();
     space[at] = own;
@@ -73,10 +73,10 @@ __device__ inline T max_across(T own, int& where, T* space, int* places) {
 // Sums of columns in two steps, the second in sums.cuh. A matrix (samples, rows, columns); gridDim.x = samples * blocks of columns, gridDim.y =
 // parts, each of which adds up every parts-th row. partial: (samples, parts, columns).
 #define COLUMN_SUM(TERM) \
-    __shared__ T space[MOST_THREADS]; \
+    __shared__ P space[MOST_THREADS]; \
     const int blocks = (columns + blockDim.x - 1) / blockDim.x, sample = blockIdx.x / blocks; \
     const int c = (blockIdx.x % blocks) * blockDim.x + threadIdx.x; \
-    T sum = 0; \
+    P sum = 0; \
     if (c < columns) \
         for (int r = blockIdx.y * blockDim.y + threadIdx.y; r < rows; r += gridDim.y * blockDim.y) { \
             const i64 i = ((i64)sample * rows + r) * columns + c; \

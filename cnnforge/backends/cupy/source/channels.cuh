@@ -11,35 +11,36 @@ extern "C" __global__ void multiply(const T* x, const T* other, T* y, i64 n) {
     EACH(i, n) y[i] = x[i] * other[i];
 }
 
-extern "C" __global__ void scale(const T* x, T* y, i64 n, T factor) {
+extern "C" __global__ void scale(const T* x, T* y, i64 n, P factor) {
     EACH(i, n) y[i] = x[i] * factor;
 }
 
-extern "C" __global__ void bias(const T* x, const T* b, T* y, int rows, int columns) {
+extern "C" __global__ void bias(const T* x, const P* b, T* y, int rows, int columns) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
         y[i] = x[i] + b[c];
     }
 }
 
-extern "C" __global__ void bias_db(const T* dy, T* partial, int rows, int columns) { COLUMN_SUM(dy[i]) }
+extern "C" __global__ void bias_db(const T* dy, P* partial, int rows, int columns) { COLUMN_SUM(dy[i]) }
 
-extern "C" __global__ void prelu(const T* x, const T* alpha, T* y, int rows, int columns) {
+extern "C" __global__ void prelu(const T* x, const P* alpha, T* y, int rows, int columns) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
-        const T v = x[i];
+        const P v = x[i];
         y[i] = v > 0 ? v : v * alpha[c];
     }
 }
 
-extern "C" __global__ void prelu_dx(const T* x, const T* alpha, const T* dy, T* dx, int rows, int columns) {
+extern "C" __global__ void prelu_dx(const T* x, const P* alpha, const T* dy, T* dx, int rows, int columns) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
-        dx[i] = x[i] > 0 ? dy[i] : dy[i] * alpha[c];
+        const P d = dy[i];
+        dx[i] = x[i] > 0 ? d : d * alpha[c];
     }
 }
 
-extern "C" __global__ void prelu_dalpha(const T* x, const T* dy, T* partial, int rows, int columns) {
+extern "C" __global__ void prelu_dalpha(const T* x, const T* dy, P* partial, int rows, int columns) {
     COLUMN_SUM(at_most(x[i], 0) * dy[i])
 }
 
@@ -53,8 +54,25 @@ extern "C" __global__ void scale_channels(
     }
 }
 
-extern "C" __global__ void scale_channels_dgate(const T* x, const T* dy, T* partial, int rows, int columns) {
+extern "C" __global__ void scale_channels_dgate(const T* x, const T* dy, P* partial, int rows, int columns) {
     COLUMN_SUM(x[i] * dy[i])
+}
+
+// The same where there is one part: it is the sum.
+extern "C" __global__ void scale_channels_dgate_at_once(
+    const T* x, const T* dy, T* dgate, int rows, int columns
+) {
+    T* const partial = dgate;
+    COLUMN_SUM(x[i] * dy[i])
+}
+
+// What casts a half type to what it is computed in, and the other way.
+extern "C" __global__ void widen(const T* x, P* y, i64 n) {
+    EACH(i, n) y[i] = x[i];
+}
+
+extern "C" __global__ void narrow(const P* x, T* y, i64 n) {
+    EACH(i, n) y[i] = x[i];
 }
 
 // ``columns`` channels of x, from x_start on, to those of y from y_start on.

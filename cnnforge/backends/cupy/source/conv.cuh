@@ -32,7 +32,7 @@ struct Filters {
 
 struct Slice {
     T* data; i64 columns; int first;
-    __device__ void put(i64 i, int j, T v) const { data[i * columns + first + j] = v; }
+    __device__ void put(i64 i, int j, P v) const { data[i * columns + first + j] = v; }
 };
 
 extern "C" __global__ void conv2d(const T* x, const T* w, T* y, i64 rows, IMAGES, WINDOW) {
@@ -95,8 +95,8 @@ struct ColumnsTurned {
 };
 
 struct Weights {
-    T* data; Window g; int size, filter;
-    __device__ void put(i64 k, int j, T v) const {
+    P* data; Window g; int size, filter;
+    __device__ void put(i64 k, int j, P v) const {
         int tap = (int)k / size, c = (int)k % size;
         data[((i64)g.turned(tap) * size + c) * g.F + filter + j] = v;
     }
@@ -104,7 +104,7 @@ struct Weights {
 
 // part: (splits, KH, KW, C/groups, F), each summed over `positions` of the rows.
 extern "C" __global__ void conv2d_dw(
-    const T* x, const T* dy, T* part, i64 rows, int splits, i64 positions, IMAGES, WINDOW) {
+    const T* x, const T* dy, P* part, i64 rows, int splits, i64 positions, IMAGES, WINDOW) {
     LEFT; RIGHT;
     Window g = GIVEN;
     int size = C / groups, filters = F / groups, group = blockIdx.z / splits, split = blockIdx.z % splits;

@@ -9,7 +9,7 @@ extern "C" __global__ void depthwise(const T* x, const T* w, T* y, i64 n, IMAGES
         i64 p = i / F;
         int left = p % OW * SW - PW, top = p / OW % OH * SH - PH;
         const T* picture = x + p / ((i64)OW * OH) * H * W * C + f / (F / C);
-        T sum = T(0);
+        P sum = 0;
         for (int a = 0; a < KH; a++) for (int b = 0; b < KW; b++) {
             int h = top + a * DH, v = left + b * DW;
             if (h >= 0 && h < H && v >= 0 && v < W) sum += picture[((i64)h * W + v) * C] * w[g.turned(a * KW + b) * F + f];
@@ -26,7 +26,7 @@ extern "C" __global__ void depthwise_dx(const T* dy, const T* w, T* dx, i64 n, I
         i64 p = i / C;
         int column = p % W + PW, row = p / W % H + PH;
         const T* picture = dy + p / ((i64)W * H) * OH * OW * F + c * each;
-        T sum = T(0);
+        P sum = 0;
         for (int a = 0; a < KH; a++) for (int b = 0; b < KW; b++) {
             int h = row - a * DH, v = column - b * DW;
             if (h < 0 || v < 0 || h % SH || v % SW || h / SH >= OH || v / SW >= OW) continue;
@@ -39,13 +39,13 @@ extern "C" __global__ void depthwise_dx(const T* dy, const T* w, T* dx, i64 n, I
 
 // part: (splits, KH, KW, 1, F). Grid: 32 filters, a position of the window, `positions` of dy; block: (32, 8), each row of
 // threads takes every eighth position.
-extern "C" __global__ void depthwise_dw(const T* x, const T* dy, T* part, i64 rows, i64 positions, IMAGES, WINDOW) {
-    __shared__ T sums[8][32];
+extern "C" __global__ void depthwise_dw(const T* x, const T* dy, P* part, i64 rows, i64 positions, IMAGES, WINDOW) {
+    __shared__ P sums[8][32];
     Window g = GIVEN;
     const int f = blockIdx.x * 32 + threadIdx.x, tap = blockIdx.y;
     const int down = tap / KW * DH - PH, across = tap % KW * DW - PW;
     i64 first = blockIdx.z * positions, last = first + positions < rows ? first + positions : rows;
-    T sum = T(0);
+    P sum = 0;
     if (f < F) {
         for (i64 p = first + threadIdx.y; p < last; p += 8) {
             int h = p / OW % OH * SH + down, v = p % OW * SW + across;

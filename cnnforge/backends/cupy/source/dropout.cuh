@@ -36,11 +36,11 @@ extern "C" __global__ void dropout_mask(
 // x, y: (rows = N A B, columns); mask: by its strides, 0 along axes for which one element stands.
 extern "C" __global__ void dropout_apply(
     const T* x, const u8* mask, T* y, int rows, int columns, int a, int b, int of_n, int of_a, int of_b, int of_c,
-    T factor
+    P factor
 ) {
     EACH_CELL(r, c, rows, columns) {
         const int k = r % b, j = r / b % a, n = r / b / a;
         const i64 i = (i64)r * columns + c, at = (i64)n * of_n + (i64)j * of_a + (i64)k * of_b + (i64)c * of_c;
-        y[i] = x[i] * (mask[at] ? (T)1 : (T)0) * factor;
+        y[i] = x[i] * (mask[at] ? (P)1 : (P)0) * factor;
     }
 }

@@ -3,17 +3,18 @@
 //
 // A: Row row(i64) what is the same for all of a row; T at(Row, i64 depth), 0 where there is nothing; and ROWS_FIRST:
 //    do neighbours in memory lie in neighbouring rows, or along the depth?
-// B: T at(i64 depth, int column)    C: void put(i64 row, int column, T)
+// B: T at(i64 depth, int column)    C: void put(i64 row, int column, P)
+// Tiles and sums are of P.
 
 #define TILE 64
 #define DEPTH 16
 // One more than the tile: 16 threads that write down a column then write to different banks.
-#define LEFT __shared__ T left[DEPTH][TILE + 1]
-#define RIGHT __shared__ T right[DEPTH][TILE]
+#define LEFT __shared__ P left[DEPTH][TILE + 1]
+#define RIGHT __shared__ P right[DEPTH][TILE]
 
 template <class A, class B, class C>
 __device__ inline void gemm(
-    i64 rows, int columns, i64 first, i64 last, A a, B b, C c, T (*left)[TILE + 1], T (*right)[TILE]) {
+    i64 rows, int columns, i64 first, i64 last, A a, B b, C c, P (*left)[TILE + 1], P (*right)[TILE]) {
     const int t = threadIdx.x, across = t % 16, down = t / 16;
     const i64 top = (i64)blockIdx.x * TILE;
     const int side = blockIdx.y * TILE;
@@ -22,8 +23,8 @@ __device__ inline void gemm(
         i64 row = top + (A::ROWS_FIRST ? t % 64 : down + 16 * i);
         mine[i] = a.row(row < rows ? row : rows - 1);
     }
-    T sum[4][4];
-    for (int i = 0; i < 4; i++) for (int j = 0; j < 4; j++) sum[i][j] = T(0);
+    P sum[4][4];
+    for (int i = 0; i < 4; i++) for (int j = 0; j < 4; j++) sum[i][j] = P(0);
 
     for (i64 k = first; k < last; k += DEPTH) {
         for (int i = 0; i < 4; i++) {
@@ -37,7 +38,7 @@ __device__ inline void gemm(
         }
         __syncthreads();
         for (int d = 0; d < DEPTH; d++) {
-            T l[4], r[4];
+            P l[4], r[4];
             for (int i = 0; i < 4; i++) { l[i] = left[d][down + 16 * i]; r[i] = right[d][across + 16 * i]; }
             for (int i = 0; i < 4; i++) for (int j = 0; j < 4; j++) sum[i][j] += l[i] * r[j];
         }
@@ -66,5 +67,5 @@ struct Right {
 
 struct Result {
     T* data; i64 columns;
-    __device__ void put(i64 i, int j, T v) const { data[i * columns + j] = v; }
+    __device__ void put(i64 i, int j, P v) const { data[i * columns + j] = v; }
 };

@@ -16,9 +16,9 @@ extern "C" __global__ void product_turned(
 }
 
 // out[i] = the sum of `parts` arrays of n, the first first.
-extern "C" __global__ void sum_parts(const T* part, T* out, i64 n, int parts) {
+extern "C" __global__ void sum_parts(const P* part, T* out, i64 n, int parts) {
     EACH(i, n) {
-        T sum = part[i];
+        P sum = part[i];
         for (int p = 1; p < parts; p++) sum += part[p * n + i];
         out[i] = sum;
     }

@@ -5,7 +5,7 @@
 // What is known of some numbers: how many there are, their mean, their squared distances from it.
 struct Spread {
     int count;
-    T mean, squares;
+    P mean, squares;
 };
 
 // Of both together (Chan, Golub and LeVeque, 1983).
@@ -14,14 +14,14 @@ __device__ inline Spread joined(Spread a, Spread b) {
     if (a.count == 0) return b;
     Spread s;
     s.count = a.count + b.count;
-    const T apart = b.mean - a.mean, share = (T)b.count / (T)s.count;
+    const P apart = b.mean - a.mean, share = (P)b.count / (P)s.count;
     s.mean = a.mean + apart * share;
-    s.squares = a.squares + b.squares + apart * apart * share * (T)a.count;
+    s.squares = a.squares + b.squares + apart * apart * share * (P)a.count;
     return s;
 }
 
 // Of all threadIdx.y together, right in thread (x, 0). The arrays: MOST_THREADS elements of shared memory.
-__device__ inline Spread joined_down(Spread own, int* counts, T* means, T* squares) {
+__device__ inline Spread joined_down(Spread own, int* counts, P* means, P* squares) {
     const int at = threadIdx.y * blockDim.x + threadIdx.x;
     counts[at] = own.count;
     means[at] = own.mean;
@@ -42,34 +42,34 @@ __device__ inline Spread joined_down(Spread own, int* counts, T* means, T* squar
 }
 
 // partial: (3, parts, columns), the counts, means and squares of every part's rows.
-extern "C" __global__ void batch_norm_spread(const T* x, T* partial, int rows, int columns) {
+extern "C" __global__ void batch_norm_spread(const T* x, P* partial, int rows, int columns) {
     __shared__ int counts[MOST_THREADS];
-    __shared__ T means[MOST_THREADS];
-    __shared__ T squares[MOST_THREADS];
+    __shared__ P means[MOST_THREADS];
+    __shared__ P squares[MOST_THREADS];
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     Spread own = {0, 0, 0};
     if (c < columns)
         for (int r = blockIdx.y * blockDim.y + threadIdx.y; r < rows; r += gridDim.y * blockDim.y) {
-            const T v = x[(i64)r * columns + c], from_old = v - own.mean;  // Welford, 1962
+            const P v = x[(i64)r * columns + c], from_old = v - own.mean;  // Welford, 1962
             own.count += 1;
-            own.mean += from_old / (T)own.count;
+            own.mean += from_old / (P)own.count;
             own.squares += from_old * (v - own.mean);
         }
     own = joined_down(own, counts, means, squares);
     if (threadIdx.y == 0 && c < columns) {
         const i64 plane = (i64)gridDim.y * columns, to = (i64)blockIdx.y * columns + c;
-        partial[to] = (T)own.count;
+        partial[to] = (P)own.count;
         partial[plane + to] = own.mean;
         partial[2 * plane + to] = own.squares;
     }
 }
 
 extern "C" __global__ void batch_norm_statistics(
-    const T* partial, T* mean, T* var, T* unbiased, int rows, int columns, int parts
+    const P* partial, P* mean, P* var, P* unbiased, int rows, int columns, int parts
 ) {
     __shared__ int counts[MOST_THREADS];
-    __shared__ T means[MOST_THREADS];
-    __shared__ T squares[MOST_THREADS];
+    __shared__ P means[MOST_THREADS];
+    __shared__ P squares[MOST_THREADS];
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     Spread own = {0, 0, 0};
     if (c < columns)
@@ -81,13 +81,13 @@ extern "C" __global__ void batch_norm_statistics(
     own = joined_down(own, counts, means, squares);
     if (threadIdx.y == 0 && c < columns) {
         mean[c] = own.mean;
-        var[c] = own.squares / (T)rows;
-        unbiased[c] = own.squares / (T)(rows > 1 ? rows - 1 : rows);
+        var[c] = own.squares / (P)rows;
+        unbiased[c] = own.squares / (P)(rows > 1 ? rows - 1 : rows);
     }
 }
 
 extern "C" __global__ void batch_norm_apply(
-    const T* x, const T* gamma, const T* beta, const T* mean, const T* var, T* y, int rows, int columns, T epsilon
+    const T* x, const P* gamma, const P* beta, const P* mean, const P* var, T* y, int rows, int columns, P epsilon
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
@@ -97,13 +97,13 @@ extern "C" __global__ void batch_norm_apply(
 
 // partial: (2, parts, columns), of dy x_hat and of dy.
 extern "C" __global__ void batch_norm_dparams(
-    const T* x, const T* mean, const T* var, const T* dy, T* partial, int rows, int columns, T epsilon
+    const T* x, const P* mean, const P* var, const T* dy, P* partial, int rows, int columns, P epsilon
 ) {
-    __shared__ T space[MOST_THREADS];
+    __shared__ P space[MOST_THREADS];
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    T product = 0, plain = 0;
+    P product = 0, plain = 0;
     if (c < columns) {
-        const T middle = mean[c], inverse = (T)1 / sqrt(var[c] + epsilon);
+        const P middle = mean[c], inverse = (P)1 / sqrt(var[c] + epsilon);
         for (int r = blockIdx.y * blockDim.y + threadIdx.y; r < rows; r += gridDim.y * blockDim.y) {
             const i64 i = (i64)r * columns + c;
             product += (x[i] - middle) * inverse * dy[i];
@@ -119,10 +119,10 @@ extern "C" __global__ void batch_norm_dparams(
     }
 }
 
-extern "C" __global__ void batch_norm_dparams_sum(const T* partial, T* dgamma, T* dbeta, int columns, int parts) {
-    __shared__ T space[MOST_THREADS];
+extern "C" __global__ void batch_norm_dparams_sum(const P* partial, P* dgamma, P* dbeta, int columns, int parts) {
+    __shared__ P space[MOST_THREADS];
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    T product = 0, plain = 0;
+    P product = 0, plain = 0;
     if (c < columns)
         for (int p = threadIdx.y; p < parts; p += blockDim.y) {
             product += partial[(i64)p * columns + c];
@@ -137,14 +137,14 @@ extern "C" __global__ void batch_norm_dparams_sum(const T* partial, T* dgamma, T
 }
 
 extern "C" __global__ void batch_norm_dx(
-    const T* x, const T* gamma, const T* mean, const T* var, const T* dgamma, const T* dbeta, const T* dy, T* dx,
-    int rows, int columns, T epsilon
+    const T* x, const P* gamma, const P* mean, const P* var, const P* dgamma, const P* dbeta, const T* dy, T* dx,
+    int rows, int columns, P epsilon
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
-        const T inverse = (T)1 / sqrt(var[c] + epsilon);
-        const T product = (x[i] - mean[c]) * (inverse * dgamma[c] / (T)rows);
-        dx[i] = (dy[i] - product - dbeta[c] / (T)rows) * (inverse * gamma[c]);
+        const P inverse = (P)1 / sqrt(var[c] + epsilon);
+        const P product = (x[i] - mean[c]) * (inverse * dgamma[c] / (P)rows);
+        dx[i] = (dy[i] - product - dbeta[c] / (P)rows) * (inverse * gamma[c]);
     }
 }
 
@@ -158,7 +158,7 @@ extern "C" __global__ void batch_norm_running(
 }
 
 extern "C" __global__ void fold_weights(
-    const T* w, const T* gamma, const T* var, T* folded, int rows, int columns, T epsilon
+    const P* w, const P* gamma, const P* var, T* folded, int rows, int columns, P epsilon
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 i = (i64)r * columns + c;
@@ -168,31 +168,31 @@ extern "C" __global__ void fold_weights(
 
 // biased: has the convolution a bias, b?
 extern "C" __global__ void fold_shift(
-    const T* gamma, const T* beta, const T* mean, const T* var, const T* b, T* shift, int columns, T epsilon, int biased
+    const P* gamma, const P* beta, const P* mean, const P* var, const P* b, P* shift, int columns, P epsilon, int biased
 ) {
     EACH(c, columns) {
-        const T before = biased ? b[c] - mean[c] : -mean[c];
+        const P before = biased ? b[c] - mean[c] : -mean[c];
         shift[c] = before * (gamma[c] / sqrt(var[c] + epsilon)) + beta[c];
     }
 }
 
 // gathered: (ranks, 1 + 2 columns), the samples of each, its means and variances; per_sample values of each sample.
 extern "C" __global__ void batch_norm_merge(
-    const T* gathered, T* mean, T* var, T* unbiased, int ranks, int columns, int per_sample
+    const P* gathered, P* mean, P* var, P* unbiased, int ranks, int columns, int per_sample
 ) {
     EACH(c, columns) {
         const i64 width = 1 + 2 * (i64)columns;
-        T total = 0, sum = 0, squares = 0;
+        P total = 0, sum = 0, squares = 0;
         for (int k = 0; k < ranks; ++k) {
             total += gathered[k * width];
             sum += gathered[k * width] * gathered[k * width + 1 + c];
         }
-        const T middle = sum / total;
+        const P middle = sum / total;
         for (int k = 0; k < ranks; ++k) {
-            const T apart = gathered[k * width + 1 + c] - middle;
+            const P apart = gathered[k * width + 1 + c] - middle;
             squares += gathered[k * width] * (apart * apart + gathered[k * width + 1 + columns + c]);
         }
-        const T rows = total * (T)per_sample;
+        const P rows = total * (P)per_sample;
         mean[c] = middle;
         var[c] = squares / total;
         unbiased[c] = rows > 1 ? squares / total * (rows / (rows - 1)) : squares / total;
@@ -201,17 +201,17 @@ extern "C" __global__ void batch_norm_merge(
 
 // This rank's share of the sums over all: gathered (ranks, 1 + 2 columns).
 extern "C" __global__ void batch_norm_parts(
-    const T* gathered, T* dgamma, T* dbeta, int ranks, int columns, int samples
+    const P* gathered, P* dgamma, P* dbeta, int ranks, int columns, int samples
 ) {
     EACH(c, columns) {
         const i64 width = 1 + 2 * (i64)columns;
-        T total = 0, product = 0, plain = 0;
+        P total = 0, product = 0, plain = 0;
         for (int k = 0; k < ranks; ++k) {
             total += gathered[k * width];
             product += gathered[k * width + 1 + c];
             plain += gathered[k * width + 1 + columns + c];
         }
-        dgamma[c] = product * ((T)samples / total);
-        dbeta[c] = plain * ((T)samples / total);
+        dgamma[c] = product * ((P)samples / total);
+        dbeta[c] = plain * ((P)samples / total);
     }
 }

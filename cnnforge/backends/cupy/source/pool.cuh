@@ -8,13 +8,13 @@
     EACH_CELL(r, c, rows, columns) { \
         const int ox = r % ow, oy = r / ow % oh, n = r / ow / oh; \
         const int y0 = oy * down - top, x0 = ox * right - left; \
-        T best = 0; \
+        P best = 0; \
         int won = -1; \
         for (int i = 0; i < kernel_h; ++i) \
             for (int j = 0; j < kernel_w; ++j) { \
                 const int iy = y0 + i, ix = x0 + j; \
                 if (iy < 0 || iy >= h || ix < 0 || ix >= w) continue; \
-                const T v = x[(((i64)n * h + iy) * w + ix) * columns + c]; \
+                const P v = x[(((i64)n * h + iy) * w + ix) * columns + c]; \
                 if (won < 0 || v > best || (v != v && best == best)) { \
                     best = v; \
                     won = i * kernel_w + j; \
@@ -26,7 +26,7 @@
 #define MAX_POOL_DX \
     EACH_CELL(r, c, rows, columns) { \
         const int ix = r % w, iy = r / w % h, n = r / w / h; \
-        T sum = 0; \
+        P sum = 0; \
         for (int i = 0; i < kernel_h; ++i) { \
             const int from_top = iy + top - i, oy = from_top / down; \
             if (from_top < 0 || from_top % down != 0 || oy >= oh) continue; \
@@ -69,10 +69,10 @@ extern "C" __global__ void max_pool2d_dx_int32(
 }
 
 // 1 / positions that count along one axis of window number ``out``.
-__device__ inline T share(int out, int size, int kernel, int stride, int before, int after, int with_padding) {
+__device__ inline P share(int out, int size, int kernel, int stride, int before, int after, int with_padding) {
     const int low = with_padding ? 0 : before, high = with_padding ? before + size + after : before + size;
     const int start = out * stride, end = start + kernel;
-    return (T)1 / (T)((end < high ? end : high) - (start > low ? start : low));
+    return (P)1 / (P)((end < high ? end : high) - (start > low ? start : low));
 }
 
 extern "C" __global__ void average_pool2d(
@@ -82,7 +82,7 @@ extern "C" __global__ void average_pool2d(
     EACH_CELL(r, c, rows, columns) {
         const int ox = r % ow, oy = r / ow % oh, n = r / ow / oh;
         const int y0 = oy * down - top, x0 = ox * right - left;
-        T sum = 0;
+        P sum = 0;
         for (int iy = y0 > 0 ? y0 : 0; iy < y0 + kernel_h && iy < h; ++iy)
             for (int ix = x0 > 0 ? x0 : 0; ix < x0 + kernel_w && ix < w; ++ix)
                 sum += x[(((i64)n * h + iy) * w + ix) * columns + c];
@@ -97,11 +97,11 @@ extern "C" __global__ void average_pool2d_dx(
 ) {
     EACH_CELL(r, c, rows, columns) {
         const int ix = r % w, iy = r / w % h, n = r / w / h;
-        T sum = 0;
+        P sum = 0;
         for (int i = 0; i < kernel_h; ++i) {
             const int from_top = iy + top - i, oy = from_top / down;
             if (from_top < 0 || from_top % down != 0 || oy >= oh) continue;
-            const T row = share(oy, h, kernel_h, down, top, bottom, with_padding);
+            const P row = share(oy, h, kernel_h, down, top, bottom, with_padding);
             for (int j = 0; j < kernel_w; ++j) {
                 const int from_left = ix + left - j, ox = from_left / right;
                 if (from_left < 0 || from_left % right != 0 || ox >= ow) continue;

@@ -4,7 +4,7 @@ enum { STEP, DRAW, FIRST, LR, INV_N, C1, C2, KEEP };
 enum { SCALE, SINCE, SKIP, STOPPED, LOSS, HITS };
 
 // mean += new1 (g - mean); square = beta2 square + new2 g^2
-__device__ inline void follow_moments(T g, T* mean, T* square, T new1, T beta2, T new2) {
+__device__ inline void follow_moments(P g, P* mean, P* square, P new1, P beta2, P new2) {
     *mean += (g - *mean) * new1;
     *square = *square * beta2 + g * g * new2;
 }

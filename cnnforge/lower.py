@@ -165,8 +165,6 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None
         return name in g.grads, own.model_copy(update={"weight_decay": decay}), rate * (own.lr / optimizer.lr)
 
     learning = [name for name in g.laid_out() if name in g.grads]
-    follows = [n for n in g.nodes if n.phase == "update"]  # running statistics
-    g.nodes = [n for n in g.nodes if n.phase != "update"]
     if learning and (gather or g.numbers.scaled or optimizer.clip is not None):
         size = (sum(count(g.params[name].value.shape) for name in learning),)
         everything = g.value("grads", size, "flat")
@@ -182,7 +180,6 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None
             g.node("guard", (everything, g.on_device()), (everything, g.on_device()))
         if optimizer.clip is not None:
             optimizer.clip.lower(g, everything)
-    g.nodes += follows
     for (learns, own, rate), group in groupby(g.laid_out(), rule):
         if not learns:
             continue
@@ -200,4 +197,6 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None
             mean = flat("slots", AVERAGE)
             g.node("average", (mean, params, g.step()), (mean,))
     if g.numbers.scaled:
+        # Running statistics, whose nodes are the forward pass's, wait for the decision too.
+        g.nodes.sort(key=lambda n: n.phase == "update" and n.op not in ("take", "guard"))
         guarded(g)

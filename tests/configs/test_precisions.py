@@ -23,8 +23,13 @@ ON_GPU = sorted(name for name, numbers in PRECISIONS.items() if numbers.backend)
 #: Those of hundreds of nodes.
 LARGE = {
     "densenet121", "efficientnet_b0", "googlenet", "mobilenet_v1", "mobilenet_v2", "resnet18", "resnet20", "resnet20_b",
-    "resnet32", "resnet34", "resnet50", "resnet56", "resnet101", "shufflenet_v1", "cifar_resnet9",
+    "resnet32", "resnet34", "resnet50", "resnet56", "resnet101", "shufflenet_v1", "cifar_resnet9", "cifar10_best",
+    "cifar10_fast", "resnet20_cifar10",
 }  # fmt: skip
+
+
+def marked(names: list[str]) -> list[object]:
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in LARGE else []) for name in names]
 
 
 def planned(run: RunSpec) -> Plan:
@@ -45,7 +50,7 @@ def run(model: ModelSpec, precision: str) -> RunSpec:
 
 
 @pytest.mark.parametrize("precision", ON_GPU)
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n in LARGE else []) for n in MODELS])
+@pytest.mark.parametrize("name", marked(MODELS))
 def test_a_network_plans_and_binds(name: str, precision: str) -> None:
     model = validate_model(read_model(CONFIGS / "model" / f"{name}.yaml"))
     plan = planned(run(model, precision))
@@ -57,7 +62,7 @@ def test_a_network_plans_and_binds(name: str, precision: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ON_GPU)
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("name", marked(EXPERIMENTS))
 def test_an_experiment_plans_and_binds(name: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CONFIGS.parent)
     made = [f"experiment={name}", f"trainer.precision={precision}", "trainer.backend=cupy"]

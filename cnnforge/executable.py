@@ -14,6 +14,9 @@ from cnnforge.ir.precision import PRECISIONS
 from cnnforge.plan import Place, Plan, PlannedNode
 from cnnforge.rng import stream
 
+#: What ``Executable.tally`` holds.
+TALLIED = DEVICE_FIELDS[DEVICE_FIELDS.index("skip") :]
+
 
 class Weights:
     """Parameters and running state on a device: two flat buffers, and a view of each tensor by name.
@@ -64,21 +67,33 @@ class Bound:
         inputs: Mapping[str, Array],
         outputs: Mapping[str, Array],
         rooms: Callable[[], tuple[Any, Any]],
+        apart: bool,
     ) -> None:
-        self._backend, self.calls, self._rooms = backend, calls, rooms
+        """``apart``: are its inputs in memory of their own, which nothing else uses?"""
+        self._backend, self.calls, self._rooms, self._apart = backend, calls, rooms, apart
         self._linked: dict[tuple[Phase, ...], list[Step]] = {}
         self.x, self.labels = inputs["x"], inputs["labels"]
         self.outputs = outputs
 
-    @cached_property
+    @property
     def room(self) -> tuple[Any, Any]:
-        """NumPy arrays of x and labels to fill; ``send`` takes them to the device."""
+        """NumPy arrays of x and labels to fill; ``send`` takes them to the device. As ``vacated``."""
+        self.vacated()
+        return self._room
+
+    @cached_property
+    def _room(self) -> tuple[Any, Any]:
         x, labels = self._rooms()
         return x[: self.x.shape[0]], labels[: self.labels.shape[0]]
 
+    def vacated(self) -> None:
+        """Wait until what was sent from ``room`` has left it, so that it may be filled again."""
+        for room in self._room:
+            self._backend.sent(room)
+
     def send(self) -> None:
-        """What is in ``room`` is what the next run reads. It may be filled again when ``read`` has given something."""
-        for room, array in zip(self.room, (self.x, self.labels), strict=True):
+        """What is in ``room`` is what the next run reads."""
+        for room, array in zip(self._room, (self.x, self.labels), strict=True):
             self._backend.send(room, array)
 
     def read(self, output: str) -> Any:
@@ -90,6 +105,13 @@ class Bound:
         if phases not in self._linked:
             self._linked[phases] = self._backend.link(self.steps(*phases))
         self._backend.run(self._linked[phases])
+        self._release()
+
+    def _release(self) -> None:
+        """The next batch need not wait for others' steps, where its memory is this one's alone."""
+        if self._apart:
+            self._backend.release(self.x)
+            self._backend.release(self.labels)
 
     def steps(self, *phases: Phase) -> Iterable[Step]:
         """The bound kernels of these phases, of all where none is named, in the order in which they run."""
@@ -100,6 +122,7 @@ class Bound:
         for phase in phases:
             for call in self.calls.get(phase, ()):
                 self._backend.run(self._backend.link([call.step]))
+                self._release()
                 yield call
 
 
@@ -124,6 +147,7 @@ class Executable:
         if self.scaling:
             self.restart()
         self.sums = self._sums()
+        self.tally = self._tally()
 
     def _slot_views(self) -> Iterable[tuple[str, Array]]:
         """Each optimizer slot cut into the parameters it belongs to: ``conv1.w/mean``."""
@@ -159,6 +183,11 @@ class Executable:
         dtype = PRECISIONS[self.plan.precision].weights
         size = self.plan.sizes["grads"] // DTYPE_BYTES[dtype]
         return self.backend.view(self._buffers[buffer], offset, (size,), dtype)
+
+    def _tally(self) -> Array | None:
+        """(len(TALLIED),) float64: what the device keeps of losses, where the plan adds them up; else None."""
+        node = next((n for segment in self.plan.segments for n in segment.nodes if n.op == "tally"), None)
+        return None if node is None else self._view(node.outs[0])[len(DEVICE_FIELDS) - len(TALLIED) :]
 
     @property
     def kept(self) -> Mapping[str, Array]:
@@ -209,7 +238,7 @@ class Executable:
                 calls.setdefault(segment.phase, []).append(call)
         inputs = {name: arrays[v] for name, v in self.plan.inputs.items()}
         outputs = {name: arrays[v] for name, v in self.plan.outputs.items()}
-        return Bound(self.backend, calls, inputs, outputs, partial(self._room, turn))
+        return Bound(self.backend, calls, inputs, outputs, partial(self._room, turn), apart=turn is not None)
 
     def _room(self, turn: int | None) -> tuple[Any, Any]:
         """Host memory of the planned batch's inputs, which all batch sizes of a turn share."""

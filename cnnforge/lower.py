@@ -35,6 +35,7 @@ def train_graph(
     mixed: bool = False,
     ranks: int = 1,
     sync_norms: bool = False,
+    tally: bool = False,
 ) -> Graph:
     """Forward in training mode, loss, backward and, with an optimizer, update.
 
@@ -43,6 +44,7 @@ def train_graph(
     average: keep an average of the weights, which every update changes by what the step block says
     mixed: do labels come from two samples each?
     ranks: processes that share a batch;  sync_norms: does batch_norm look at all of it? (See ``cnnforge.ir.ranks``.)
+    tally: add losses and hits up beside the step block, and leave updates out from the first loss on that is not finite
     """
     g = Graph(batch, precision, training=True, seed=seed)
     _, node = _model_and_loss(g, model, loss or model.effective_loss, mixed)
@@ -56,12 +58,20 @@ def train_graph(
         over_ranks(g, ranks, sync_norms)
     if optimizer is not None and g.grads:
         _update(g, optimizer, gather, average)
+    if tally:
+        _tally(g)
+        guarded(g)
     verify(g)
     return g
 
 
-def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None, ranks: int = 1) -> Graph:
-    """``train_graph`` of a run, of its own batch size where no other is given."""
+def step_graph(
+    run: RunSpec, batch: int | None = None, loss: Loss | None = None, ranks: int = 1, tallies: bool = False
+) -> Graph:
+    """``train_graph`` of a run, of its own batch size where no other is given.
+
+    tallies: does the backend add losses up by itself? Of several processes each sees a part of them: they look at all.
+    """
     trainer = run.trainer
     return train_graph(
         run.model,
@@ -75,15 +85,23 @@ def step_graph(run: RunSpec, batch: int | None = None, loss: Loss | None = None,
         mixed=run.augment.mixes and not trainer.overfit_batches,
         ranks=ranks,
         sync_norms=trainer.sync_batch_norm,
+        tally=tallies and ranks == 1,
     )
 
 
 def eval_graph(
-    model: ModelSpec, batch: int, precision: str, loss: Loss | None = None, ranks: int = 1, each_layer: bool = False
+    model: ModelSpec,
+    batch: int,
+    precision: str,
+    loss: Loss | None = None,
+    ranks: int = 1,
+    each_layer: bool = False,
+    tally: bool = False,
 ) -> Graph:
     """Forward in inference mode, norms folded into the weights before them, prediction and loss.
 
     each_layer: keep what every layer gives as an output, ``layer_role`` of its name; nothing is then folded
+    tally: add losses and hits up beside the step block
     """
     g = Graph(batch, precision, training=False)
     values, _ = _model_and_loss(g, model, loss or model.effective_loss)
@@ -95,8 +113,16 @@ def eval_graph(
     narrowed(g)
     if ranks > 1:
         over_ranks(g, ranks, norms=False)
+    if tally:
+        _tally(g)
     verify(g)
     return g
+
+
+def _tally(g: Graph) -> None:
+    g.scope, g.path, g.phase = "loss", ("model", "loss"), "loss"
+    kept = g.on_device()
+    g.node("tally", (g.outputs["loss"], g.outputs["hits"], g.step(), kept), (kept,))
 
 
 def layer_role(name: str) -> str:

@@ -295,7 +295,8 @@ class Model:
         key = ("train", loss, optimizer)
         known = self._cache.get(key)
         if known is None or known.plan.batch < batch or (exact and known.plan.batch != batch):
-            graph = train_graph(self.spec, batch, self.precision, self.seed, optimizer, loss)
+            tally = optimizer is not None and self._backend.capabilities.tallies
+            graph = train_graph(self.spec, batch, self.precision, self.seed, optimizer, loss, tally=tally)
             choice = Choice(self._backend.name, None)
             plan = make_plan(graph, self._backend.capabilities, choose=choice)
             if exact and choice.guessed:

@@ -45,14 +45,15 @@ def build(
     seed: int = 0,
     gather: bool = False,
     average: bool = False,
+    tally: bool = False,
 ) -> Built:
     """Plan for ``capacity`` samples (``batch`` where not given), bind for ``batch``, fill with noise from ``seed``."""
     device = create(backend)
     capacity = capacity or batch
     graph = (
-        train_graph(spec, capacity, dtype, seed, optimizer, gather=gather, average=average)
+        train_graph(spec, capacity, dtype, seed, optimizer, gather=gather, average=average, tally=tally)
         if training
-        else eval_graph(spec, capacity, dtype)
+        else eval_graph(spec, capacity, dtype, tally=tally)
     )
     plan = make_plan(graph, device.capabilities, guard)
     weights = Weights(plan, device)

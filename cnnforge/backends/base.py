@@ -109,8 +109,15 @@ class Backend(Protocol):
     def send(self, room: Any, into: Array) -> None:
         """Copy what ``room`` gave, or its first rows, to the device; nothing where it is there already.
 
-        It may be filled again when something that was asked for afterwards has come.
+        Steps that are asked for afterwards find it there. It waits for those that were asked for before, or, where
+        ``into`` was released since the last time, for those before that alone: so it may come while others run.
         """
+
+    def release(self, into: Array) -> None:
+        """Nobody is going to read what was sent to ``into`` but the steps asked for so far."""
+
+    def sent(self, room: Any) -> None:
+        """Wait until what was sent from ``room`` has left it: it may be filled again. Any thread may call this."""
 
     def put(self, host: Any, into: Array) -> None:
         """Copy a NumPy array (or number) to the device."""

@@ -59,6 +59,12 @@ class NullBackend:
     def send(self, room: Any, into: Any) -> None:
         """It is there."""
 
+    def release(self, into: Any) -> None:
+        """Nothing waits for it."""
+
+    def sent(self, room: Any) -> None:
+        """Nothing has to leave it: steps are done when they have been asked for."""
+
     def put(self, host: Any, into: Any) -> None:
         """Nothing is kept."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from types import TracebackType
@@ -10,6 +10,13 @@ from typing import Any, Protocol
 
 #: x and labels, to be filled.
 Room = tuple[Any, Any]
+#: ``vacated(number)``: wait until nothing reads the room of that number any more, beside who was given it. It is asked
+#: for before a room is filled, on the thread that fills it.
+Vacated = Callable[[int], None]
+
+
+def _vacant(number: int) -> None:
+    """Rooms that a step reads where they are."""
 
 
 class Source(Protocol):
@@ -45,8 +52,10 @@ class InTurn:
     room:        x (n, H, W, C) and labels (n, …) of the largest batch, where a step reads them
     """
 
-    def __init__(self, source: Source, epoch: int, step: int, total: int, room: Room) -> None:
-        self._source, self._room = source, room
+    def __init__(
+        self, source: Source, epoch: int, step: int, total: int, room: Room, vacated: Vacated = _vacant
+    ) -> None:
+        self._source, self._room, self._vacated = source, room, vacated
         self._places = _places(source, epoch, step, total)
 
     def __enter__(self) -> None:
@@ -57,6 +66,7 @@ class InTurn:
 
     def next(self) -> None:
         """Write the next batch into the first rows of the room."""
+        self._vacated(0)
         self._source.fill(*next(self._places), *self._room)
 
 
@@ -67,8 +77,10 @@ class Ahead:
     wrong in the thread is raised where the batch is asked for. The thread lives from entering to leaving.
     """
 
-    def __init__(self, source: Source, epoch: int, step: int, total: int, rooms: Sequence[Room]) -> None:
-        self._source, self._rooms, self._over = source, rooms, False
+    def __init__(
+        self, source: Source, epoch: int, step: int, total: int, rooms: Sequence[Room], vacated: Vacated = _vacant
+    ) -> None:
+        self._source, self._rooms, self._vacated, self._over = source, rooms, vacated, False
         self._places = _places(source, epoch, step, total)
         self._made: SimpleQueue[int | BaseException] = SimpleQueue()
         self._free: SimpleQueue[int | None] = SimpleQueue()
@@ -101,6 +113,7 @@ class Ahead:
                 number = self._free.get()
                 if number is None or self._over:
                     return
+                self._vacated(number)
                 self._source.fill(drawn, step, *self._rooms[number])
                 self._made.put(number)
         except BaseException as error:

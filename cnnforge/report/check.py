@@ -45,7 +45,8 @@ def plan_of(run: RunSpec, batch: int | None = None) -> Plan:
     """The plan of one training step, of the run's batch size where no other is given."""
     trainer = run.trainer
     choice = Choice(trainer.backend, trainer.threads, exact=trainer.exact_conv)
-    return make_plan(step_graph(run, batch), capabilities_of(trainer.backend), choose=choice)
+    can = capabilities_of(trainer.backend)
+    return make_plan(step_graph(run, batch, tallies=can.tallies), can, choose=choice)
 
 
 def _run(spec: Mapping[str, Any] | str | Path | ModelSpec | RunSpec) -> RunSpec:

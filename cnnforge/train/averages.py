@@ -78,7 +78,8 @@ class Averages:
             bound.run("forward")
             for call in bound.calls["update"]:
                 if call.node.op == RUNNING:
-                    for value, batchs_own in zip(call.node.outs, call.ins, strict=True):
+                    # what the device keeps may come last
+                    for value, batchs_own in zip(call.node.outs, call.ins, strict=False):
                         sums[value.name] += n * backend.get(batchs_own)
             seen += n
         for name, total in sums.items():

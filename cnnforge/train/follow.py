@@ -30,8 +30,11 @@ class Follower(Silent):
         self._stop, self._spec, self._averages = stop, spec, made.averages
         self._steps_per_epoch = made.samples.steps_per_epoch
 
+    def saves(self, progress: Progress) -> bool:
+        return checkpoint_due(self._spec, progress, self._steps_per_epoch)
+
     def step(self, progress: Progress, metrics: Metrics) -> None:
-        if checkpoint_due(self._spec, progress, self._steps_per_epoch):
+        if self.saves(progress):
             self.interrupted(progress)
 
     def stopping(self) -> InterruptedRun | None:

@@ -9,18 +9,20 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from cnnforge.data.ahead import Ahead, InTurn, Source
-from cnnforge.errors import DivergedError, InterruptedRun
+from cnnforge.errors import InterruptedRun
 from cnnforge.executable import Executable
 from cnnforge.losses import Loss
 from cnnforge.optim import Optimizer
 from cnnforge.schedules import Course, Schedule
 from cnnforge.spec.early_stop import EarlyStop, Patience
 from cnnforge.train.averages import Averages
-from cnnforge.train.diagnosis import Finding, locate
+from cnnforge.train.clock import Clock
+from cnnforge.train.losses import losses_of
 from cnnforge.train.metrics import Sums
 from cnnforge.train.ranks import ALONE, Ranks
 from cnnforge.train.spent import Spent
 from cnnforge.train.statistics import LayerStatistics
+from cnnforge.train.steps import Steps
 
 Metrics = Mapping[str, float]
 
@@ -60,6 +62,9 @@ class Averaging(Protocol):
 
 class Watcher(Protocol):
     """What the loop tells. Every call is on the training thread: be quick."""
+
+    def saves(self, progress: Progress) -> bool:
+        """Asked before ``step``: is it going to write a checkpoint? Only then are its ``sums`` right."""
 
     def step(self, progress: Progress, metrics: Metrics) -> None:
         """After every update. ``metrics``: of the step every ``log_every`` steps, of the layers every ``stats_every``;
@@ -130,17 +135,23 @@ def fit(
     ranks: the processes that do this together, each of which makes this call; their numbers come out the same
     spent: is told of the time for ``waiting_for_data`` and ``validation``
     Raises DivergedError at the first loss that is not finite, before its update; InterruptedRun where the watcher says
-    so.
+    so. Where the device adds losses up by itself nothing is waited for until numbers are wanted: that error then comes
+    up to ``log_every`` steps late, with ``progress`` and weights as they were before the update.
     """
     history: list[dict[str, float]] = []
     spent = spent or Spent()
     per_epoch = samples.steps_per_epoch
-    updates, total = recipe.updates(per_epoch), recipe.steps(per_epoch)
+    steps = Steps(train, samples, recipe, watcher, progress, ranks)
+    losses, total = steps.losses, steps.total
     done = progress.epoch * per_epoch + progress.step_in_epoch
     place = progress.epoch, progress.step_in_epoch, recipe.epochs * per_epoch - done
     largest = [train.bound(ranks.take(samples.shard(0)), turn) for turn in (TURNS if ahead else (None,))]
     rooms = [bound.room for bound in largest]
-    batches = Ahead(samples, *place, rooms) if ahead else InTurn(samples, *place, *rooms)
+
+    def vacated(turn: int) -> None:
+        largest[turn].vacated()
+
+    batches = Ahead(samples, *place, rooms, vacated) if ahead else InTurn(samples, *place, rooms[0], vacated)
     scores = recipe.loss.scores_hits()
     clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every, total, ranks)
     at_once = recipe.accumulate == 1 and ranks.size == 1
@@ -149,12 +160,12 @@ def fit(
         while progress.step < total and progress.epoch < recipe.epochs and not progress.stopped:
             while progress.step_in_epoch < per_epoch and progress.step < total:
                 if (reason := ranks.stopping(watcher.stopping())) is not None:
+                    steps.settle()
                     watcher.interrupted(progress)
                     raise reason
-                update = progress.step + 1
-                lr = recipe.optimizer.lr * recipe.schedule.rate(progress.step, total, updates) * progress.course.scale
-                members = range(progress.step_in_epoch, min(progress.step_in_epoch + recipe.accumulate, per_epoch))
+                update, members, lr = progress.step + 1, steps.members(), steps.lr()
                 n = sum(map(samples.size, members))
+                logged = update % recipe.log_every == 0 or update == total
                 metrics: dict[str, float] = {}
                 seen = Sums()
                 for number, step in enumerate(members):
@@ -165,27 +176,10 @@ def fit(
                     spent.add("waiting_for_data", waited)
                     shard = samples.shard(step)
                     bound = train.bound(ranks.take(shard), turn)
-                    bound.send()
-                    train.set_step(
-                        step=update,
-                        draw=progress.step * recipe.accumulate + number,
-                        first=shard.start,
-                        lr=lr,
-                        inv_n=1.0 / n,
-                        scalars=recipe.optimizer.scalars(update),
-                        keep=recipe.averaging.keep(update, total) if recipe.averaging else 0.0,
-                    )
-                    bound.run("forward", "loss")
-                    part = Sums()
-                    if shard:
-                        part.add(bound.read("loss"), bound.read("hits"))
-                    part = ranks.total(part)
-                    if not isfinite(loss := part.loss / part.samples):
-                        found = locate(train, bound, samples.rows(progress.epoch, step), recipe.layers)
-                        found = ranks.earliest(found, found.place if found else 0)
-                        if (found is None or found.intact) and not number:
-                            watcher.interrupted(progress)
-                        raise ranks.together(diverged(loss, update, lr, found))
+                    steps.forward(bound, step, number, n)
+                    part = losses.look(bound, bool(shard), logged)
+                    if not isfinite(part.loss):
+                        raise steps.gave_up(bound, step, part.loss / part.samples, whole=not number)
                     seen.join(part)
                     if step == members[-1] and statistics.due(update):
                         metrics |= statistics.before(bound, bool(shard))
@@ -199,17 +193,20 @@ def fit(
                 if not at_once:
                     ranks.sum(train.sums)
                     bound.run("update")
+                losses.count(progress.sums, seen, n)
+                progress.step, progress.step_in_epoch = update, progress.step_in_epoch + len(members)
+                if logged or statistics.due(update) or watcher.saves(progress):
+                    steps.settle()
                 if statistics.due(update):
                     metrics |= statistics.after(1.0 / n)
-                progress.sums.join(seen)
-                progress.step, progress.step_in_epoch = update, progress.step_in_epoch + len(members)
                 clock.count(n)
-                if update % recipe.log_every == 0 or update == total:
+                if logged:
                     metrics |= {"step/" + name: value for name, value in seen.means("train", scores).items()}
                     metrics |= {"step/lr": lr, "step/samples_per_second": clock.rate()}
                     if "grad_norm" in bound.outputs:
                         metrics["step/grad_norm"] = float(bound.read("grad_norm")[0])
                 watcher.step(progress, metrics)
+            steps.settle()
             means = progress.sums.means("train", scores)
             means |= clock.of_epoch()
             ranks.align(train.kept)
@@ -228,6 +225,7 @@ def fit(
             if improved:
                 progress.best_metrics = {name: value for name, value in means.items() if name.startswith("val_")}
             progress.epoch, progress.step_in_epoch, progress.sums = progress.epoch + 1, 0, Sums()
+            losses.begin(progress.sums)
             history.append(means)
             watcher.epoch(progress, means, improved)
             clock.skip()
@@ -246,7 +244,8 @@ def evaluate(
 
     keep: is given each batch's predictions and losses
     """
-    sums = Sums()
+    sums, losses = Sums(), losses_of(evaluation, ALONE)
+    losses.begin(sums)
     epoch = samples.epoch(0)
     for step in range(samples.steps_per_epoch):
         shard = samples.shard(step)
@@ -258,8 +257,8 @@ def evaluate(
         else:
             bound.run("forward", "output", "loss")
             keep(bound.read("prediction"), bound.read("loss"))
-        if shard:
-            sums.add(bound.read("loss"), bound.read("hits"))
+        losses.count(sums, losses.look(bound, bool(shard), wanted=False), len(shard))
+    losses.settle(sums)
     return ranks.total(sums).means(prefix, loss.scores_hits())
 
 
@@ -274,54 +273,14 @@ def _improved(progress: Progress, metrics: Metrics) -> bool:
     return True
 
 
-def diverged(loss: float, step: int, lr: float, found: Finding | None = None) -> DivergedError:
-    """The error for a loss that is not a finite number."""
-    why = f"{found}; the learning rate is {lr:g}" if found else f"the learning rate is {lr:g}"
-    fix = f"a smaller learning rate, e.g. optimizer.lr={lr / 10:g}"
-    if found is not None and found.layer == "data":
-        fix = "look at these samples, or leave them out"
-    return DivergedError(f"training diverged: the loss is {loss} at step {step}", why=why, fix=fix)
-
-
-class Clock:
-    """Samples per second and the share of waiting for them, without the time that validation and checkpoints take."""
-
-    def __init__(self) -> None:
-        self.skip()
-
-    def skip(self) -> None:
-        """What happened since the last batch was not training."""
-        self._mark = self._epoch_mark = perf_counter()
-        self._samples = self._epoch_samples = 0
-        self._waited = 0.0
-
-    def waited(self, seconds: float) -> None:
-        """So long it took to get a batch."""
-        self._waited += seconds
-
-    def count(self, samples: int) -> None:
-        """One more batch is done."""
-        self._samples += samples
-        self._epoch_samples += samples
-
-    def rate(self) -> float:
-        """Samples per second since the last call."""
-        now = perf_counter()
-        rate = self._samples / max(now - self._mark, 1e-9)
-        self._mark, self._samples = now, 0
-        return rate
-
-    def of_epoch(self) -> dict[str, float]:
-        """``samples_per_second``, and ``data_wait``: the share of the time that went into getting batches."""
-        seconds = max(perf_counter() - self._epoch_mark, 1e-9)
-        return {"samples_per_second": self._epoch_samples / seconds, "data_wait": self._waited / seconds}
-
-
 class Silent:
     """A watcher that watches nothing."""
 
     def step(self, progress: Progress, metrics: Metrics) -> None:
         """Nothing."""
+
+    def saves(self, progress: Progress) -> bool:
+        return False
 
     def epoch(self, progress: Progress, metrics: Metrics, improved: bool) -> None:
         """Nothing."""

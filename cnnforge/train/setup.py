@@ -107,9 +107,10 @@ def set_up(
         loss = loss.measured(class_counts(data.train.y, classes))
         notes.append(f"{loss.type}: {loss.about()}")
     choice = Choice(trainer.backend, ranks.threads(trainer.threads), exact=trainer.exact_conv, record=record)
+    tallies = backend.capabilities.tallies
     graphs = (
-        step_graph(spec, largest, loss, ranks.size),
-        eval_graph(spec.model, largest, trainer.precision, loss, ranks.size),
+        step_graph(spec, largest, loss, ranks.size, tallies),
+        eval_graph(spec.model, largest, trainer.precision, loss, ranks.size, tally=tallies and ranks.size == 1),
     )
     plan, eval_plan = (make_plan(graph, backend.capabilities, choose=choice) for graph in graphs)
     if trainer.autotune and choice.guessed:

@@ -154,11 +154,14 @@ class Life:
 
     # A train.loop.Watcher:
 
+    def saves(self, progress: Progress) -> bool:
+        return checkpoint_due(self.spec, progress, self.steps_per_epoch)
+
     def step(self, progress: Progress, metrics: Metrics) -> None:
         if "first_step_seconds" not in self.result:
             self.result["first_step_seconds"] = seconds_since_start()
         self.log(metrics, progress.step)
-        if checkpoint_due(self.spec, progress, self.steps_per_epoch):
+        if self.saves(progress):
             self.save(progress, best=False)
         self.console.step(progress, metrics)
 

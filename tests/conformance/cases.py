@@ -657,6 +657,27 @@ def _guard(draw, op, dtype):
     return Case([sums, devices[0]], [0, 1], [sums / before.scale, devices[1]], exact=True)
 
 
+@case("tally")
+def _tally(draw, op, dtype):
+    n, step, before = draw(st.integers(1, 700)), draw(st.integers(0, 9)), draw(st.sampled_from([0, 0, 3]))
+    loss, hits = abs(reals(draw, (n,), dtype)), integers(draw, (n,), dtype, 0, 2)
+    if draw(st.booleans()):
+        loss[draw(st.integers(0, n - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
+    block, kept = np.zeros(len(STEP_FIELDS)), np.zeros(len(DEVICE_FIELDS))
+    block[STEP_FIELDS.index("step")] = step
+    kept[DEVICE_FIELDS.index("stopped")] = before
+    kept[[DEVICE_FIELDS.index(name) for name in ("scale", "since", "loss", "hits")]] = 8, 2, 0.5, 7
+    expected = kept.copy()
+    stopped = before or (step if not np.isfinite(loss).all() else 0)
+    expected[DEVICE_FIELDS.index("stopped")] = stopped
+    if stopped:
+        expected[DEVICE_FIELDS.index("skip")] = 1
+    else:
+        expected[DEVICE_FIELDS.index("loss")] += math.fsum(loss) if np.isfinite(loss).all() else loss.sum()
+        expected[DEVICE_FIELDS.index("hits")] += hits.sum()
+    return Case([loss, hits, block, kept], [3], [expected], scale=1e4)
+
+
 # Optimizers.
 
 _MOMENTS = {"beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}

@@ -32,7 +32,7 @@ def _chained(device: Device) -> Kernel:
 
 
 class CupyBackend:
-    """A GPU. Steps are queued on one stream; only what the host asks for is waited for."""
+    """A GPU. Steps are queued on one stream, batches on another; only what the host asks for is waited for."""
 
     name = "cupy"
     capabilities = capabilities()
@@ -101,8 +101,16 @@ class CupyBackend:
         return self.device.room(array.shape, str(array.dtype))
 
     def send(self, room: Any, into: Array) -> None:
-        """Without waiting for it."""
+        """Without waiting for it, beside the steps that run."""
         self.device.send(room, into)
+
+    def release(self, into: Array) -> None:
+        """What is sent there next need not wait for steps that are asked for from now on."""
+        self.device.release(into)
+
+    def sent(self, room: Any) -> None:
+        """Wait for the last copy from this memory."""
+        self.device.sent(room)
 
     def put(self, host: Any, into: Array) -> None:
         """Copy to the device, in order with the steps."""

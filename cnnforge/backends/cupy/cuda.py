@@ -1,7 +1,9 @@
 """A GPU through CuPy: the only file that imports it.
 
-Everything goes over one stream, in the order in which it was asked for, so nothing needs an event but what waits for
-the host: the pinned memory that a copy is still reading.
+Everything but batches goes over one stream, in the order in which it was asked for. Batches go over a second one, so
+that one is copied while the step before it runs, and events keep the two in order: steps wait for the copies asked for
+before them, a copy for the steps that read what it overwrites. The host waits for an event where it is about to write
+pinned memory that a copy may still be reading.
 """
 
 from __future__ import annotations
@@ -111,6 +113,10 @@ class CudaDevice:
         self.card = cupy.cuda.Device(0)
         with self.card:
             self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.copies = cupy.cuda.Stream(non_blocking=True)
+        self._released: dict[int, Any] = {}
+        self._sent: dict[int, Any] = {}
+        self._spare: list[Any] = []
         self._modules: dict[tuple[str, str], Any] = {}
         self._pinned: dict[int, _Pinned] = {}
 
@@ -133,6 +139,9 @@ class CudaDevice:
             except self._cupy.cuda.memory.OutOfMemoryError:
                 raise out_of_memory(self.name, nbytes, self.free()) from None
             if nbytes:
+                begin = self.address(buffer)
+                for address in [a for a in self._released if begin <= a < begin + nbytes]:
+                    del self._released[address]  # of what was here before
                 buffer.data.memset_async(0, nbytes, self.stream)
             return buffer
 
@@ -220,7 +229,34 @@ class CudaDevice:
 
     def send(self, host: NDArray[Any], into: Any) -> None:
         with self.card:
-            into.set(host, stream=self.stream)
+            free = self._released.pop(self.address(into), None) or self._mark(self.stream)
+            self.copies.wait_event(free)
+            self._spare.append(free)  # what waits for it waits for this time, also when it is used again
+            into.set(host, stream=self.copies)
+            if (place := _place(host)) not in self._sent:
+                self._sent[place] = self._event()
+            sent = self._sent[place]
+            sent.record(self.copies)
+            self.stream.wait_event(sent)
+
+    def release(self, array: Any) -> None:
+        with self.card:
+            before = self._released.pop(self.address(array), None)
+            self._released[self.address(array)] = self._mark(self.stream, before)
+
+    def sent(self, host: NDArray[Any]) -> None:
+        if (event := self._sent.get(_place(host))) is not None:
+            event.synchronize()
+
+    def _event(self) -> Any:
+        """One at which a thread sleeps, instead of asking again and again."""
+        return self._cupy.cuda.Event(block=True, disable_timing=True)
+
+    def _mark(self, stream: Any, event: Any = None) -> Any:
+        """An event behind what was asked for on ``stream`` so far."""
+        event = event or (self._spare.pop() if self._spare else self._event())
+        event.record(stream)
+        return event
 
     def put(self, host: Any, into: Any) -> None:
         """By way of pinned memory, so that the copy is not waited for."""
@@ -246,6 +282,11 @@ class CudaDevice:
 
     def sync(self) -> None:
         self.stream.synchronize()
+
+
+def _place(host: NDArray[Any]) -> int:
+    """Where it begins: a batch's first rows are at the place of its room."""
+    return int(host.__array_interface__["data"][0])
 
 
 def out_of_memory(card: str, wanted: int, free: int) -> BackendError:

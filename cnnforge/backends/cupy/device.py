@@ -82,10 +82,13 @@ class Device(Protocol):
         """A NumPy array of zeros that ``send`` copies from without waiting."""
 
     def send(self, host: Any, into: Array) -> None:
-        """Copy what ``room`` gave, or its first rows, in order with what was asked for before.
+        """Copy what ``room`` gave, or its first rows: see ``cnnforge.backends.base``, as for the next two."""
 
-        It may be written again when something that was asked for after this has been waited for.
-        """
+    def release(self, array: Array) -> None:
+        """What was asked for so far is all that reads what was sent to ``array``."""
+
+    def sent(self, host: Any) -> None:
+        """Wait until the last copy from ``host`` is done."""
 
     def put(self, host: Any, into: Array) -> None:
         """Copy a NumPy array (or number), converted, to the device, in order with what was asked for before."""
@@ -100,6 +103,14 @@ class Device(Protocol):
 def each(device: Device, source: str, kernel: str, n: int, args: Sequence[Any]) -> Queued:
     """A kernel that goes through ``n`` elements by ``EACH``."""
     return device.launch(source, kernel, (max(1, min(-(-n // BLOCK), MOST_BLOCKS)),), (BLOCK,), args)
+
+
+def cut(ins: Arrays, own: int) -> tuple[Arrays, Array | None]:
+    """An update's ``own`` inputs, and what the device keeps beside the step block: it comes last where the graph has
+    it (see ``cnnforge.ir.guarded``), and kernels take None, a null pointer, for it where not.
+    """
+    assert len(ins) in (own, own + 1), f"an update of {own} inputs got {len(ins)}"
+    return ins[:own], ins[own] if len(ins) > own else None
 
 
 def chain(steps: Iterable[Step]) -> Step:

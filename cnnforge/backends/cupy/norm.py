@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from cnnforge.backends.base import Step
 from cnnforge.backends.cupy.cells import cells, finish, matrix, parts_of, sum_scratch, sums
-from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, cut, each
 
 SOURCE = "norm"
 
@@ -54,8 +54,9 @@ def batch_norm_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *,
 
 def batch_norm_running(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, momentum: float) -> Step:
     """The batch's mean and unbiased var -> running mean and var: momentum old + (1 - momentum) new."""
-    columns = ins[0].size
-    return each(device, SOURCE, "batch_norm_running", columns, (*ins, *outs, columns, momentum, 1 - momentum))
+    new, kept = cut(ins, 2)
+    columns = new[0].size
+    return each(device, SOURCE, "batch_norm_running", columns, (*new, *outs, columns, momentum, 1 - momentum, kept))
 
 
 def fold_batch_norm(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, epsilon: float) -> Step:

@@ -15,6 +15,7 @@ from cnnforge.backends.cupy import (
     pool,
     ranks,
     sample_norm,
+    tally,
     targets,
     tensorwise,
 )
@@ -22,8 +23,8 @@ from cnnforge.backends.cupy.device import DeviceKernel, ScratchRule
 
 KERNELS: dict[str, DeviceKernel] = {
     **activation.KERNELS, **channels.KERNELS, **conv.KERNELS, **dropout.KERNELS, **linear.KERNELS, **loss.KERNELS,
-    **norm.KERNELS, **optimizer.KERNELS, **pool.KERNELS, **ranks.KERNELS, **sample_norm.KERNELS, **targets.KERNELS,
-    **tensorwise.KERNELS, **guard.KERNELS,
+    **norm.KERNELS, **optimizer.KERNELS, **pool.KERNELS, **ranks.KERNELS, **sample_norm.KERNELS, **tally.KERNELS,
+    **targets.KERNELS, **tensorwise.KERNELS, **guard.KERNELS,
 }  # fmt: skip
 
 #: Of those that need any.

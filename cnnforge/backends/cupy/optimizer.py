@@ -1,6 +1,7 @@
 """Updates of the flat parameter buffer, its gradients cut off, added up and averaged.
 
-params, grads, slots: (P,); grads are sums over the batch, scaled here by ``inv_n`` of the step block.
+params, grads, slots: (P,); grads are sums over the batch, scaled here by ``inv_n`` of the step block. What changes
+params or slots does nothing where the device says so by what it keeps (``cut``).
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from cnnforge.backends.base import Array, Step
 from cnnforge.backends.constants import CLIP_EPSILON
 from cnnforge.backends.cupy.cells import THREADS
-from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, Queued, ScratchRule, chain, each
+from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, Queued, ScratchRule, chain, cut, each
 from cnnforge.ir.op import Scratch
 
 SOURCE = "optimizer"
@@ -39,10 +40,11 @@ def sgd(
     rate: float = 1.0,
 ) -> Step:
     """Plain, with momentum, or with Nesterov's."""
+    own, kept = cut(ins, 4 if momentum else 3)
     n = ins[0].size
     if not momentum:
-        return each(device, SOURCE, "sgd", n, (*ins[:3], n, weight_decay, rate))
-    return each(device, SOURCE, "sgd_momentum", n, (*ins, n, weight_decay, rate, momentum, int(nesterov)))
+        return each(device, SOURCE, "sgd", n, (*own, n, weight_decay, rate, kept))
+    return each(device, SOURCE, "sgd_momentum", n, (*own, n, weight_decay, rate, momentum, int(nesterov), kept))
 
 
 def rmsprop(
@@ -58,11 +60,12 @@ def rmsprop(
     rate: float = 1.0,
 ) -> Step:
     """Divide by the root of the running mean square."""
+    own, kept = cut(ins, 5 if momentum else 4)
     n = ins[0].size
     numbers = weight_decay, rate, alpha, 1 - alpha, epsilon
     if not momentum:
-        return each(device, SOURCE, "rmsprop", n, (*ins[:4], n, *numbers))
-    return each(device, SOURCE, "rmsprop_momentum", n, (*ins, n, *numbers, momentum))
+        return each(device, SOURCE, "rmsprop", n, (*own, n, *numbers, kept))
+    return each(device, SOURCE, "rmsprop_momentum", n, (*own, n, *numbers, momentum, kept))
 
 
 def _adam(coupled: bool) -> DeviceKernel:
@@ -78,9 +81,11 @@ def _adam(coupled: bool) -> DeviceKernel:
         weight_decay: float,
         rate: float = 1.0,
     ) -> Step:
+        own, kept = cut(ins, 5)
         n = ins[0].size
         beside, apart = (weight_decay, 0.0) if coupled else (0.0, weight_decay)
-        return each(device, SOURCE, "adam", n, (*ins, n, beside, rate, 1 - beta1, beta2, 1 - beta2, epsilon, apart))
+        numbers = beside, rate, 1 - beta1, beta2, 1 - beta2, epsilon, apart
+        return each(device, SOURCE, "adam", n, (*own, n, *numbers, kept))
 
     return bind
 
@@ -97,7 +102,8 @@ def take(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
 
 def average(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
     """mean += (1 - keep) (params - mean), both (P,), keep of the step block; params, to the bit, where that is 0."""
-    return each(device, SOURCE, "average", ins[0].size, (*ins, ins[0].size))
+    own, kept = cut(ins, 3)
+    return each(device, SOURCE, "average", ins[0].size, (*own, ins[0].size, kept))
 
 
 def clip_norm(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, most: float) -> Step:

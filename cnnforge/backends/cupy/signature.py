@@ -21,6 +21,9 @@ DTYPES: Mapping[str, tuple[str, ...]] = {
     "u64": ("uint64",), "u8": ("uint8", "bool"),
 }  # fmt: skip
 
+#: Arrays that may be None, which is passed as a null pointer.
+NULLABLE = frozenset({"device"})
+
 _COMMENT = re.compile(r"//[^\n]*")
 _INCLUDE = re.compile(r'^#include "(\w+)\.cuh"$', re.MULTILINE)
 #: A macro that stands for something plain, such as parameters that several kernels share.
@@ -109,6 +112,9 @@ def call(source: str, kernel: str, args: Sequence[Any]) -> Call:
     types = {**DTYPES, "T": (real,), "P": (wide(real),)}
     arguments: list[tuple[str, Any]] = []
     for parameter, value in zip(parameters, args, strict=True):
+        if value is None and parameter.array and parameter.name in NULLABLE:
+            arguments.append(("uint64", 0))
+            continue
         allowed = types[parameter.type]
         if parameter.array != hasattr(value, "dtype"):
             raise TypeError(f"{kernel}: {parameter.name} is {'an array' if parameter.array else 'a number'}")

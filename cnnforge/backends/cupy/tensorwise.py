@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from cnnforge.backends.base import Step
 from cnnforge.backends.cupy.cells import THREADS, constant
-from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, cut, each
 from cnnforge.backends.cupy.linear import product
 from cnnforge.backends.cupy.optimizer import square_parts, squares
 from cnnforge.ir.op import Scratch
@@ -46,7 +46,7 @@ def lamb(
     rate: float = 1.0,
 ) -> Step:
     """Adam's step and the decay, scaled to each tensor's length: moments and lengths, then trust, then the step."""
-    (params, grads, block, mean, square), (partial, trust) = ins, scratch
+    ((params, grads, block, mean, square), kept), (partial, trust) = cut(ins, 5), scratch
     table: list[int] = []
     for tensor, (start, size) in enumerate(zip(_starts(sizes, params.size), sizes, strict=True)):
         for low in range(start, start + size, PIECE):
@@ -54,8 +54,9 @@ def lamb(
     pieces = constant(device, table, "int64")
     firsts = constant(device, [0, *accumulate(_piece_counts(sizes))], "int64")
     n = len(table) // 3
-    moments = params, grads, block, mean, square, pieces, partial, 1 - beta1, beta2, 1 - beta2, epsilon, weight_decay
-    update = params, block, mean, square, pieces, trust, rate, epsilon, weight_decay
+    factors = 1 - beta1, beta2, 1 - beta2, epsilon, weight_decay
+    moments = params, grads, block, mean, square, pieces, partial, *factors, kept
+    update = params, block, mean, square, pieces, trust, rate, epsilon, weight_decay, kept
     return chain(
         (
             device.launch(SOURCE, "lamb_moments", (n,), (THREADS,), moments),
@@ -82,7 +83,7 @@ def muon(
     rate: float = 1.0,
 ) -> Step:
     """A running mean of gradients, made nearly orthogonal by Newton-Schulz steps on the shorter side's squares."""
-    params, grads, block, means = ins
+    (params, grads, block, means), kept = cut(ins, 4)
     *spaces, partial, length = scratch
     a, b, c = coefficients
     run: list[Step] = []
@@ -93,7 +94,7 @@ def muon(
         x, y = (space[:size] for space in spaces[:2])
         gram, square = (space[: side * side].reshape(side, side) for space in spaces[2:])
         run += (
-            each(device, SOURCE, "muon_mean", size, (g, block, mean, x, size, 1 - momentum, int(nesterov))),
+            each(device, SOURCE, "muon_mean", size, (g, block, mean, x, size, 1 - momentum, int(nesterov), kept)),
             squares(device, x, partial),
             device.launch(SOURCE, "muon_length", (1,), (THREADS,), (partial, length, square_parts(size), epsilon)),
             each(device, SOURCE, "divide_by", size, (x, length, size)),
@@ -109,7 +110,7 @@ def muon(
                 each(device, SOURCE, "combine", size, (x, y, size, a, 1.0)),
             )
             x, y = y, x
-        run.append(each(device, SOURCE, "muon_update", size, (p, block, x, size, rate, weight_decay, factor)))
+        run.append(each(device, SOURCE, "muon_update", size, (p, block, x, size, rate, weight_decay, factor, kept)))
     return chain(run)
 
 

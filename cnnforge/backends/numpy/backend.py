@@ -29,6 +29,7 @@ from cnnforge.backends.numpy import (
     random,
     ranks,
     sample_norm,
+    tally,
     tensorwise,
 )
 from cnnforge.backends.numpy.capabilities import GATHER, capabilities
@@ -40,7 +41,7 @@ from cnnforge.plan.arena import ALIGN
 KERNELS: dict[str, Kernel] = {
     **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **hard_activation.KERNELS,
     **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **merge.KERNELS, **loss.KERNELS,
-    **optimizer.KERNELS, **tensorwise.KERNELS, **ranks.KERNELS, **precision.KERNELS,
+    **optimizer.KERNELS, **tensorwise.KERNELS, **ranks.KERNELS, **precision.KERNELS, **tally.KERNELS,
 }  # fmt: skip
 
 
@@ -143,6 +144,12 @@ class NumpyBackend:
 
     def send(self, room: Any, into: Any) -> None:
         """It is there."""
+
+    def release(self, into: Any) -> None:
+        """Nothing waits for it."""
+
+    def sent(self, room: Any) -> None:
+        """Nothing has to leave it: steps are done when they have been asked for."""
 
     def put(self, host: Any, into: NDArray[Any]) -> None:
         """Copy."""

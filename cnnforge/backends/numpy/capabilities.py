@@ -274,7 +274,7 @@ CAPABILITIES = Capabilities(
     | _ELEMENTWISE
     | {f"{op}_dx" for op in _ELEMENTWISE}
     | set(LOSSES)
-    | {"class_targets", "mixed_targets"}
+    | {"class_targets", "mixed_targets", "tally"}
     | {f"{op}_dz" for op in LOSSES}
     | {*OPTIMIZERS, *TENSORWISE, *CLIPS, *GATHERS, *SCALED, "cast"},
     chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),

@@ -11,7 +11,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from cnnforge.backends.cupy import signature
 from cnnforge.backends.cupy.device import Queued
+from tests.backends.cupy.streams import Event, Stream
 
 SHIM = Path(__file__).with_name("emulator.h")
 COMPILE = ("g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
@@ -157,6 +158,12 @@ class Emulator:
         assert host.dtype == into.dtype, (host.dtype, into.dtype)
         _open(into)[...] = host
 
+    def release(self, array):
+        pass
+
+    def sent(self, host):
+        pass
+
     def capture(self, steps):
         def run():
             for step in steps:
@@ -172,3 +179,50 @@ class Emulator:
 
     def sync(self):
         pass
+
+
+class Apart(Emulator):
+    """The same, with steps and batches on streams of their own, as a real one has.
+
+    hurried: batches come as early as they may, else as late as they may; steps run when somebody waits for them
+    """
+
+    def __init__(self, hurried: bool) -> None:
+        super().__init__(opaque=True)
+        streams: list[Stream] = []
+        self.steps, self.copies = Stream(streams), Stream(streams, hurried)
+        self._released: dict[int, Event] = {}
+        self._sent: dict[int, Event] = {}
+
+    def run(self, steps):
+        for step in steps:
+            self.steps.ask(step)
+
+    def send(self, host, into):
+        free = self._released.pop(self.address(into), None) or self._event(self.steps)
+        self.copies.wait_event(free)
+        self.copies.ask(partial(super().send, host, into))
+        sent = self._sent[host.ctypes.data] = self._event(self.copies)
+        self.steps.wait_event(sent)
+
+    def release(self, array):
+        self._released[self.address(array)] = self._event(self.steps)
+
+    def sent(self, host):
+        if host.ctypes.data in self._sent:
+            self._sent[host.ctypes.data].synchronize()
+
+    def _event(self, stream):
+        event = Event()
+        event.record(stream)
+        return event
+
+    def put(self, host, into):
+        self.steps.ask(partial(super().put, np.array(host), into))
+
+    def get(self, array):
+        self.sync()
+        return super().get(array)
+
+    def sync(self):
+        self.steps.synchronize()

@@ -81,6 +81,9 @@ class Stream:
     def synchronize(self):
         self.log.append("wait")
 
+    def wait_event(self, event):
+        self.log.append("after event")
+
     def begin_capture(self):
         self.capturing = True
 
@@ -112,7 +115,7 @@ class Cupy:
         self.cuda = SimpleNamespace(
             Device=Device,
             Stream=Stream,
-            Event=lambda disable_timing: SimpleNamespace(
+            Event=lambda disable_timing, block=False: SimpleNamespace(
                 record=lambda stream: stream.log.append("event"),
                 synchronize=lambda: self.launched.append("waited"),
                 done=self.done,
@@ -205,7 +208,7 @@ def test_what_is_large_is_not_kept_in_pinned_memory(device, monkeypatch):
     assert not device._pinned
 
 
-def test_a_batch_is_sent_from_its_room(device):
+def test_a_batch_is_sent_from_its_room(device, cupy):
     backend = CupyBackend(device)
     array = view(device, (2, 3))
     room = backend.room(array)
@@ -213,7 +216,16 @@ def test_a_batch_is_sent_from_its_room(device):
     room[...] = 5
     backend.send(room, array)
     assert (backend.get(array) == 5).all()
-    assert device.stream.log[3:] == ["set pinned", "get"]
+    assert device.stream.log[3:] == ["event", "after event", "get"], "what is asked for later waits for the copy"
+    assert device.copies.log == ["after event", "set pinned", "event"], "it waits for what was asked for before"
+    backend.release(array)
+    backend.send(room, array)
+    assert device.stream.log[6:] == ["event", "after event"], "for what was asked for before the release"
+    assert not cupy.launched
+    backend.sent(room[:1])
+    assert cupy.launched == ["waited"]
+    backend.sent(np.zeros(3))
+    assert cupy.launched == ["waited"], "nothing was sent from there"
 
 
 def test_kernels_are_launched_with_numbers_of_their_types(device, cupy):

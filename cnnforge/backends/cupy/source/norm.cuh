@@ -1,6 +1,7 @@
 // Batch normalisation: x, y (rows, columns), everything else (columns,).
 
 #include "cells.cuh"
+#include "step.cuh"
 
 // What is known of some numbers: how many there are, their mean, their squared distances from it.
 struct Spread {
@@ -148,9 +149,12 @@ extern "C" __global__ void batch_norm_dx(
     }
 }
 
+// device: see left_out.
 extern "C" __global__ void batch_norm_running(
-    const T* mean, const T* unbiased, T* running_mean, T* running_var, int columns, T keep, T share
+    const T* mean, const T* unbiased, T* running_mean, T* running_var, int columns, T keep, T share,
+    const double* device
 ) {
+    if (left_out(device)) return;
     EACH(c, columns) {
         running_mean[c] = running_mean[c] * keep + mean[c] * share;
         running_var[c] = running_var[c] * keep + unbiased[c] * share;

@@ -1,5 +1,5 @@
 // Updates of the flat parameter buffer. sums: gradients, summed over the batch. rate: the range's factor on the learning
-// rate. Scalars are worked out in double and rounded once.
+// rate. Scalars are worked out in double and rounded once. device: see left_out.
 
 #include "cells.cuh"
 #include "step.cuh"
@@ -10,15 +10,18 @@ __device__ inline T gradient(T sum, T inv_n, T p, T decay) {
 }
 
 extern "C" __global__ void sgd(
-    T* params, const T* sums, const double* step, i64 n, T decay, double rate
+    T* params, const T* sums, const double* step, i64 n, T decay, double rate, const double* device
 ) {
+    if (left_out(device)) return;
     const T inv_n = (T)step[INV_N], lr = (T)(step[LR] * rate);
     EACH(i, n) params[i] -= gradient(sums[i], inv_n, params[i], decay) * lr;
 }
 
 extern "C" __global__ void sgd_momentum(
-    T* params, const T* sums, const double* step, T* velocity, i64 n, T decay, double rate, T momentum, int nesterov
+    T* params, const T* sums, const double* step, T* velocity, i64 n, T decay, double rate, T momentum, int nesterov,
+    const double* device
 ) {
+    if (left_out(device)) return;
     const T inv_n = (T)step[INV_N], lr = (T)(step[LR] * rate);
     EACH(i, n) {
         const T g = gradient(sums[i], inv_n, params[i], decay), v = velocity[i] * momentum + g;
@@ -35,8 +38,10 @@ __device__ inline T rmsprop_step(T g, T* square, T alpha, T rest, T epsilon) {
 }
 
 extern "C" __global__ void rmsprop(
-    T* params, const T* sums, const double* step, T* square, i64 n, T decay, double rate, T alpha, T rest, T epsilon
+    T* params, const T* sums, const double* step, T* square, i64 n, T decay, double rate, T alpha, T rest, T epsilon,
+    const double* device
 ) {
+    if (left_out(device)) return;
     const T inv_n = (T)step[INV_N], lr = (T)(step[LR] * rate);
     EACH(i, n) {
         const T g = gradient(sums[i], inv_n, params[i], decay);
@@ -46,8 +51,9 @@ extern "C" __global__ void rmsprop(
 
 extern "C" __global__ void rmsprop_momentum(
     T* params, const T* sums, const double* step, T* square, T* velocity, i64 n, T decay, double rate, T alpha, T rest,
-    T epsilon, T momentum
+    T epsilon, T momentum, const double* device
 ) {
+    if (left_out(device)) return;
     const T inv_n = (T)step[INV_N], lr = (T)(step[LR] * rate);
     EACH(i, n) {
         const T g = gradient(sums[i], inv_n, params[i], decay);
@@ -60,8 +66,9 @@ extern "C" __global__ void rmsprop_momentum(
 // decoupled: weight decay beside the step
 extern "C" __global__ void adam(
     T* params, const T* sums, const double* step, T* mean, T* square, i64 n, T decay, double rate, T new1, T beta2,
-    T new2, T epsilon, double decoupled
+    T new2, T epsilon, double decoupled, const double* device
 ) {
+    if (left_out(device)) return;
     const double lr = step[LR] * rate;
     const T inv_n = (T)step[INV_N], keep = (T)(1 - lr * decoupled), root = (T)sqrt(step[C2]), far = (T)(lr / step[C1]);
     EACH(i, n) {
@@ -82,7 +89,8 @@ extern "C" __global__ void take(T* gathered, T* grads, i64 n) {
     }
 }
 
-extern "C" __global__ void average(T* mean, const T* params, const double* step, i64 n) {
+extern "C" __global__ void average(T* mean, const T* params, const double* step, i64 n, const double* device) {
+    if (left_out(device)) return;
     const double keep = step[KEEP];
     const T share = (T)(1 - keep);
     EACH(i, n) mean[i] = keep == 0 ? params[i] : mean[i] + (params[i] - mean[i]) * share;

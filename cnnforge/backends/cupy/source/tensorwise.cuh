@@ -1,4 +1,4 @@
-// Updates that see each tensor by itself: LAMB needs lengths, Muon matrix products.
+// Updates that see each tensor by itself: LAMB needs lengths, Muon matrix products. device: see left_out.
 
 #include "cells.cuh"
 #include "step.cuh"
@@ -13,8 +13,9 @@ __device__ inline T lamb_step(T p, T mean, T square, T c1, T root, T epsilon, T 
 // partial: (2, pieces), squares of parameters and of steps.
 extern "C" __global__ void lamb_moments(
     const T* params, const T* sums, const double* step, T* mean, T* square, const i64* pieces, T* partial, T new1,
-    T beta2, T new2, T epsilon, T decay
+    T beta2, T new2, T epsilon, T decay, const double* device
 ) {
+    if (left_out(device)) return;
     __shared__ T space[MOST_THREADS];
     const T inv_n = (T)step[INV_N], c1 = (T)step[C1], root = (T)sqrt(step[C2]);
     const i64 end = pieces[3 * blockIdx.x + 1];
@@ -47,8 +48,9 @@ extern "C" __global__ void lamb_trust(const T* partial, const i64* firsts, T* tr
 
 extern "C" __global__ void lamb_update(
     T* params, const double* step, const T* mean, const T* square, const i64* pieces, const T* trust, double rate,
-    T epsilon, T decay
+    T epsilon, T decay, const double* device
 ) {
+    if (left_out(device)) return;
     const i64 end = pieces[3 * blockIdx.x + 1];
     const T c1 = (T)step[C1], root = (T)sqrt(step[C2]);
     const T far = (T)(step[LR] * rate * (double)trust[pieces[3 * blockIdx.x + 2]]);
@@ -59,7 +61,10 @@ extern "C" __global__ void lamb_update(
 // Muon.
 
 // mean += new (g - mean); x becomes what is made orthogonal.
-extern "C" __global__ void muon_mean(const T* sums, const double* step, T* mean, T* x, i64 n, T fresh, int nesterov) {
+extern "C" __global__ void muon_mean(
+    const T* sums, const double* step, T* mean, T* x, i64 n, T fresh, int nesterov, const double* device
+) {
+    if (left_out(device)) return;
     const T inv_n = (T)step[INV_N];
     EACH(i, n) {
         const T g = sums[i] * inv_n, m = mean[i] + (g - mean[i]) * fresh;
@@ -88,8 +93,9 @@ extern "C" __global__ void combine(const T* x, T* y, i64 n, T a, T b) {
 }
 
 extern "C" __global__ void muon_update(
-    T* params, const double* step, const T* x, i64 n, double rate, double decay, double factor
+    T* params, const double* step, const T* x, i64 n, double rate, double decay, double factor, const double* device
 ) {
+    if (left_out(device)) return;
     const double lr = step[LR] * rate;
     const T keep = (T)(1 - lr * decay), far = (T)(lr * factor);
     EACH(i, n) params[i] = params[i] * keep - x[i] * far;

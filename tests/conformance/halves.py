@@ -39,13 +39,15 @@ WIDE: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
     "lrn": ((), (1,)), "lrn_dx": ((1,), ()),
 }  # fmt: skip
 
-#: What a mixed graph has in float32 alone: losses, which read logits that were cast back, and what is done to parameters.
+#: What a mixed graph has in float32 alone: losses, which read logits that were cast back, what processes tell each
+#: other, and what is done to parameters, gradients and running state.
 FLOAT32 = frozenset(
     op for op in CASES
     if op.startswith(("softmax_cross", "soft_cross", "sigmoid_cross", "weighted_sigmoid_cross", "mse", "clip_"))
-    or op in ("class_targets", "mixed_targets", "label_weights", "gather_ranks", "batch_norm_running", "batch_norm_merge",
-              "average", "gather", "take", "sgd", "rmsprop", "adam", "adamw", "lamb", "muon")
-)  # fmt: skip
+) | {
+    "class_targets", "mixed_targets", "label_weights", "gather_ranks", "batch_norm_running", "batch_norm_merge",
+    "average", "gather", "take", "sgd", "rmsprop", "adam", "adamw", "lamb", "muon", "tally", "scale_loss", "guard",
+}  # fmt: skip
 #: Ops that are there for half types alone.
 CASTS = frozenset({"cast"})
 OPS = tuple(sorted(CASES.keys() - FLOAT32 - CASTS))
@@ -70,7 +72,9 @@ def narrowed(op: str, ins: list[Any], outs: list[Any], half: str) -> tuple[list[
 def exactly(op: str, ins: list[Any], outs: list[Any], attrs: dict[str, Any]) -> list[Any]:
     """What the numpy backend makes of the same numbers in float64."""
     doubles = [a.astype(np.float64) if a.dtype in (np.float32, *HALVES.values()) else a for a in ins]
-    written = [(out[0], "float64") if isinstance(out, tuple) and out[1] in ("float32", *HALVES) else out for out in outs]
+    written = [
+        (out[0], "float64") if isinstance(out, tuple) and out[1] in ("float32", *HALVES) else out for out in outs
+    ]
     return one_node.run(op, doubles, written, attrs, "numpy")
 
 

@@ -21,12 +21,10 @@ few = settings(
 )
 
 
-def test_what_has_no_case_here_is_known():
+def test_every_op_is_tried_or_is_of_float32():
     ops = CupyBackend.capabilities.ops
-    assert halves.FLOAT32 < CASES.keys()
     assert halves.WIDE.keys() <= set(halves.OPS)
-    assert {*halves.OPS, *halves.FLOAT32} == CASES.keys() - halves.CASTS
-    assert ops >= halves.CASTS
+    assert {*halves.OPS, *halves.FLOAT32, *halves.CASTS} >= ops
 
 
 @half_types
@@ -86,10 +84,9 @@ def test_a_fused_chain_rounds_no_more_often_than_its_parts(backend, head, tail, 
     op = "+".join(name for name, _, _ in parts)
     (fused,) = one_node.run(op, [*ins, b], [out], {"parts": tuple(parts)}, backend)
 
-    far, values = 0.0, ins
+    far, y = 0.0, None
     for name, extra, attrs in parts:
-        if name != head:
-            values = [y, *([b] * extra)]
+        values = ins if name == head else [y, *([b] * extra)]
         (y,) = halves.exactly(name, values, [(out[0], half)], attrs)
         far = far + abs(y) * halves.ROUNDOFF[half] + 2 * halves.WIDE_ERROR
     # No tail is steeper than 1.2, so what was rounded before grows by no more.

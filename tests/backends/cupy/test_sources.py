@@ -54,7 +54,7 @@ def test_nvrtc_compiles(source, dtype):
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.
-WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step"})
+WIDE = frozenset({"dropout", "guard", "loss", "optimizer", "tensorwise", "targets", "norm", "step"})
 
 
 @pytest.mark.slow

@@ -8,16 +8,14 @@ from cnnforge.ir.graph import Graph, Node, Value
 
 #: Ops that a matrix unit computes, and whose second input is a weight that it needs in the dtype of the first.
 PRODUCTS = ("conv2d", "conv2d_dx", "matmul")
-#: Ops whose further outputs are statistics.
-_MEASURING = ("group_norm", "layer_norm")
 
 
 def narrowed(g: Graph) -> None:
     """Give the forward nodes the graph's precision. To be called before ``backward``, whose rules then follow.
 
-    Mixed: what a forward node reads and writes of a batch is in the smaller dtype, and so are the weights of products.
-    All else stays: biases, what norms learn, measure and keep, and whatever is read in another phase or given out, for
-    which the smaller value is cast back. TF32: products are marked.
+    Mixed: what a forward node reads of a batch and its first output are in the smaller dtype, and so are the weights of
+    products. All else stays: biases, what norms learn, measure and keep (a node's further outputs), and whatever is
+    read in another phase or given out, for which the smaller value is cast back. TF32: products are marked.
     """
     if g.numbers.tf32:
         g.nodes = [replace(n, attrs={**n.attrs, "tf32": True}) if n.op in PRODUCTS else n for n in g.nodes]
@@ -49,8 +47,11 @@ def _mixed(g: Graph) -> None:
             nodes.append(n)
             continue
         ins = tuple(read(n, at, v) for at, v in enumerate(n.ins))
-        written = n.outs[:1] if n.op in _MEASURING else n.outs
-        made = [v for v in written if v.batched and v.dtype == g.dtype]
-        nodes.append(replace(n, ins=ins, outs=tuple(small(v) if v in made else v for v in n.outs)))
-        nodes += [Node("cast", (small(v),), (v,), {}, n.phase, n.path) for v in made if v in wanted]
+        first, *others = n.outs
+        if not first.batched or first.dtype != g.dtype:
+            nodes.append(replace(n, ins=ins))
+            continue
+        nodes.append(replace(n, ins=ins, outs=(small(first), *others)))
+        if first in wanted:
+            nodes.append(Node("cast", (small(first),), (first,), {}, n.phase, n.path))
     g.nodes = nodes

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from cnnforge.backends.constants import LEAST_SCALE, MOST_SCALE
+from cnnforge.backends.cupy.cells import THREADS
+from cnnforge.backends.cupy.optimizer import ELEMENTS, square_parts
 from cnnforge.ir.graph import DEVICE_FIELDS
 from tests import formulas, one_node
 from tests.devices import EMULATED
@@ -60,3 +62,13 @@ def test_once_training_has_stopped_every_update_is_left_out_and_the_scale_stays(
     for sums in (np.ones(3, np.float32), np.full(3, np.inf, np.float32)):
         _, device = guard(sums, backend, 8.0, 1999, stopped=17)
         assert device == {"scale": 8, "since": 1999, "skip": 1, "stopped": 17, "loss": 0, "hits": 0}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_block_of_a_large_network_is_heard(backend):
+    """More blocks than the one that judges has threads: the number is in the last one's share."""
+    parts = 300
+    sums = np.zeros(parts * THREADS * ELEMENTS, np.float32)
+    assert square_parts(sums.size) == parts
+    sums[(parts - 1) * THREADS] = np.inf
+    assert guard(sums, backend, 4.0)[1]["skip"] == 1

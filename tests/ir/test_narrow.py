@@ -13,6 +13,7 @@ from cnnforge.ir.verify import verify
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import OPTIMIZERS
 from cnnforge.spec import ModelSpec, TrainerSpec
+from tests.conformance.halves import CASTS, FLOAT32, WIDE
 
 HALVES = ("bfloat16", "float16")
 LAYERS = {
@@ -74,8 +75,8 @@ def test_activations_and_their_gradients_are_half(half):
     for n in g.nodes:
         if n.phase in ("forward", "backward") and n.op not in ("cast", "scale_loss") and not n.op.endswith("_dz"):
             of_batch = [v for v in (*n.ins, *n.outs) if v.batched and v.dtype not in ("bool", "uint8")]
-            # what group_norm and layer_norm measured of each sample
-            assert {v.dtype for v in of_batch if not v.name.endswith((".mean", ".inverse"))} == {half}, n.op
+            # what norms measured of each sample
+            assert {v.dtype for v in of_batch if not v.name.endswith((".mean", ".inverse", ".base"))} == {half}, n.op
 
 
 @pytest.mark.parametrize("half", HALVES)
@@ -83,14 +84,31 @@ def test_all_else_is_float32(half):
     g = training(half)
     kept = [*(p.value for p in g.params.values()), *(v for v, _ in g.state.values()), *g.grads.values(), *g.flat]
     assert {v.dtype for v in (*kept, *g.outputs.values(), g.inputs["x"])} == {"float32"}
-    measured = [v for n in g.nodes if n.op.endswith("norm") and n.phase == "forward" for v in n.outs[1:]]
-    assert len(measured) == 3 + 2 + 2
+    norms = ("batch_norm", "group_norm", "layer_norm", "lrn")
+    measured = [v for n in g.nodes if n.op in norms and n.phase == "forward" for v in n.outs[1:]]
+    assert len(measured) == 3 + 2 + 2 + 1
     assert {v.dtype for v in measured} == {"float32"}
     for n in g.nodes:
         if n.phase in ("output", "loss", "update"):
             assert half not in {v.dtype for v in (*n.ins, *n.outs)}, n.op
     for op, at in (("bias", 1), ("prelu", 1), ("batch_norm", 1), ("group_norm", 2), ("layer_norm", 1)):
         assert next(n for n in g.nodes if n.op == op).ins[at].dtype == "float32"
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_nodes_have_the_dtypes_that_kernels_are_tried_with(half):
+    """Those of tests/conformance/halves.py."""
+    for g in (training(half, ranks=2, sync_norms=True), eval_graph(spec(), 3, half), training(half)):
+        for n in g.nodes:
+            if n.op in CASTS:
+                assert {n.ins[0].dtype, n.out.dtype} == {half, "float32"}
+                continue
+            for number, (values, wide) in enumerate(zip((n.ins, n.outs), WIDE.get(n.op, ((), ())), strict=True)):
+                for at, v in enumerate(values):
+                    if v.dtype in (half, "float32"):
+                        stays = n.op in FLOAT32 or n.phase == "output" or at in wide or n.op == "fold_batch_norm"
+                        of_batch = n.op == "gather_ranks" and number == at == 0  # whose rows alone are counted
+                        assert v.dtype == ("float32" if stays and not of_batch else half), f"{n.op}: {v}"
 
 
 def casts(g: Graph) -> list[tuple[str, str, str, str]]:

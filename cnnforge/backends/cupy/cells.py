@@ -115,7 +115,15 @@ def column_sums(
     return chain(
         (
             sums(device, source, kernel, rows, columns, (*ins, scratch, rows, columns, *more), samples),
-            finish(device, "sums", "add_parts_to_t" if at_once else "add_parts", parts, columns, (scratch, out, parts, columns), samples),
+            finish(
+                device,
+                "sums",
+                "add_parts_to_t" if at_once else "add_parts",
+                parts,
+                columns,
+                (scratch, out, parts, columns),
+                samples,
+            ),
         )
     )
 

@@ -32,7 +32,7 @@ def scale(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, factor: fl
 
 
 def cast(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
-    """x -> y, the same numbers as y's dtype has them: one of the two is of a half type, the other of what it is computed in."""
+    """x -> y, the same numbers, rounded: one of the two is of a half type, the other of what that is computed in."""
     (x,), (y,) = ins, outs
     return each(device, SOURCE, "widen" if str(x.dtype) in HALVES else "narrow", x.size, (x, y, x.size))
 
@@ -129,7 +129,8 @@ def channel_shuffle(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, 
 
 
 KERNELS: dict[str, DeviceKernel] = {
-    "add": add, "multiply": multiply, "scale": scale, "cast": cast, "reshape": reshape, "bias": bias, "bias_db": bias_db,
+    "add": add, "multiply": multiply, "scale": scale, "cast": cast, "reshape": reshape,
+    "bias": bias, "bias_db": bias_db,
     "prelu": prelu, "prelu_dx": prelu_dx, "prelu_dalpha": prelu_dalpha,
     "scale_channels": scale_channels, "scale_channels_dgate": scale_channels_dgate,
     "concat": concat, "slice_channels": slice_channels,

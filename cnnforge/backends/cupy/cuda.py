@@ -80,6 +80,23 @@ def open_device() -> CudaDevice:
     return CudaDevice(cupy)
 
 
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """NumPy's; it has bfloat16 from ml_dtypes, as CuPy has. Raises BackendError where that is missing."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        import ml_dtypes
+    except ImportError:
+        raise BackendError(
+            "there is no bfloat16",
+            where="trainer.precision",
+            why="NumPy and CuPy have it from ml_dtypes, which is not installed",
+            fix="pip install 'cnnforge[gpu]', or trainer.precision=float16",
+        ) from None
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found
+
+
 class _Pinned:
     """Page-locked memory for copies of one size that may still be on their way."""
 
@@ -146,10 +163,11 @@ class CudaDevice:
             return buffer
 
     def view(self, buffer: Any, offset: int, shape: tuple[int, ...], dtype: str) -> Any:
-        end = offset + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        kind = numpy_dtype(dtype)
+        end = offset + int(np.prod(shape, dtype=np.int64)) * kind.itemsize
         if not 0 <= offset <= end <= buffer.nbytes:
             raise IndexError(f"{shape} {dtype} at {offset} does not fit {buffer.nbytes} bytes")
-        return self._cupy.ndarray(shape, dtype, memptr=buffer.data + offset)
+        return self._cupy.ndarray(shape, kind, memptr=buffer.data + offset)
 
     def address(self, array: Any) -> int:
         return int(array.data.ptr)
@@ -186,7 +204,7 @@ class CudaDevice:
             return Cublas(str(path), self.stream.ptr, self.address(self._workspace))
 
     def product(self, a: Any, b: Any, out: Any, turn_a: bool, turn_b: bool) -> Queued | None:
-        if self._cublas is None:
+        if str(out.dtype) in signature.HALVES or self._cublas is None:
             return None
         how = arguments(a.shape, b.shape, out.shape, turn_a, turn_b)
         if not self._cublas.fits(how):
@@ -223,7 +241,7 @@ class CudaDevice:
     def room(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         from cupyx import empty_pinned
 
-        array: NDArray[Any] = empty_pinned(shape, np.dtype(dtype))
+        array: NDArray[Any] = empty_pinned(shape, numpy_dtype(dtype))
         array.fill(0)
         return array
 

@@ -121,6 +121,8 @@ def call(source: str, kernel: str, args: Sequence[Any]) -> Call:
         if parameter.array and str(value.dtype) not in allowed:
             raise TypeError(f"{kernel}: {parameter.name} is {value.dtype}, not {' or '.join(allowed)}")
         if not parameter.array and allowed[0] in HALVES:
-            raise TypeError(f"{kernel}: {parameter.name} is a number, which {allowed[0]} is not computed in: P in place of T")
+            raise TypeError(
+                f"{kernel}: {parameter.name} is a number, which {allowed[0]} is not computed in: P in place of T"
+            )
         arguments.append(("" if parameter.array else allowed[0], value))
     return Call(real, tuple(arguments))

@@ -8,6 +8,8 @@ from cnnforge.backends.cupy.capabilities import CAPABILITIES
 from cnnforge.ir.graph import Value
 from cnnforge.shapes import window
 from tests import one_node
+from tests.conformance.cases import Case
+from tests.conformance.halves import HALVES, assert_near
 from tests.devices import EMULATED
 
 rng = np.random.default_rng(0)
@@ -17,17 +19,24 @@ def integers(*shape):
     return rng.integers(-4, 5, shape).astype(np.float32)
 
 
-def same_as_numpy(op, ins, shape, attrs):
+def same_as_numpy(op, ins, shape, attrs, dtype="float32"):
+    if dtype in HALVES:
+        assert_near(op, Case(ins, [(shape, "float32")], [], attrs, exact=True), dtype, EMULATED)
+        return
     found, expected = (one_node.run(op, ins, [(shape, "float32")], attrs, b)[0] for b in (EMULATED, "numpy"))
     np.testing.assert_array_equal(found, expected)
 
 
+DTYPES = pytest.mark.parametrize("dtype", ["float32", "bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+
+
+@DTYPES
 @pytest.mark.parametrize(("rows", "depth", "columns"), [(64, 16, 64), (65, 17, 66), (130, 33, 1), (1, 70, 129)])
-def test_products_of_several_tiles(rows, depth, columns):
+def test_products_of_several_tiles(rows, depth, columns, dtype):
     x, w, dy = integers(rows, depth), integers(depth, columns), integers(rows, columns)
-    same_as_numpy("matmul", [x, w], (rows, columns), {})
-    same_as_numpy("matmul_dx", [dy, w], x.shape, {})
-    same_as_numpy("matmul_dw", [x, dy], w.shape, {})
+    same_as_numpy("matmul", [x, w], (rows, columns), {}, dtype)
+    same_as_numpy("matmul_dx", [dy, w], x.shape, {}, dtype)
+    same_as_numpy("matmul_dw", [x, dy], w.shape, {}, dtype)
 
 
 #: Input, filters, groups; kernel, stride, padding, dilation.
@@ -42,17 +51,18 @@ LARGE = {
 }  # fmt: skip
 
 
+@DTYPES
 @pytest.mark.parametrize("name", LARGE)
-def test_convolutions_of_several_tiles(name):
+def test_convolutions_of_several_tiles(name, dtype):
     shape, filters, groups, asked = LARGE[name]
     flip = list(LARGE).index(name) % 2 == 1
     win = window(shape[1:3], *asked)
     x, w = integers(*shape), integers(*win.kernel, shape[3] // groups, filters)
     dy = integers(shape[0], *win.out, filters)
     attrs = {"window": win, "groups": groups, "flip": flip}
-    same_as_numpy("conv2d", [x, w], dy.shape, attrs)
-    same_as_numpy("conv2d_dx", [dy, w], x.shape, attrs)
-    same_as_numpy("conv2d_dw", [x, dy], w.shape, attrs)
+    same_as_numpy("conv2d", [x, w], dy.shape, attrs, dtype)
+    same_as_numpy("conv2d_dx", [dy, w], x.shape, attrs, dtype)
+    same_as_numpy("conv2d_dw", [x, dy], w.shape, attrs, dtype)
 
 
 def test_gradients_of_weights_are_summed_in_parts_that_keep_a_card_busy():

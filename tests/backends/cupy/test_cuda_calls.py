@@ -239,6 +239,49 @@ def test_kernels_are_launched_with_numbers_of_their_types(device, cupy):
     assert device.stream.log[-2:] == ["(", ")"]
 
 
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_halves_go_by_their_own_dtype_and_kernels(device, cupy, monkeypatch, half):
+    """No half type's product is cuBLAS's here: it would be taken for one of doubles."""
+    monkeypatch.setattr(CudaDevice, "_cublas", "there, but not to be used")
+    backend = CupyBackend(device)
+    room = backend.room(x := view(device, (3, 5), half))
+    assert (str(room.dtype), room.nbytes) == (half, 30)
+    room[...] = 1.0009765625  # 1 + 2^-10: a digit more than bfloat16 has
+    backend.send(room, x)
+    assert (device.get(x).astype("float32") == (1 if half == "bfloat16" else 1.0009765625)).all()
+    b, w, y, z = view(device, (5,)), view(device, (5, 2), half), view(device, (3, 2), half), view(device, (3, 5), half)
+    steps = [backend.kernel("bias")((x, b), (z,), ()), backend.kernel("matmul")((x, w), (y,), ())]
+    backend.run(steps)
+    assert [name for name, *_ in cupy.launched] == ["bias", "product"]
+    assert set(device._modules) == {("channels", half), ("linear", half)}
+
+
+def test_a_missing_bfloat16_is_said(device, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    with pytest.raises(BackendError) as caught:
+        view(device, (3,), "bfloat16")
+    assert str(caught.value) == (
+        "there is no bfloat16\n  where: trainer.precision\n"
+        "  why:   NumPy and CuPy have it from ml_dtypes, which is not installed\n"
+        "  fix:   pip install 'cnnforge[gpu]', or trainer.precision=float16"
+    )
+
+
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_cupy_itself_takes_halves(half):
+    """The one thing that it can be asked without a GPU: what an array on given memory is."""
+    cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
+    memory = cupy.cuda.UnownedMemory(1 << 16, 1 << 10, None, 0)
+    buffer = SimpleNamespace(nbytes=1 << 10, data=cupy.cuda.MemoryPointer(memory, 0))
+    array = CudaDevice.view(SimpleNamespace(_cupy=cupy), buffer, 64, (4, 6), half)
+    assert (str(array.dtype), array.shape, array.size, array.nbytes) == (half, (4, 6), 24, 48)
+    assert array.data.ptr == (1 << 16) + 64
+    part = array.reshape(24)[3:5]
+    assert (str(part.dtype), part.nbytes, part.data.ptr) == (half, 4, array.data.ptr + 6)
+    with pytest.raises(TypeError, match="cannot be set to"):  # it looks at dtypes before it looks for a GPU
+        array.set(np.zeros((4, 6), "float32"))
+
+
 def test_what_runs_in_one_order_is_one_graph(device, cupy):
     backend = CupyBackend(device)
     x, y = view(device, (6,)), view(device, (6,))

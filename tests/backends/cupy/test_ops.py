@@ -22,6 +22,8 @@ from cnnforge.rng import stream
 from cnnforge.shapes import window
 from tests import one_node
 from tests.backends.cupy.emulator import Emulator
+from tests.conformance import halves
+from tests.conformance.cases import Case
 from tests.devices import EMULATED
 
 RNG = np.random.default_rng(5)
@@ -131,6 +133,17 @@ def test_as_the_numpy_backend(op, ins, outs, attrs, exact):
             np.testing.assert_array_equal(got, wanted)
         else:
             np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5 * max(1.0, float(abs(wanted).max())))
+
+
+NARROW = [case for case in CASES if case[0] in halves.OPS]
+
+
+@pytest.mark.parametrize("half", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("op", "ins", "outs", "attrs", "exact"), NARROW, ids=[case[0] for case in NARROW])
+def test_halves_are_rounded_once_however_many_parts_were_added_up(op, ins, outs, attrs, exact, half):
+    found = halves.exactly(op, *halves.narrowed(op, ins, outs, half), attrs)
+    scale = max(1.0, *(float(abs(a).max()) for a in found if a.dtype.kind == "f"))
+    halves.assert_near(op, Case(ins, outs, [], attrs, exact, scale), half, EMULATED)
 
 
 @given(st.integers(1, 5000), st.integers(1, 99), st.integers(1, 1500), st.floats(0, 1))

@@ -44,7 +44,11 @@ def test_t_is_what_the_arrays_are():
 @pytest.mark.parametrize("half", signature.HALVES)
 def test_halves_are_computed_in_floats(half):
     assert signature.text("channels", half).startswith(f"#define T {signature.REAL[half]}\n#define P float\n")
-    assert (signature.wide(half), signature.wide("float32"), signature.wide("float64")) == ("float32", "float32", "float64")
+    assert (signature.wide(half), signature.wide("float32"), signature.wide("float64")) == (
+        "float32",
+        "float32",
+        "float64",
+    )
     x = np.zeros(3, half)
     call = signature.call("channels", "bias", (x, X, x, 1, 3))
     assert (call.dtype, call.arguments[3]) == (half, ("int32", 1))

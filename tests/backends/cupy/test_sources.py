@@ -20,8 +20,23 @@ def nvrtc():
     return compiler
 
 
-@pytest.mark.parametrize("source", signature.sources())
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+#: What is done to parameters alone: they are never of a half type.
+OF_PARAMETERS = frozenset({"optimizer", "tensorwise"})
+
+
+def compiled(dtype, *marks):
+    """Every file of kernels that there is for a dtype."""
+    sources = (s for s in signature.sources() if dtype not in signature.HALVES or s not in OF_PARAMETERS)
+    return [pytest.param(source, dtype, marks=marks) for source in sources]
+
+
+@pytest.mark.parametrize(
+    ("source", "dtype"),
+    [
+        *compiled("float32"),
+        *(one for dtype in signature.REAL if dtype != "float32" for one in compiled(dtype, pytest.mark.slow)),
+    ],
+)
 def test_nvrtc_compiles(source, dtype):
     compiler = nvrtc()
     program = compiler.createProgram(signature.text(source, dtype), f"{source}.cu", (), ())
@@ -34,18 +49,17 @@ def test_nvrtc_compiles(source, dtype):
     ptx = ptx if isinstance(ptx, str) else ptx.decode()
     for name in signature.kernels(source):
         assert f".entry {name}(" in ptx
-    if dtype == "float32":
-        assert ".f64" not in ptx or source in WIDE, "a number was meant to be T(…)"
+    if dtype != "float64":
+        assert ".f64" not in ptx or source in WIDE, "a number was meant to be P(…)"
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.
-WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step"})
+WIDE = frozenset({"dropout", "guard", "loss", "optimizer", "tensorwise", "targets", "norm", "step"})
 
 
 @pytest.mark.slow
 @nvcc
-@pytest.mark.parametrize("source", signature.sources())
-@pytest.mark.parametrize("dtype", signature.REAL)
+@pytest.mark.parametrize(("source", "dtype"), [one for dtype in signature.REAL for one in compiled(dtype)])
 def test_nvcc_compiles(source, dtype, tmp_path):
     file = tmp_path / "kernels.cu"
     file.write_text(signature.text(source, dtype))

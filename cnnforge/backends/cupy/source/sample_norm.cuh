@@ -127,7 +127,7 @@ extern "C" __global__ void layer_norm_dgamma(
 
 // base = k + share * sum of x^2 over the channels from c - before to c + after; y = x base^-beta.
 extern "C" __global__ void lrn(
-    const T* x, T* y, T* base, int rows, int columns, int before, int after, P share, P beta, P k
+    const T* x, T* y, P* base, int rows, int columns, int before, int after, P share, P beta, P k
 ) {
     EACH_CELL(r, c, rows, columns) {
         const i64 start = (i64)r * columns;
@@ -140,13 +140,13 @@ extern "C" __global__ void lrn(
 }
 
 // share = dy x base^-(beta + 1)
-extern "C" __global__ void lrn_share(const T* x, const T* base, const T* dy, P* share, i64 n, P beta) {
+extern "C" __global__ void lrn_share(const T* x, const P* base, const T* dy, P* share, i64 n, P beta) {
     EACH(i, n) share[i] = dy[i] * pow(base[i], -beta) * x[i] / base[i];
 }
 
 // dx = dy base^-beta - factor x * sum of the shares of the channels in whose window this one lies.
 extern "C" __global__ void lrn_dx(
-    const T* x, const T* base, const T* dy, const P* share, T* dx, int rows, int columns, int before, int after,
+    const T* x, const P* base, const T* dy, const P* share, T* dx, int rows, int columns, int before, int after,
     P factor, P beta
 ) {
     EACH_CELL(r, c, rows, columns) {

@@ -8,7 +8,9 @@ from functools import cached_property, partial
 from typing import Any
 
 from cnnforge.backends.base import Array, Backend, Step
+from cnnforge.backends.constants import FIRST_SCALE
 from cnnforge.ir.graph import DEVICE_FIELDS, DTYPE_BYTES, GATHERED, STEP_FIELDS, Phase, Value
+from cnnforge.ir.precision import PRECISIONS
 from cnnforge.plan import Place, Plan, PlannedNode
 from cnnforge.rng import stream
 
@@ -143,6 +145,9 @@ class Executable:
             backend.view(buffers["step"], 0, (len(STEP_FIELDS),), "float64") if plan.sizes["step"] else None
         )
         self.slots = dict(self._slot_views())
+        self.scaling = self._scaling()
+        if self.scaling:
+            self.restart()
         self.sums = self._sums()
         self.tally = self._tally()
 
@@ -154,12 +159,32 @@ class Executable:
                     view = self.backend.view(self._buffers["slots"], offsets[name], dv.shape, dv.dtype)
                     yield f"{name}/{slot}", view
 
+    def _scaling(self) -> Mapping[str, Array]:
+        """Of a training whose loss is scaled: the scale, and the updates since it last changed, as ``loss_scale``."""
+        if not any(n.op == "guard" for segment in self.plan.segments for n in segment.nodes):
+            return {}
+        assert DEVICE_FIELDS[:2] == ("scale", "since")
+        behind = len(STEP_FIELDS) * DTYPE_BYTES["float64"]
+        return {"loss_scale": self.backend.view(self._buffers["step"], behind, (2,), "float64")}
+
+    def restart(self) -> None:
+        """The optimizer's slots to 0, and the loss scale to what it begins at.
+
+        That is meant for the mean of the losses. Gradients here are sums: it is divided by the samples of a batch,
+        rounded down to a power of two.
+        """
+        for slot in self.slots.values():
+            self.backend.put(0, slot)
+        for pair in self.scaling.values():
+            self.backend.put((FIRST_SCALE / (1 << (self.plan.batch.bit_length() - 1)), 0.0), pair)
+
     def _sums(self) -> Array:
         """(P,): the gradients that the next update reads, those gathered over several batches where there are such."""
         gathered = self.plan.slots.get(GATHERED)
         buffer, offset = ("slots", min(gathered.values())) if gathered else ("grads", 0)
-        size = self.plan.sizes["grads"] // DTYPE_BYTES[self.plan.dtype]
-        return self.backend.view(self._buffers[buffer], offset, (size,), self.plan.dtype)
+        dtype = PRECISIONS[self.plan.precision].weights
+        size = self.plan.sizes["grads"] // DTYPE_BYTES[dtype]
+        return self.backend.view(self._buffers[buffer], offset, (size,), dtype)
 
     def _tally(self) -> Array | None:
         """(len(TALLIED),) float64: what the device keeps of losses, where the plan adds them up; else None."""
@@ -172,8 +197,8 @@ class Executable:
 
     @property
     def kept(self) -> Mapping[str, Array]:
-        """All that a training goes on from: weights, running state and slots by name."""
-        return {**self.weights.params, **self.weights.state, **self.slots}
+        """All that a training goes on from: weights, running state, slots and loss scale by name."""
+        return {**self.weights.params, **self.weights.state, **self.slots, **self.scaling}
 
     def forget(self) -> None:
         """Set the gradients of the last batch to 0."""

@@ -9,6 +9,7 @@ from typing import Literal
 from cnnforge.errors import ConfigErrors
 from cnnforge.ir.graph import GATHERED, FlatRange, Graph, Node, Value, is_vector
 from cnnforge.ir.guarded import guarded
+from cnnforge.ir.narrow import narrowed
 from cnnforge.ir.ranks import over_ranks
 from cnnforge.ir.rewrite import fold_norms, pool_first
 from cnnforge.ir.verify import verify
@@ -25,7 +26,7 @@ AVERAGE = "average"
 def train_graph(
     model: ModelSpec,
     batch: int,
-    dtype: str,
+    precision: str,
     seed: int,
     optimizer: Optimizer | None = None,
     loss: Loss | None = None,
@@ -38,19 +39,21 @@ def train_graph(
 ) -> Graph:
     """Forward in training mode, loss, backward and, with an optimizer, update.
 
-    batch: the most samples of a step;  dtype: ``float32`` or ``float64``;  loss: instead of the model's own
+    batch: the most samples of a step;  precision: see ``ir.precision``;  loss: instead of the model's own
     gather: add up gradients over several batches, in a phase of its own, before an update
     average: keep an average of the weights, which every update changes by what the step block says
     mixed: do labels come from two samples each?
     ranks: processes that share a batch;  sync_norms: does batch_norm look at all of it? (See ``cnnforge.ir.ranks``.)
     tally: add losses and hits up beside the step block, and leave updates out from the first loss on that is not finite
     """
-    g = Graph(batch, dtype, training=True, seed=seed)
+    g = Graph(batch, precision, training=True, seed=seed)
     _, node = _model_and_loss(g, model, loss or model.effective_loss, mixed)
     pool_first(g)
     if optimizer is not None:
         _freeze(g, optimizer)
-    backward(g, node)
+    narrowed(g)
+    # Only an update scales gradients back.
+    backward(g, node, scaled=g.numbers.scaled and optimizer is not None)
     if ranks > 1:
         over_ranks(g, ranks, sync_norms)
     if optimizer is not None and g.grads:
@@ -89,7 +92,7 @@ def step_graph(
 def eval_graph(
     model: ModelSpec,
     batch: int,
-    dtype: str,
+    precision: str,
     loss: Loss | None = None,
     ranks: int = 1,
     each_layer: bool = False,
@@ -100,13 +103,14 @@ def eval_graph(
     each_layer: keep what every layer gives as an output, ``layer_role`` of its name; nothing is then folded
     tally: add losses and hits up beside the step block
     """
-    g = Graph(batch, dtype, training=False)
+    g = Graph(batch, precision, training=False)
     values, _ = _model_and_loss(g, model, loss or model.effective_loss)
     if each_layer:
         g.outputs.update({layer_role(row.name): v for row, v in zip(model.table, values, strict=True)})
     else:
         fold_norms(g)
         pool_first(g)
+    narrowed(g)
     if ranks > 1:
         over_ranks(g, ranks, norms=False)
     if tally:
@@ -175,6 +179,7 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None
     the rates are the same.
 
     What several batches add up lies beside the optimizer's slots, and goes back to the gradients for the update.
+    Where the loss is scaled, what is next scales them back, and decides for all that follows whether it is left out.
     """
     g.scope, g.path, g.phase = "optimizer", ("optimizer",), "update"
 
@@ -186,7 +191,7 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None
         return name in g.grads, own.model_copy(update={"weight_decay": decay}), rate * (own.lr / optimizer.lr)
 
     learning = [name for name in g.laid_out() if name in g.grads]
-    if learning and (gather or optimizer.clip is not None):
+    if learning and (gather or g.numbers.scaled or optimizer.clip is not None):
         size = (sum(count(g.params[name].value.shape) for name in learning),)
         everything = g.value("grads", size, "flat")
         g.flat[everything] = FlatRange("grads", tuple(learning))
@@ -197,6 +202,8 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None
             g.node("gather", (everything, gathered), (gathered,))
             g.phase = "update"
             g.node("take", (gathered,), (everything, gathered))
+        if g.numbers.scaled:
+            g.node("guard", (everything, g.on_device()), (everything, g.on_device()))
         if optimizer.clip is not None:
             optimizer.clip.lower(g, everything)
     for (learns, own, rate), group in groupby(g.laid_out(), rule):
@@ -215,3 +222,7 @@ def _update(g: Graph, optimizer: Optimizer, gather: bool, average: bool) -> None
         if average:
             mean = flat("slots", AVERAGE)
             g.node("average", (mean, params, g.step()), (mean,))
+    if g.numbers.scaled:
+        # Running statistics, whose nodes are the forward pass's, wait for the decision too.
+        g.nodes.sort(key=lambda n: n.phase == "update" and n.op not in ("take", "guard"))
+        guarded(g)

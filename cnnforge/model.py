@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from cnnforge.backends import create
+from cnnforge.backends import capabilities_of, create
 from cnnforge.config import explain, read_model, validate_model
 from cnnforge.errors import ConfigErrors, DataError
 from cnnforge.executable import Bound, Executable, Weights
+from cnnforge.ir.precision import PRECISIONS
 from cnnforge.losses import LOSSES, AnyLoss, Loss
 from cnnforge.lower import eval_graph, layer_role, train_graph
 from cnnforge.optim import AnyOptimizer, Optimizer
-from cnnforge.plan import Plan, make_plan
+from cnnforge.plan import Plan, make_plan, require_precision
 from cnnforge.schedules import ConstantSchedule
 from cnnforge.spec import ModelSpec
 from cnnforge.tuning import Choice
@@ -74,7 +75,9 @@ class Model:
     """A network from a written-down spec.
 
     spec:      a dict, YAML text, or the path of a YAML file; anything wrong raises ConfigErrors with every mistake
-    backend:   ``auto`` or a backend's name;  precision: ``float32`` or ``float64``
+    backend:   ``auto`` or a backend's name
+    precision: ``float32`` or ``float64``; with backend ``cupy`` also ``tf32``, ``bfloat16`` or ``float16``. Of these
+               parameters, and whatever goes in or comes out, are float32
     seed:      decides the initial weights and dropout
 
     ``params`` and ``state`` are mappings from names to arrays, assignable. Pictures are (N, H, W, C), already
@@ -93,6 +96,8 @@ class Model:
         self.preprocessing: Preprocessing | None = None
         self.classes: tuple[str, ...] = ()
         self._backend = create(backend)
+        require_precision(self._backend.capabilities, precision)
+        self._dtype = PRECISIONS[precision].weights
         plan = make_plan(eval_graph(self.spec, 1, precision), self._backend.capabilities)
         self._weights = Weights(plan, self._backend)
         self._weights.initialise(plan, seed)
@@ -117,7 +122,7 @@ class Model:
         if not training:
             return self._infer(pictures, "output")
         if not len(pictures):
-            return np.empty((0, *self.spec.output), self.precision)
+            return np.empty((0, *self.spec.output), self._dtype)
         executable = self._training(len(pictures), None, None)
         bound = executable.bound(len(pictures))
         self._backend.put(pictures, bound.x)
@@ -135,7 +140,7 @@ class Model:
         In inference mode. Nothing is fused, so that numbers may differ from ``forward``'s by rounding.
         """
         pictures = self._pictures(x)
-        found = {row.name: np.empty((len(pictures), *row.output), self.precision) for row in self.spec.table}
+        found = {row.name: np.empty((len(pictures), *row.output), self._dtype) for row in self.spec.table}
         for low in range(0, len(pictures), INFERENCE_BATCH):
             piece = pictures[low : low + INFERENCE_BATCH]
             bound = self._evaluation(len(piece), each_layer=True).bound(len(piece))
@@ -154,8 +159,8 @@ class Model:
         chosen = self._measured(loss or self.spec.effective_loss, labels)
         if not len(pictures):
             raise DataError("no samples", where="x", why="there is nothing to score", fix="N of at least 1")
-        results = np.empty((len(pictures), *self.spec.output), self.precision)
-        losses = np.empty(len(pictures), self.precision)
+        results = np.empty((len(pictures), *self.spec.output), self._dtype)
+        losses = np.empty(len(pictures), self._dtype)
         targets = self._labels(labels, len(pictures), self._evaluation(1, loss=chosen))
         for low in range(0, len(pictures), INFERENCE_BATCH):
             part = slice(low, min(low + INFERENCE_BATCH, len(pictures)))
@@ -216,8 +221,7 @@ class Model:
         loss = self._measured(self.spec.effective_loss, labels)
         executable = self._training(min(batch_size, len(pictures)), loss, rule, exact=True)
         targets = self._labels(labels, len(pictures), executable)
-        for slot in executable.slots.values():
-            self._backend.put(0, slot)
+        executable.restart()
         samples = Split(pictures, targets.astype("int64") if targets.dtype.kind in "iub" else targets)
         unchanged = Preprocessing.identity(self.spec.input)
         source = Batches(samples, unchanged, executable.plan.batch, seed=seed, shuffle=shuffle)
@@ -235,6 +239,7 @@ class Model:
     def load(cls, path: str | Path, backend: str = "auto") -> Model:
         """A saved model, or a run folder: its best checkpoint, else its last, else what it left at its end.
 
+        On a backend that does not have the precision it was trained in it computes in that of its weights, float32.
         Raises CheckpointError.
         """
         from cnnforge.data import Preprocessing
@@ -243,7 +248,10 @@ class Model:
 
         folder = saved_in(Path(path))
         about, tensors = read_saved(folder)
-        model = cls(about["spec"], backend, about["precision"])
+        precision = str(about["precision"])
+        if precision in PRECISIONS and precision not in capabilities_of(backend).precisions:
+            precision = PRECISIONS[precision].weights
+        model = cls(about["spec"], backend, precision)
         restore(model._weights, tensors, folder)
         if about["preprocessing"] is not None:
             model.preprocessing = Preprocessing.from_dict(about["preprocessing"])
@@ -251,7 +259,7 @@ class Model:
         return model
 
     def _infer(self, pictures: NDArray[Any], role: str) -> NDArray[Any]:
-        results = np.empty((len(pictures), *self.spec.output), self.precision)
+        results = np.empty((len(pictures), *self.spec.output), self._dtype)
         for low in range(0, len(pictures), INFERENCE_BATCH):
             piece = pictures[low : low + INFERENCE_BATCH]
             bound = self._evaluation(len(piece)).bound(len(piece))
@@ -314,7 +322,7 @@ class Model:
                 why=f"it takes (N, {h}, {w}, {c}): samples, height, width, channels",
                 fix="reshape or transpose; one picture is x[None]",
             )
-        return pictures.astype(self.precision, copy=False)
+        return pictures.astype(self._dtype, copy=False)
 
     def _labels(self, labels: ArrayLike, n: int, executable: Executable) -> NDArray[Any]:
         wanted = executable.plan.inputs["labels"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
@@ -331,3 +332,37 @@ def muon(
     lr *= a.get("rate", 1.0)
     step = newton_schulz(u, a["coefficients"], a["steps"], a["epsilon"])
     return p * (1 - lr * a["weight_decay"]) - lr * factor * step, mean
+
+
+#: IEEE 754 and Google's bfloat16: digits of the significand, the least exponent of a normal number, the largest number.
+FORMATS = {
+    "float16": (11, -14, 65504.0), "bfloat16": (8, -126, (2 - 2.0**-7) * 2.0**127),
+    "float32": (24, -126, (2 - 2.0**-23) * 2.0**127), "float64": (53, -1022, (2 - 2.0**-52) * 2.0**1023),
+}  # fmt: skip
+
+
+def rounded(x: np.ndarray, dtype: str) -> np.ndarray:
+    """x, float64, rounded to the nearest number of a format, ties to the even one; float64 again."""
+    digits, least, largest = FORMATS[dtype]
+    _, exponent = np.frexp(x)  # x = m 2^exponent, 1/2 <= |m| < 1
+    unit = np.maximum(exponent - 1, least) - (digits - 1)
+    y = np.ldexp(np.rint(np.ldexp(x, -unit)), unit)
+    return np.where(abs(y) > largest, np.copysign(np.inf, y), y)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A loss scale as the documentation of torch.amp.GradScaler has it, with its defaults."""
+
+    scale: float
+    since: int
+    skip: bool
+    stopped: int
+
+    def after(self, finite: bool) -> Scaling:
+        if self.stopped:
+            return Scaling(self.scale, self.since, True, self.stopped)
+        if not finite:
+            return Scaling(self.scale / 2, 0, True, 0)
+        grows = self.since + 1 == 2000
+        return Scaling(self.scale * (2 if grows else 1), 0 if grows else self.since + 1, False, 0)

@@ -1,5 +1,7 @@
 """Plans bound to memory: shared weights, frozen weights, slots, partial batches, the step block."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,8 @@ from hypothesis import strategies as st
 from cnnforge.backends import create
 from cnnforge.backends.null import NullBackend
 from cnnforge.executable import Executable, Weights
-from cnnforge.ir.graph import STEP_FIELDS, is_vector
+from cnnforge.ir.graph import DEVICE_FIELDS, STEP_FIELDS, is_vector
+from cnnforge.ir.precision import PRECISIONS
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim import OPTIMIZERS
 from cnnforge.optim.adam import Adam
@@ -303,3 +306,35 @@ def test_the_number_of_threads_changes_no_bit_of_a_compiled_step(layers):
         left.append({name: array.copy() for name, array in weights.params.items()})
     for name, array in left[0].items():
         np.testing.assert_array_equal(left[1][name], array, err_msg=name)
+
+
+def scaled(precision: str = "float16", batch: int = 100) -> Executable:
+    """A training in a precision that NumPy's arrays have, if not its kernels."""
+    device = create("numpy")
+    can = replace(device.capabilities, precisions=(*PRECISIONS,))
+    plan = make_plan(train_graph(SPEC, batch, precision, 0, ADAM), can)
+    return Executable(plan, device, Weights(plan, device))
+
+
+def test_a_loss_scale_begins_at_pytorchs_for_a_mean_and_is_kept():
+    exe = scaled(batch=100)
+    np.testing.assert_array_equal(exe.scaling["loss_scale"], [2.0**16 / 64, 0])
+    np.testing.assert_array_equal(scaled(batch=128).scaling["loss_scale"], [2.0**16 / 128, 0])
+    assert exe.kept.keys() - {*exe.weights.params, *exe.weights.state, *exe.slots} == {"loss_scale"}
+    block = exe.backend.view(exe._buffers["step"], 0, (len(STEP_FIELDS) + len(DEVICE_FIELDS),), "float64")
+    exe.set_step(step=5, draw=4, first=3, lr=0.1, inv_n=0.5, scalars=(0.25, 0.75), keep=0.9)
+    assert block.tolist() == [5, 4, 3, 0.1, 0.5, 0.25, 0.75, 0.9, 1024, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_what_is_not_scaled_has_no_loss_scale(precision):
+    assert not scaled(precision).scaling
+
+
+def test_a_training_that_restarts_knows_nothing_of_the_last_one():
+    exe = scaled(batch=1)
+    for array in (*exe.slots.values(), *exe.scaling.values()):
+        array[...] = 7
+    exe.restart()
+    assert not any(slot.any() for slot in exe.slots.values())
+    np.testing.assert_array_equal(exe.scaling["loss_scale"], [2.0**16, 0])

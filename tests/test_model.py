@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import cnnforge
+from cnnforge.backends.cupy.backend import CupyBackend
 from cnnforge.errors import BackendError, CheckpointError, ConfigErrors, DataError
 from cnnforge.tracking import Journal
+from tests.backends.cupy.emulator import Emulator
 
 TINY = {
     "name": "tiny",
@@ -265,6 +267,42 @@ def test_wrong_arrays_are_named(x, labels, said):
         cnnforge.Model(TINY).fit(x, labels)
 
 
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16", "float16"])
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+def test_what_a_gpu_computed_in_less_is_computed_in_float32_without_one(tmp_path, batch, precision, backend):
+    model = cnnforge.Model(TINY, backend)
+    model.save(tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": precision}))
+    loaded = cnnforge.Model.load(tmp_path, backend)
+    assert loaded.precision == "float32"
+    np.testing.assert_array_equal(loaded.predict(batch[0]), model.predict(batch[0]))
+
+
+def test_a_precision_that_nobody_has_is_no_reason_to_guess(tmp_path):
+    cnnforge.Model(TINY).save(tmp_path)
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"precision": "int4"}))
+    with pytest.raises(BackendError, match="does not compute in int4"):
+        cnnforge.Model.load(tmp_path)
+
+
+def test_a_precision_of_a_gpu_gives_and_takes_float32(monkeypatch, batch):
+    monkeypatch.setattr("cnnforge.model.create", lambda name: CupyBackend(Emulator()))
+    full, half = (cnnforge.Model(TINY, "cupy", precision, seed=3) for precision in ("float32", "bfloat16"))
+    assert {a.dtype.name for a in half.params.values()} == {"float32"}
+    for name in ("predict", "forward"):
+        got, expected = (getattr(model, name)(batch[0]) for model in (half, full))
+        assert got.dtype == "float32"
+        np.testing.assert_allclose(got, expected, atol=0.05)
+        assert (got != expected).any()
+    (loss, grads), (expected_loss, expected) = (model.loss_and_grads(*batch) for model in (half, full))
+    assert loss == pytest.approx(expected_loss, rel=0.02)
+    for name, grad in grads.items():
+        assert grad.dtype == "float32"
+        np.testing.assert_allclose(grad, expected[name], atol=0.03 * abs(expected[name]).max() + 1e-4, err_msg=name)
+
+
 def test_what_is_not_available_is_named():
     with pytest.raises(BackendError) as error:
         cnnforge.Model(TINY, backend="cupy")
@@ -272,6 +310,7 @@ def test_what_is_not_available_is_named():
     with pytest.raises(BackendError) as error:
         cnnforge.Model(TINY, precision="bfloat16")
     assert "does not compute in bfloat16" in str(error.value)
+    assert "trainer.backend=cupy" in str(error.value)
 
 
 def test_mistakes_in_the_spec_come_all_at_once():

@@ -11,6 +11,7 @@ from math import prod
 from typing import Any, Literal
 
 from cnnforge.errors import Path
+from cnnforge.ir.precision import PRECISIONS, Precision
 
 #: input      what the caller writes: images and labels
 #: param      learned or fixed weights (flat buffer ``params``)
@@ -39,7 +40,8 @@ DEVICE_FIELDS = ("scale", "since", "skip", "stopped", "loss", "hits")
 GATHERED = "gathered"
 
 DTYPE_BYTES: Mapping[str, int] = {
-    "float32": 4, "float64": 8, "int64": 8, "int32": 4, "uint64": 8, "uint32": 4, "uint8": 1, "bool": 1,
+    "bfloat16": 2, "float16": 2, "float32": 4, "float64": 8, "int64": 8, "int32": 4, "uint64": 8, "uint32": 4,
+    "uint8": 1, "bool": 1,
 }  # fmt: skip
 
 
@@ -108,13 +110,13 @@ class FlatRange:
 class Graph:
     """Values and nodes under construction.
 
-    batch: the largest number of samples; ``dtype``: what activations and parameters are computed in
+    batch: the largest number of samples;  precision: one of ``PRECISIONS``
     training: dropout drops, batch_norm uses the batch's own statistics
     frozen: parameters that the run does not train, beside those that never are; they get no gradient
     """
 
     batch: int
-    dtype: str
+    precision: str
     training: bool
     seed: int = 0
     values: list[Value] = field(default_factory=list)
@@ -131,6 +133,16 @@ class Graph:
     phase: Phase = "forward"
     _step: Value | None = None
     _on_device: Value | None = None
+
+    @property
+    def numbers(self) -> Precision:
+        """What activations and weights are computed in."""
+        return PRECISIONS[self.precision]
+
+    @property
+    def dtype(self) -> str:
+        """Of parameters, and of every value that says nothing else until ``narrowed`` makes activations smaller."""
+        return self.numbers.weights
 
     def value(
         self, name: str, shape: tuple[int, ...], kind: Kind, dtype: str | None = None, batched: bool = False

@@ -60,8 +60,8 @@ def _conv2d_dx(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
 @rule("matmul")
 def _matmul(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     (x, w), dy = n.ins, _one(dys)
-    dw = _grad(g, "matmul_dw", w, x, dy) if wants(w) else None
-    return (_grad(g, "matmul_dx", x, dy, w) if wants(x) else None), dw
+    dw = _grad(g, "matmul_dw", w, x, dy, **n.attrs) if wants(w) else None
+    return (_grad(g, "matmul_dx", x, dy, w, **n.attrs) if wants(x) else None), dw
 
 
 @rule("bias")
@@ -97,9 +97,9 @@ def _average_pool2d(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
     return (_grad(g, "average_pool2d_dx", n.ins[0], _one(dys), **n.attrs) if wants(n.ins[0]) else None,)
 
 
-@rule("reshape")
-def _reshape(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
-    return (_grad(g, "reshape", n.ins[0], _one(dys)) if wants(n.ins[0]) else None,)
+@rule("reshape", "cast")
+def _same_numbers(g: Graph, n: Node, dys: Grads, wants: Wants) -> Grads:
+    return (_grad(g, n.op, n.ins[0], _one(dys)) if wants(n.ins[0]) else None,)
 
 
 @rule("add")
@@ -223,10 +223,11 @@ def depends_on_trainable(g: Graph) -> set[Value]:
     return reached
 
 
-def backward(g: Graph, loss: Node) -> None:
+def backward(g: Graph, loss: Node, scaled: bool = False) -> None:
     """Append the backward nodes of ``loss`` and record ``g.grads``: parameter name -> its gradient.
 
-    The loss's own gradient is 1 for every sample. Where a value is read more than once, its gradients are added.
+    The loss's own gradient is 1 for every sample, or where ``scaled`` the loss scale that the device keeps. Where a
+    value is read more than once, its gradients are added.
     """
     reached = depends_on_trainable(g)
     grads: dict[Value, Value | None] = {loss.out: None}
@@ -238,6 +239,8 @@ def backward(g: Graph, loss: Node) -> None:
             continue
         g.path = n.path
         results = _rule_of(n)(g, n, tuple(grads.get(v) for v in n.outs), reached.__contains__)
+        if scaled and n is loss:
+            results = tuple(dv and _grad(g, "scale_loss", dv, dv, g.on_device()) for dv in results)
         for v, dv in zip(n.ins, results, strict=True):
             if dv is None:
                 continue

@@ -14,6 +14,7 @@ from typing import Any
 from cnnforge import plugins
 from cnnforge.errors import BackendError, Path
 from cnnforge.ir.graph import Graph, Node, Parameter, Phase, Value
+from cnnforge.ir.precision import PRECISIONS
 from cnnforge.plan.arena import Request, aligned, lower_bound, place
 from cnnforge.plan.capabilities import HOST, Capabilities
 from cnnforge.plan.fuse import fuse
@@ -68,7 +69,7 @@ class Plan:
 
     backend: str
     batch: int
-    dtype: str
+    precision: str
     segments: tuple[Segment, ...]
     places: Mapping[Value, Place]
     sizes: Mapping[str, int]
@@ -114,7 +115,7 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0, choose: Choo
             planned = tuple(PlannedNode(n.op, n.ins, n.outs, scratch[n], n.attrs, n.path) for n in group)
             segments.append(Segment(phase, "native" if native else "host", planned))
     return Plan(
-        capabilities.name, g.batch, g.dtype, tuple(segments), places, sizes, g.params, g.state, g.grads, slots,
+        capabilities.name, g.batch, g.precision, tuple(segments), places, sizes, g.params, g.state, g.grads, slots,
         g.inputs, g.outputs, arena.unshared, arena.bound, arena.activations,
     )  # fmt: skip
 
@@ -132,19 +133,21 @@ def _is_native(n: Node) -> bool:
     return "way" in n.attrs and n.attrs["way"] != HOST
 
 
-def require_precision(capabilities: Capabilities, dtype: str) -> None:
-    """Raise BackendError where a backend does not compute in ``dtype``."""
-    if dtype not in capabilities.precisions:
+def require_precision(capabilities: Capabilities, precision: str) -> None:
+    """Raise BackendError where a backend does not compute in a precision."""
+    if precision not in capabilities.precisions:
+        elsewhere = PRECISIONS[precision].backend if precision in PRECISIONS else ""
         raise BackendError(
-            f"backend {capabilities.name} does not compute in {dtype}",
+            f"backend {capabilities.name} does not compute in {precision}",
             where="trainer.precision",
             why=f"it has {', '.join(capabilities.precisions)}",
-            fix=f"trainer.precision={capabilities.precisions[0]}",
+            fix=(f"trainer.backend={elsewhere}, which needs an NVIDIA GPU, or " if elsewhere else "")
+            + f"trainer.precision={capabilities.precisions[0]}",
         )
 
 
 def _can_run(g: Graph, capabilities: Capabilities) -> None:
-    require_precision(capabilities, g.dtype)
+    require_precision(capabilities, g.precision)
     missing = sorted({n.op for n in g.nodes} - capabilities.ops)
     for op in missing:
         if unusable := plugins.broken(op):

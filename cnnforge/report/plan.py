@@ -24,7 +24,7 @@ def plan_text(plan: Plan) -> str:
     beside it: further outputs, then arena offset and size of each piece of workspace
     """
     shared = f"{bytes_text(plan.sizes['arena'])} (without sharing memory {bytes_text(plan.unshared)})"
-    title = f"plan for backend {plan.backend}, {plan.batch} samples of {plan.dtype}: arena {shared}"
+    title = f"plan for backend {plan.backend}, {plan.batch} samples of {plan.precision}: arena {shared}"
     head, *calls = aligned([HEAD, *(_cells(plan, n) for segment in plan.segments for n in segment.nodes)], LEFT)
     lines, rest = [title, "", f"  {head}"], iter(calls)
     for segment in plan.segments:
@@ -64,7 +64,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     return {
         "backend": plan.backend,
         "batch": plan.batch,
-        "dtype": plan.dtype,
+        "dtype": plan.precision,
         "buffers": dict(plan.sizes),
         "calls": [
             {

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from cnnforge.ir.graph import DTYPE_BYTES
+from cnnforge.ir.precision import PRECISIONS
 from cnnforge.shapes import Pair, Shape, Window, count
 from cnnforge.spec import Row
 
@@ -54,7 +55,7 @@ class Check:
 
     def activation_bytes(self, row: Row) -> int:
         """Bytes of the output of one sample."""
-        return row.activation_size * DTYPE_BYTES[self.precision]
+        return row.activation_size * DTYPE_BYTES[PRECISIONS[self.precision].activations]
 
     def to_json(self, versus_fc: bool = False) -> dict[str, Any]:
         """The numbers as ``cnnforge check --json`` prints them.
@@ -63,8 +64,14 @@ class Check:
         both [rows, columns] in pixels of the input, whose first pixel has its centre at 0.5; ``activation_bytes`` are
         those of one sample. With ``versus_fc`` a convolution has ``fc_params``, see ``fc_params``; others have null.
         ``workspace`` is everything that has no name of its own there: kernels' workspace, running statistics and the
-        step block.
+        step block. A precision whose name does not say it all has ``precision``: the dtypes of activations and of
+        weights, their gradients and slots, whether the loss is scaled, and what it means in words.
         """
+        numbers = PRECISIONS[self.precision]
+        precision = {
+            "name": self.precision, "activations": numbers.activations, "weights": numbers.weights,
+            "loss_scaled": numbers.scaled, "about": numbers.about,
+        }  # fmt: skip
         kept = {name: self.memory[name] for name in ("params", "gradients", "optimizer", "activations")}
         return {
             "model": self.name,
@@ -89,7 +96,7 @@ class Check:
             "trainable_params": self.trainable_params,
             "macs": self.macs,
             "memory": kept | {"workspace": self.memory["total"] - sum(kept.values()), "total": self.memory["total"]},
-        }
+        } | ({"precision": precision} if numbers.about else {})
 
     def __str__(self) -> str:
         return table(self)
@@ -225,6 +232,8 @@ def _summary(check: Check) -> Iterable[str]:
     parts = [f"{name} {bytes_text(n)}" for name, n in memory.items() if n and name != "total"]
     yield f"training memory {bytes_text(memory['total'])}: {', '.join(parts)}"
     yield f"  (batch {check.batch_size}, {check.precision}, {check.optimizer})"
+    if about := PRECISIONS[check.precision].about:
+        yield f"{check.precision}: {about}"
 
 
 def bytes_text(n: int) -> str:

@@ -122,7 +122,7 @@ class Checkpoints:
 
         averages: the model is saved with these, and the weights that are trained beside the optimizer's slots
         """
-        kept = dict(train.slots)
+        kept = {**train.slots, **train.scaling}
         shown = train.weights
         if averages is not None:
             averages.refresh()
@@ -167,7 +167,7 @@ class Checkpoints:
         slots = _read_tensors(folder / "optimizer.safetensors", str(state.pop("optimizer")))
         ending = f"/{TRAINED}"
         trained = {name.removesuffix(ending): slots.pop(name) for name in [*slots] if name.endswith(ending)}
-        _restore_into(train.weights, train.slots, slots, folder)
+        _restore_into(train.weights, {**train.slots, **train.scaling}, slots, folder)
         if trained:
             own = train.weights.params | (train.weights.state if train.weights.state.keys() & trained.keys() else {})
             _restore_into(train.weights, own, trained, folder)

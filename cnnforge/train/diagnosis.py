@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from cnnforge.executable import Bound, Executable
 
+#: Kinds of dtype whose numbers are always finite: NumPy knows bfloat16 by none of its own.
+WHOLE = "biu"
 #: Samples that are named.
 NAMED = 8
 
@@ -90,7 +92,7 @@ def _in_layers(train: Executable, bound: Bound, rows: NDArray[np.int64], names: 
 
 
 def _finite(array: Any) -> bool:
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+    return array.dtype.kind in WHOLE or bool(np.isfinite(array).all())
 
 
 def _samples(array: Any, rows: NDArray[np.int64]) -> tuple[int, ...]:
@@ -104,8 +106,8 @@ def _samples(array: Any, rows: NDArray[np.int64]) -> tuple[int, ...]:
 def _sizes(values: Any, arrays: list[Any]) -> Iterator[tuple[str, float]]:
     """What a kernel call read: how large it is."""
     for value, array in zip(values, arrays, strict=True):
-        if array.dtype.kind == "f" and array.size:
-            name = "its input" if value.kind != "param" else value.name
+        if array.dtype.kind not in WHOLE and array.size:
+            name = "its input" if value.batched else value.name
             size = np.abs(array.astype(np.float64))
             yield f"largest |{name}|", float(size.max())
             yield f"mean |{name}|", float(size.mean())

@@ -364,7 +364,7 @@ def _log_plan(run: Life, ways: Mapping[str, str], *plans: Plan) -> None:
     first = plans[0]
     about = {
         "backend": first.backend,
-        "precision": first.dtype,
+        "precision": first.precision,
         "batch": first.batch,
         "ranks": run.ranks.size,
         "memory": memory(*plans),

@@ -257,7 +257,20 @@ def test_the_note_about_data_names_the_model(capsys: pytest.CaptureFixture[str])
 
 def test_a_backend_that_is_not_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "trainer.precision=float16"]) == 2
-    assert capsys.readouterr().err.startswith("backend numba does not compute in float16\n  where: trainer.precision\n")
+    assert capsys.readouterr().err == (
+        "backend numba does not compute in float16\n"
+        "  where: trainer.precision\n"
+        "  why:   it has float32, float64\n"
+        "  fix:   trainer.backend=cupy, which needs an NVIDIA GPU, or trainer.precision=float32\n"
+    )
+
+
+def test_a_precision_of_a_gpu_is_checked_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "trainer.precision=bfloat16", "trainer.backend=cupy"]) == 0
+    means = "bfloat16: activations in 2 bytes, weights, gradients and slots in 4 (master weights)"
+    assert means in capsys.readouterr().out.splitlines()
+    assert main(["check", "trainer.precision=float16", "trainer.backend=cupy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"]["loss_scaled"] is True
 
 
 # fmt: off

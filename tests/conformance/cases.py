@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
+import ml_dtypes  # noqa: F401 - NumPy then knows bfloat16
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -615,6 +616,45 @@ def _gather(draw, op, dtype):
     if op == "gather":
         return Case([grads, gathered], [1], [grads + gathered], {})
     return Case([gathered], [(grads.shape, dtype), 0], [gathered.copy(), np.zeros_like(gathered)], {})
+
+
+# Precision.
+
+
+@case("cast")
+def _cast(draw, op, dtype):
+    """float32 to a type of 2 bytes and back, what is too large, too small or halfway for it included; else a copy."""
+    pairs = [("float32", half) for half in ("float16", "bfloat16")] if dtype == "float32" else []
+    source, target = draw(st.sampled_from([(dtype, dtype), *pairs, *((half, full) for full, half in pairs)]))
+    rng, size = _generator(draw), draw(st.integers(1, 40))
+    x = rng.normal(size=size) * 2.0 ** rng.integers(-30, 20, size)
+    x = np.where(rng.random(size) < 0.3, formulas.rounded(x, "float16") * (1 + 2.0**-11), x)
+    x = np.where(rng.random(size) < 0.1, rng.choice([0.0, -0.0, np.inf, -np.inf, 65520, 65519.9], size), x)
+    x = formulas.rounded(x, source).astype(source)
+    return Case([x], [((size,), target)], [formulas.rounded(x.astype(np.float64), target)], exact=True)
+
+
+@case("scale_loss")
+def _scale_loss(draw, op, dtype):
+    dz, scale = reals(draw, draw(shapes), dtype), 2.0 ** draw(st.integers(-20, 20))
+    device = np.zeros(len(DEVICE_FIELDS))
+    device[0] = scale
+    return Case([dz, device], [(dz.shape, dtype)], [dz * scale], exact=True)
+
+
+@case("guard")
+def _guard(draw, op, dtype):
+    sums = reals(draw, (draw(st.integers(1, 40)),), dtype)
+    if draw(st.booleans()):
+        sums[draw(st.integers(0, len(sums) - 1))] = draw(st.sampled_from([np.inf, -np.inf, np.nan]))
+    before = formulas.Scaling(
+        2.0 ** draw(st.sampled_from([-100, -3, 16, 100])), draw(st.sampled_from([0, 7, 1998, 1999])),
+        draw(st.booleans()), draw(st.sampled_from([0, 0, 3])),
+    )  # fmt: skip
+    after = before.after(bool(np.isfinite(sums).all()))
+    rest = [0.25, 7.0]  # the sums of losses and hits, which are nobody's business here
+    devices = [np.array([s.scale, s.since, s.skip, s.stopped, *rest]) for s in (before, after)]
+    return Case([sums, devices[0]], [0, 1], [sums / before.scale, devices[1]], exact=True)
 
 
 @case("tally")

@@ -25,6 +25,7 @@ def test_values_know_their_size(g):
 
 
 def test_every_dtype_has_numpys_size():
+    import ml_dtypes  # noqa: F401 - NumPy then knows bfloat16
     import numpy as np
 
     assert {name: np.dtype(name).itemsize for name in DTYPE_BYTES} == dict(DTYPE_BYTES)

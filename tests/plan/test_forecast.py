@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from cnnforge.backends.cupy.capabilities import capabilities as of_cupy
 from cnnforge.backends.numpy.capabilities import CAPABILITIES
 from cnnforge.lower import train_graph
 from cnnforge.optim.adam import Adam
 from cnnforge.plan import Plan, make_plan
-from cnnforge.plan.forecast import STEP, measuring_batch, signature, step_seconds, training_nodes
+from cnnforge.plan.forecast import STEP, measuring_batch, memory, signature, step_seconds, training_nodes
 from cnnforge.spec import ModelSpec
 from tests.nets import plain_deep, plain_resnet20
 
@@ -48,6 +49,22 @@ def test_a_signature_is_of_the_batch_asked_for() -> None:
     assert signatures(planned(64), 4) != signatures(planned(64), 64)
     doubled = {**SPEC, "input": [12, 6, 2]}
     assert not set(signatures(planned(4), 4)[:3]) & set(signatures(planned(4, doubled), 4)[:3])
+
+
+def test_half_activations_take_half_the_memory() -> None:
+    """All but the pictures, the masks of dropout and what is as small as weights and logits."""
+    layers = {**SPEC["layers"], "a": SPEC["layers"]["a"] | {"filters": 16}, "b": SPEC["layers"]["b"] | {"filters": 16}}
+    model = ModelSpec.model_validate({**SPEC, "input": [32, 32, 1], "layers": layers})
+    full, half, tf32 = (
+        memory(make_plan(train_graph(model, 64, precision, 0, Adam(type="adam")), of_cupy()))
+        for precision in ("float32", "bfloat16", "tf32")
+    )
+    assert tf32 == full
+    same = ("params", "gradients", "optimizer", "state")
+    assert [half[name] for name in same] == [full[name] for name in same]
+    pictures, masks = 64 * 32 * 32 * 4, 2 * 64 * 32 * 32 * 16
+    large = full["activations"] - pictures - masks
+    assert half["activations"] - pictures - masks == pytest.approx(large / 2, rel=0.1)
 
 
 def test_a_step_is_the_sum_of_its_calls() -> None:

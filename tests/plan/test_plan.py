@@ -11,7 +11,7 @@ from cnnforge.errors import BackendError
 from cnnforge.ir.graph import STEP_FIELDS, Graph
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.optim.adam import Adam
-from cnnforge.plan import PHASES, make_plan
+from cnnforge.plan import PHASES, make_plan, require_precision
 from cnnforge.plan.capabilities import HOST
 from cnnforge.plan.forecast import memory
 from cnnforge.spec import ModelSpec
@@ -38,6 +38,17 @@ def test_a_backend_that_does_not_compute_in_a_precision():
         make_plan(eval_graph(SPEC, 2, "bfloat16"), CAPABILITIES)
     assert str(caught.value) == (
         "backend numpy does not compute in bfloat16\n"
+        "  where: trainer.precision\n"
+        "  why:   it has float32, float64\n"
+        "  fix:   trainer.backend=cupy, which needs an NVIDIA GPU, or trainer.precision=float32"
+    )
+
+
+def test_a_precision_that_nobody_has():
+    with pytest.raises(BackendError) as caught:
+        require_precision(CAPABILITIES, "int4")
+    assert str(caught.value).endswith(
+        "does not compute in int4\n"
         "  where: trainer.precision\n"
         "  why:   it has float32, float64\n"
         "  fix:   trainer.precision=float32"

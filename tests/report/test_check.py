@@ -109,3 +109,30 @@ def test_mistakes() -> None:
         check({"name": "n", "input": [1, 1, 1], "layers": {}})
     with pytest.raises(BackendError):
         check(validate(compose(["trainer.precision=float16"])))
+
+
+@pytest.mark.parametrize(
+    ("precision", "means", "bytes_each"),
+    [
+        ("tf32", "everything in 4 bytes, factors of products rounded to 10 bits of mantissa", 4),
+        ("bfloat16", "activations in 2 bytes, weights, gradients and slots in 4 (master weights)", 2),
+        ("float16", "activations in 2 bytes, weights, gradients and slots in 4 (master weights), loss scaled", 2),
+    ],
+)
+def test_what_a_precision_means_is_said(precision: str, means: str, bytes_each: int) -> None:
+    report = check(validate(compose(["model=lenet", f"trainer.precision={precision}", "trainer.backend=cupy"])))
+    lines = str(report).splitlines()
+    assert lines[-2:] == [f"  (batch 64, {precision}, adam)", f"{precision}: {means}"]
+    made = report.to_json()
+    assert made["layers"][0]["activation_bytes"] == 28 * 28 * 6 * bytes_each
+    assert made["memory"]["params"] == made["memory"]["gradients"] == 62_006 * 4
+    assert made["precision"] == {
+        "name": precision, "activations": precision if bytes_each == 2 else "float32", "weights": "float32",
+        "loss_scaled": precision == "float16", "about": means,
+    }  # fmt: skip
+
+
+def test_a_precision_whose_name_says_it_all_is_only_named() -> None:
+    report = check(LENET)
+    assert str(report).endswith("  (batch 64, float32, adam)")
+    assert "precision" not in report.to_json()

@@ -2,12 +2,18 @@
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cnnforge.backends.numpy.backend import NumpyBackend
 from cnnforge.errors import CheckpointError
+from cnnforge.executable import Executable, Weights
+from cnnforge.ir.precision import PRECISIONS
+from cnnforge.lower import train_graph
 from cnnforge.optim import OPTIMIZERS
+from cnnforge.plan import make_plan
 from cnnforge.spec import ModelSpec
 from cnnforge.train import checkpoint
 from cnnforge.train.checkpoint import About, Checkpoints
@@ -157,3 +163,20 @@ def test_arrays_that_are_not_contiguous_survive(kept, built):
     save(kept, built, 1)
     _, tensors = checkpoint.read_model(kept.folder / "last")
     np.testing.assert_array_equal(tensors["c.w"], weights.params["c.w"])
+
+
+def test_a_loss_scale_comes_back_and_cannot_be_lost(kept):
+    can = replace(NumpyBackend.capabilities, precisions=(*PRECISIONS,))
+    device = NumpyBackend()
+    plan = make_plan(train_graph(SPEC, 4, "float16", 0, ADAM), can)
+    exe = Executable(plan, device, Weights(plan, device))
+    exe.scaling["loss_scale"][...] = 512.0, 1234.0
+    kept.save(Progress(step=3), exe, About(SPEC, "float16", None, ()), best=False)
+    again = Executable(plan, device, Weights(plan, device))
+    kept.load("last", again)
+    np.testing.assert_array_equal(again.scaling["loss_scale"], [512, 1234])
+
+    plain = make_plan(train_graph(SPEC, 4, "float32", 0, ADAM), can)
+    with pytest.raises(CheckpointError) as error:
+        kept.load("last", Executable(plain, device, Weights(plain, device)))
+    assert "the model has no loss_scale" in str(error.value)

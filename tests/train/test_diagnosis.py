@@ -6,6 +6,7 @@ import pytest
 from cnnforge.spec import ModelSpec
 from cnnforge.train.diagnosis import locate
 from tests.building import build
+from tests.devices import EMULATED
 
 SPEC = ModelSpec.model_validate(
     {
@@ -61,3 +62,15 @@ def test_the_layer_that_overflows_first_and_for_whom(made):
     assert found.samples
     assert "second is the first layer whose output is not finite" in str(found)
     assert found.numbers["largest |second.w|"] == pytest.approx(3e38)
+
+
+@pytest.mark.parametrize(("half", "weight"), [("float16", 6e4), ("bfloat16", 3e38)])
+def test_a_layer_that_overflows_in_a_half_type(half, weight):
+    made = build(SPEC, batch=4, dtype=half, backend=EMULATED)
+    made.bound.labels[...] = 0
+    made.exe.weights.params["first.b"][...] = 2
+    made.exe.weights.params["second.w"][...] = weight
+    found = find(made)
+    assert (found.layer, found.samples, found.intact) == ("second", (40, 41, 42, 43), True)
+    assert f"second.w.{half}" in str(found)
+    assert found.numbers[f"largest |second.w.{half}|"] == pytest.approx(weight, rel=0.01)

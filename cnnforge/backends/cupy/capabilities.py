@@ -10,6 +10,7 @@ from cnnforge.backends.cupy.ops import KERNELS, SCRATCH
 from cnnforge.backends.numpy.capabilities import CAPABILITIES as NUMPY
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
+from cnnforge.ir.precision import PRECISIONS
 from cnnforge.plan.capabilities import Capabilities
 
 
@@ -27,7 +28,7 @@ _INPLACE = {op: index for op, index in NUMPY.inplace.items() if op in KERNELS}
 
 CAPABILITIES = Capabilities(
     name="cupy",
-    precisions=NUMPY.precisions,
+    precisions=tuple(PRECISIONS),
     ops=frozenset(KERNELS),
     chains=CHAINS,
     scratch=scratch,

@@ -7,6 +7,7 @@ from cnnforge.backends.cupy import (
     channels,
     conv,
     dropout,
+    guard,
     linear,
     loss,
     norm,
@@ -23,11 +24,11 @@ from cnnforge.backends.cupy.device import DeviceKernel, ScratchRule
 KERNELS: dict[str, DeviceKernel] = {
     **activation.KERNELS, **channels.KERNELS, **conv.KERNELS, **dropout.KERNELS, **linear.KERNELS, **loss.KERNELS,
     **norm.KERNELS, **optimizer.KERNELS, **pool.KERNELS, **ranks.KERNELS, **sample_norm.KERNELS, **tally.KERNELS,
-    **targets.KERNELS, **tensorwise.KERNELS,
+    **targets.KERNELS, **tensorwise.KERNELS, **guard.KERNELS,
 }  # fmt: skip
 
 #: Of those that need any.
 SCRATCH: dict[str, ScratchRule] = {
     **channels.SCRATCH, **conv.SCRATCH, **loss.SCRATCH, **norm.SCRATCH, **optimizer.SCRATCH, **sample_norm.SCRATCH,
-    **targets.SCRATCH, **tensorwise.SCRATCH,
+    **targets.SCRATCH, **tensorwise.SCRATCH, **guard.SCRATCH,
 }  # fmt: skip

@@ -25,6 +25,7 @@ from cnnforge.backends.numpy import (
     norm,
     optimizer,
     pool,
+    precision,
     random,
     ranks,
     sample_norm,
@@ -40,7 +41,7 @@ from cnnforge.plan.arena import ALIGN
 KERNELS: dict[str, Kernel] = {
     **conv.KERNELS, **linear.KERNELS, **pool.KERNELS, **activation.KERNELS, **hard_activation.KERNELS,
     **norm.KERNELS, **sample_norm.KERNELS, **lrn.KERNELS, **random.KERNELS, **merge.KERNELS, **loss.KERNELS,
-    **optimizer.KERNELS, **tensorwise.KERNELS, **ranks.KERNELS, **tally.KERNELS,
+    **optimizer.KERNELS, **tensorwise.KERNELS, **ranks.KERNELS, **precision.KERNELS, **tally.KERNELS,
 }  # fmt: skip
 
 

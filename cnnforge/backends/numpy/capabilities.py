@@ -26,6 +26,7 @@ OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw")
 TENSORWISE = ("lamb", "muon")
 CLIPS = ("clip_norm", "clip_value")
 GATHERS = ("gather", "take", "average")
+SCALED = ("scale_loss", "guard")
 LOSSES = (
     "softmax_cross_entropy", "soft_cross_entropy", "sigmoid_cross_entropy", "weighted_sigmoid_cross_entropy", "mse",
 )  # fmt: skip
@@ -229,6 +230,7 @@ _RULES: dict[str, Rule] = {
     },
     "muon": lambda i, o, a: muon_scratch(a["matrices"], i[0].dtype),
     "average": lambda i, o, a: (Scratch((min(FLAT_CHUNK, i[0].shape[0]),), i[0].dtype, False),),
+    "guard": lambda i, o, a: (Scratch((min(FLAT_CHUNK, i[0].shape[0]),), "bool", False),),
 }  # fmt: skip
 
 
@@ -274,11 +276,12 @@ CAPABILITIES = Capabilities(
     | set(LOSSES)
     | {"class_targets", "mixed_targets", "tally"}
     | {f"{op}_dz" for op in LOSSES}
-    | {*OPTIMIZERS, *TENSORWISE, *CLIPS, *GATHERS},
+    | {*OPTIMIZERS, *TENSORWISE, *CLIPS, *GATHERS, *SCALED, "cast"},
     chains=frozenset(f"{head}+bias{tail}" for head in HEADS for tail in ("", *(f"+{op}" for op in TAILS))),
     scratch=scratch,
     inplace={
         **dict.fromkeys((*FROM_OUTPUT, "bias", "add", "multiply", "scale", "scale_channels", "dropout", "prelu"), 0),
+        "scale_loss": 0,
         "batch_norm_inference": 0,
         **{f"{op}_dx": 1 for op in (*FROM_OUTPUT, *FROM_INPUT, "dropout")},
         "prelu_dx": 2, "batch_norm_dx": 6, "group_norm_dx": 4, "layer_norm_dx": 4, "lrn_dx": 2,

@@ -30,8 +30,8 @@ def nvrtc():
     return compiler
 
 
-#: What is done to parameters or to pictures alone: they are never of a half type.
-OF_PARAMETERS = frozenset({"optimizer", "pictures", "tensorwise"})
+#: What is done to gradients, parameters or pictures alone: they are never of a half type.
+OF_PARAMETERS = frozenset({"guard", "optimizer", "pictures", "tensorwise"})
 
 
 def compiled(dtype, *marks):
@@ -78,7 +78,7 @@ def test_nvrtc_compiles_kernels_that_end_with_every_function(source, dtype):
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.
-WIDE = frozenset({"dropout", "loss", "optimizer", "tensorwise", "targets", "norm", "step", "pictures", "tally"})
+WIDE = frozenset({"dropout", "guard", "loss", "optimizer", "tensorwise", "targets", "norm", "step", "pictures", "tally"})
 
 
 @pytest.mark.slow

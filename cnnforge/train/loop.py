@@ -197,7 +197,7 @@ def fit(
                         bound.run("backward")
                         train.forget()
                 if not at_once:
-                    ranks.sum(train.sums)
+                    train.backend.sum(train.sums)
                     bound.run("update")
                 if statistics.due(update):
                     metrics |= statistics.after(1.0 / n)
@@ -212,7 +212,7 @@ def fit(
                 watcher.step(progress, metrics)
             means = progress.sums.means("train", scores)
             means |= clock.of_epoch()
-            ranks.align(train.kept)
+            train.backend.align(train.kept)
             if averages is not None:
                 averages.refresh()
             if validation is not None:

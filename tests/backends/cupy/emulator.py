@@ -11,18 +11,26 @@ import hashlib
 import os
 import subprocess
 import tempfile
+from collections import deque
+from collections.abc import Callable
 from functools import cache
 from itertools import count
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
 from cnnforge.backends.cupy import signature
 from cnnforge.backends.cupy.device import Queued
+from cnnforge.backends.cupy.nccl import Nccl
+from cnnforge.backends.together import SINGLE, Together
 
 SHIM = Path(__file__).with_name("emulator.h")
+NCCL = Path(__file__).with_name("nccl.cpp")
 COMPILE = ("g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
 ALIGN = 256
+#: What stands for a GPU's threads belongs to the library: ranks that are threads take turns.
+_ONE_AT_A_TIME = Lock()
 
 
 def _folder() -> Path:
@@ -38,7 +46,19 @@ def compiled(text: str, names: tuple[str, ...]) -> ctypes.CDLL:
         f"{{ return emulated::launch({name}, dims, args, reversed); }}"
         for name in names
     )
-    whole = "\n".join((SHIM.read_text(), text, *ends))
+    library = ctypes.CDLL(str(_built("\n".join((SHIM.read_text(), text, *ends)))))
+    library.why.restype = ctypes.c_char_p
+    return library
+
+
+@cache
+def fake_nccl() -> Path:
+    """A library with NCCL's functions, for processes of one machine and memory of the host."""
+    return _built(NCCL.read_text())
+
+
+def _built(whole: str) -> Path:
+    """The shared library of a C++ text, once for this machine."""
     target = _folder() / f"{hashlib.sha256(whole.encode()).hexdigest()[:24]}.so"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=_folder()) as work:
@@ -47,9 +67,7 @@ def compiled(text: str, names: tuple[str, ...]) -> ctypes.CDLL:
             done = subprocess.run([*COMPILE, str(source), "-o", str(made)], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[:4000]
             made.replace(target)
-    library = ctypes.CDLL(str(target))
-    library.why.restype = ctypes.c_char_p
-    return library
+    return target
 
 
 @cache
@@ -84,12 +102,26 @@ class Emulator:
     """See ``cnnforge.backends.cupy.device.Device``.
 
     opaque: give arrays that only the device can read, as on a real one
+    together: the processes that train with this one; with several nothing is done before it is waited for, as late as
+              a stream may do it
     """
 
     name = "emulated"
 
-    def __init__(self, opaque: bool = False, free: int = 1 << 40) -> None:
-        self.launched, self._opaque, self._free = 0, opaque, free
+    def __init__(self, opaque: bool = False, free: int = 1 << 40, together: Together = SINGLE) -> None:
+        self.launched, self._opaque, self._free, self._together = 0, opaque, free, together
+        self._stream: deque[Callable[[], None]] = deque()
+
+    def _ask(self, work: Callable[[], None]) -> None:
+        """In the stream's order."""
+        if self._together.size == 1:
+            work()
+        else:
+            self._stream.append(work)
+
+    def _catch_up(self) -> None:
+        while self._stream:
+            self._stream.popleft()()
 
     def free(self):
         return self._free
@@ -130,19 +162,20 @@ class Emulator:
             assert kept
             assert args
             self.launched += 1
-            if run(dims, pointers, next(turns) % 2):
-                raise RuntimeError(f"{source}.{kernel}: {library.why().decode()}")
+            with _ONE_AT_A_TIME:
+                if run(dims, pointers, next(turns) % 2):
+                    raise RuntimeError(f"{source}.{kernel}: {library.why().decode()}")
 
-        return Queued(step)
+        return Queued(lambda: self._ask(step))
 
     def product(self, a, b, out, turn_a, turn_b):
         return None
 
     def fill(self, array, byte):
-        return Queued(lambda: _open(array).reshape(-1).view(np.uint8).fill(byte))
+        return Queued(lambda: self._ask(lambda: _open(array).reshape(-1).view(np.uint8).fill(byte)))
 
     def copy(self, source, into):
-        return Queued(lambda: np.copyto(_open(into).reshape(-1), _open(source).reshape(-1)))
+        return Queued(lambda: self._ask(lambda: np.copyto(_open(into).reshape(-1), _open(source).reshape(-1))))
 
     def run(self, steps):
         for step in steps:
@@ -154,7 +187,7 @@ class Emulator:
     def send(self, host, into):
         assert host.shape == into.shape, (host.shape, into.shape)
         assert host.dtype == into.dtype, (host.dtype, into.dtype)
-        _open(into)[...] = host
+        self._ask(lambda: np.copyto(_open(into), host))
 
     def capture(self, steps):
         def run():
@@ -164,10 +197,24 @@ class Emulator:
         return run
 
     def put(self, host, into):
-        _open(into)[...] = host
+        now = np.array(host)
+        self._ask(lambda: np.copyto(_open(into), now, casting="unsafe"))
 
     def get(self, array):
+        self.sync()
         return _open(array).copy()
 
     def sync(self):
-        pass
+        self._together.wait(self._catch_up)
+
+    def join(self):
+        self._nccl = Nccl(str(fake_nccl()), self._together, 0)
+
+    def sum(self, array):
+        self._ask(lambda: self._nccl.sum(self.address(array), array.size, str(array.dtype)))
+
+    def gather(self, rows):
+        self._ask(lambda: self._nccl.gather(self.address(rows), rows.nbytes // self._together.size))
+
+    def align(self, arrays):
+        self._ask(lambda: self._nccl.align([(self.address(array), array.nbytes) for array in arrays]))

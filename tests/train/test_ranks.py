@@ -135,7 +135,14 @@ def test_compiled_kernels_too(words):
         assert_close(alone, found, 1e-4)
 
 
-@pytest.mark.parametrize(("case", "size"), [(case, 3) for case in CASES] + [("synchronised and gathered", 7)])
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [
+        ("synchronised and gathered", 3),
+        *(pytest.param(case, 3, marks=pytest.mark.slow) for case in CASES if case != "synchronised and gathered"),
+        pytest.param("class weights", 7, marks=pytest.mark.slow),
+    ],
+)
 def test_on_gpus_too(case, size, monkeypatch):
     """GPUs that are not there, each with its own memory and a stream that does its work late, by NCCL's calls."""
     monkeypatch.setattr(cuda, "open_device", open_device)

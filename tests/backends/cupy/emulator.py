@@ -11,12 +11,13 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections import deque
+import weakref
 from collections.abc import Callable
 from functools import cache
 from itertools import count
 from pathlib import Path
-from threading import Lock
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
 
 import numpy as np
 
@@ -98,30 +99,55 @@ def _open(array):
     return array.inside if isinstance(array, Opaque) else array
 
 
+class Stream:
+    """Does what it is asked for in order, on a thread that ends with it."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._failed: list[BaseException] = []
+        Thread(target=_work, args=(self._asked, self._failed), daemon=True).start()
+        weakref.finalize(self, self._asked.put, None)
+
+    def ask(self, work: Callable[[], None]) -> None:
+        self._asked.put(work)
+
+    def wait(self) -> None:
+        """Until all of it is done. Raises what went wrong."""
+        done = Event()
+        self._asked.put(done.set)
+        done.wait()
+        if self._failed:
+            raise self._failed[0]
+
+
+def _work(asked: SimpleQueue[Callable[[], None] | None], failed: list[BaseException]) -> None:
+    while (work := asked.get()) is not None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+
 class Emulator:
     """See ``cnnforge.backends.cupy.device.Device``.
 
     opaque: give arrays that only the device can read, as on a real one
-    together: the processes that train with this one; with several nothing is done before it is waited for, as late as
-              a stream may do it
+    together: the processes that train with this one; with several, what is asked for is done by a thread of its own, as
+              a stream does it: whoever waits for another process must not keep that one waiting
     """
 
     name = "emulated"
 
     def __init__(self, opaque: bool = False, free: int = 1 << 40, together: Together = SINGLE) -> None:
         self.launched, self._opaque, self._free, self._together = 0, opaque, free, together
-        self._stream: deque[Callable[[], None]] = deque()
+        self._stream: Stream | None = Stream() if together.size > 1 else None
 
     def _ask(self, work: Callable[[], None]) -> None:
         """In the stream's order."""
-        if self._together.size == 1:
+        if self._stream is None:
             work()
         else:
-            self._stream.append(work)
-
-    def _catch_up(self) -> None:
-        while self._stream:
-            self._stream.popleft()()
+            self._stream.ask(work)
 
     def free(self):
         return self._free
@@ -205,7 +231,8 @@ class Emulator:
         return _open(array).copy()
 
     def sync(self):
-        self._together.wait(self._catch_up)
+        if self._stream is not None:
+            self._together.wait(self._stream.wait)
 
     def join(self):
         self._nccl = Nccl(str(fake_nccl()), self._together, 0)

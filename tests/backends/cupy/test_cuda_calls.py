@@ -291,14 +291,12 @@ ILL = "cudaErrorIllegalAddress: an illegal memory access was encountered"
 
 def calls(device):
     """Everything by which the backend makes CUDA do something, by its name."""
-    array = view(device, (2, 3))
+    number = SimpleNamespace(set=array_fails, shape=(), dtype=np.dtype("f4"), size=1, nbytes=4)
     return {
         "run": lambda: device.run([array_fails]),
         "capture": lambda: device.capture([array_fails]),
         "get": lambda: device.get(SimpleNamespace(get=array_fails)),
-        "put": lambda: device.put(
-            1, SimpleNamespace(set=array_fails, shape=(), dtype=np.dtype("f4"), size=1, nbytes=4)
-        ),
+        "put": lambda: device.put(1, number),
         "send": lambda: device.send(1, SimpleNamespace(set=array_fails)),
         "sync": lambda: setattr(device.stream, "synchronize", array_fails) or device.sync(),
         "free": lambda: setattr(device._cupy.cuda.runtime, "memGetInfo", array_fails) or device.free(),
@@ -352,8 +350,8 @@ def test_a_process_has_a_gpu_of_its_own(cupy, monkeypatch):
     for error in together(4, joined):
         assert str(error) == (
             "there are more processes than GPUs\n  where: mpiexec\n"
-            "  why:   processes 0 and 2 would share A card (device 0): their host shows 2 GPUs to 4 processes, and each "
-            "needs one of its own\n"
+            "  why:   processes 0 and 2 would share A card (device 0): their host shows 2 GPUs to 4 processes, and "
+            "each needs one of its own\n"
             "  fix:   mpiexec -n 2 on that host, or trainer.backend=auto; CUDA_VISIBLE_DEVICES may hide some"
         )
     assert [str(error) for error in together(2, joined)] == [

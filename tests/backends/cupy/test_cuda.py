@@ -171,7 +171,8 @@ class OutOfMemoryError(MemoryError):
         (
             RuntimeError("cudaErrorLaunchFailure: unspecified launch failure"),
             "the GPU stopped in the middle of its work",
-            "CNNFORGE_CUDA_GRAPHS=0 compute-sanitizer cnnforge … names the kernel, if one is at fault: please report it",
+            "CNNFORGE_CUDA_GRAPHS=0 compute-sanitizer cnnforge … names the kernel, if one is at fault: "
+            "please report it",
         ),
         (
             RuntimeError("cudaErrorECCUncorrectable: uncorrectable ECC error encountered"),

@@ -372,7 +372,7 @@ def test_collectives_go_by_address_over_the_device_s_stream(cupy, monkeypatch):
         a, b, rows = view(device, (3,)), view(device, (2,), "float64"), view(device, (2, 2))
         for array in (a, b):
             backend.put(ranks.rank + 1.0, array)
-        backend.put([[ranks.rank + 5.0] * 2] * 2, rows)
+        backend.put([[5.0 + rank] * 2 if rank == ranks.rank else [-1.0] * 2 for rank in range(2)], rows)
         backend.sum(a)
         device.gather(rows)
         backend.align({"b": b})

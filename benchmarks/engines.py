@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.recipe import draws, noise, recipe, torch_arrays
 from cnnforge.backends import create
+from cnnforge.backends.together import SINGLE, Together
 from cnnforge.executable import Executable, Weights
 from cnnforge.lower import train_graph
 from cnnforge.model import Model
@@ -40,9 +41,14 @@ class Ours:
         threads: int,
         exact: bool = False,
         precision: str = "float32",
+        together: Together = SINGLE,
     ) -> None:
-        """Measures the ways of kernels first, once per machine, as training does; ``exact`` is its ``exact_conv``."""
-        self.backend = create(backend, threads)
+        """Measures the ways of kernels first, once per machine, as training does; ``exact`` is its ``exact_conv``.
+
+        together: the processes that do it
+        """
+        self.backend = create(backend, threads, together)
+        self.backend.join()
         self.optimizer, self.batch, self.done = optimizer, batch, 0
         graph = train_graph(spec, batch, precision, 0, optimizer)
         choice = Choice(backend, threads, exact=exact, device=self.backend)

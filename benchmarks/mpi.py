@@ -108,7 +108,7 @@ def print_one(chosen: argparse.Namespace) -> None:
     with job() as ranks:
         ours = Ours(
             nets.spec(chosen.net), nets.optimizer(chosen.net), chosen.batch, chosen.backend, chosen.threads,
-            chosen.exact_conv,
+            chosen.exact_conv, ranks,
         )  # fmt: skip
 
         def step() -> None:
@@ -117,7 +117,7 @@ def print_one(chosen: argparse.Namespace) -> None:
                 ours.bound.run("forward", "loss", "backward", "update")
                 return
             ours.bound.run("forward", "loss", "backward")
-            ranks.sum(ours.executable.sums)
+            ours.backend.sum(ours.executable.sums)
             ours.bound.run("update")
 
         for _ in range(WARM):

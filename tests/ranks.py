@@ -24,9 +24,10 @@ class ThreadRank(Alone):
     """One of several."""
 
     def __init__(self, rank: int, size: int, table: _Table) -> None:
-        self.rank, self.size, self._table, self._idle = rank, size, table, False
+        self.rank, self.size, self._table, self.idle = rank, size, table, False
+        self.host = rank, size
 
-    def _every(self, value: Any) -> list[Any]:
+    def every(self, value: Any) -> list[Any]:
         self._table.places[self.rank] = value
         self._table.barrier.wait()
         found = list(self._table.places)
@@ -37,36 +38,36 @@ class ThreadRank(Alone):
         return shard(n, self.rank, self.size, unit)
 
     def take(self, shard):
-        self._idle = not shard
+        self.idle = not shard
         return max(1, len(shard))
 
     def sum(self, array):
-        array[...] = np.sum(self._every(array.copy()), axis=0)
+        array[...] = np.sum(self.every(array.copy()), axis=0)
 
     def total(self, part):
-        every = self._every(part)
+        every = self.every(part)
         return Sums(sum(p.loss for p in every), sum(p.hits for p in every), sum(p.samples for p in every))
 
     def collect(self, own, into):
-        into[...] = self._every(np.zeros_like(own) if self._idle else own.copy())
+        into[...] = self.every(np.zeros_like(own) if self.idle else own.copy())
 
     def first(self, value):
-        return self._every(value)[0]
+        return self.every(value)[0]
 
     def earliest(self, found, place):
-        every = [pair for pair in self._every((place, found)) if pair[1] is not None]
+        every = [pair for pair in self.every((place, found)) if pair[1] is not None]
         return min(every, key=lambda pair: pair[0])[1] if every else None
 
     def differing(self, value):
-        every = self._every(value)
+        every = self.every(value)
         return [rank for rank, theirs in enumerate(every) if theirs != every[0]]
 
     def align(self, arrays):
         for array in arrays.values():
-            array[...] = self._every(array.copy())[0]
+            array[...] = self.every(array.copy())[0]
 
     def stopping(self, reason):
-        return next((r for r in self._every(reason) if r is not None), None)
+        return next((r for r in self.every(reason) if r is not None), None)
 
 
 def together(size: int, work: Callable[[ThreadRank], Any]) -> list[Any]:

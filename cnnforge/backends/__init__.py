@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 
-from cnnforge.backends.base import Backend, Collect
+from cnnforge.backends.base import Backend
+from cnnforge.backends.together import SINGLE, Together
 from cnnforge.errors import BackendError
 from cnnforge.plan.capabilities import Capabilities
 
@@ -48,23 +49,29 @@ def capabilities_of(name: str) -> Capabilities:
     return capabilities()
 
 
-def create(name: str, threads: int | None = None, collect: Collect | None = None) -> Backend:
+def create(name: str, threads: int | None = None, together: Together = SINGLE, device: int | None = None) -> Backend:
     """A backend, ready to bind. ``threads``: how many it may use; its own choice where not given.
 
+    together: the processes that train one net; they ``join`` before they run a plan for several (``cnnforge.ir.ranks``)
+    device:   the number of a GPU, of those that CUDA shows; the backend's own choice where not given
     Raises BackendError where its device is not there, which its capabilities do not need.
-
-    collect: how plans for several processes hear of the others (see ``cnnforge.ir.ranks``)
     """
-    processes = {} if collect is None else {"collect": collect}
+    if device is not None and resolve(name) != "cupy":
+        raise BackendError(
+            f"device {device} is asked for, and backend {resolve(name)} computes on the CPU",
+            where="trainer.device",
+            why="it is the number of a GPU",
+            fix="trainer.backend=cupy, or leave trainer.device out",
+        )
     if resolve(name) == "numba":
         from cnnforge.backends.numba.backend import NumbaBackend
 
-        return NumbaBackend(threads, **processes)
+        return NumbaBackend(threads, together)
     if name == "cupy":
         from cnnforge.backends.cupy.backend import CupyBackend
         from cnnforge.backends.cupy.cuda import captures, open_device
 
-        return CupyBackend(open_device(), captures(), collect)
+        return CupyBackend(open_device(device, together), captures(), together)
     from cnnforge.backends.numpy.backend import NumpyBackend
 
-    return NumpyBackend(threads, **processes)
+    return NumpyBackend(threads, together)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -192,3 +192,15 @@ class Backend(Protocol):
 
     def sync(self) -> None:
         """Wait until everything asked for has happened."""
+
+    def join(self) -> None:
+        """Meet the processes that train with this one, before the first of these calls; all of them make it.
+
+        Raises BackendError where they cannot talk to each other.
+        """
+
+    def sum(self, array: Array) -> None:
+        """Add ``array`` up over the processes, in place, in order with the steps."""
+
+    def align(self, arrays: Mapping[str, Array]) -> None:
+        """Take over what the first process has in these arrays, in order with the steps."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step, Stock
@@ -81,3 +81,12 @@ class NullBackend:
 
     def sync(self) -> None:
         """Nothing runs."""
+
+    def join(self) -> None:
+        """Nobody is there."""
+
+    def sum(self, array: Any) -> None:
+        """Nothing is kept."""
+
+    def align(self, arrays: Mapping[str, Any]) -> None:
+        """Nothing is kept."""

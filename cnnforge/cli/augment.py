@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     data = load(spec.data, spec.model.input, spec.seed)
     for note in data.notes:
         print(note, file=sys.stderr)
-    backend = create(spec.trainer.backend, threads=1)
+    backend = create(spec.trainer.backend, threads=1, device=spec.trainer.device)
     sheet = contact_sheet(data, spec.augment, spec.seed, args.samples, args.epochs, backend)
     with writing(args.out, "cnnforge augment --out"):
         save(sheet, args.out)

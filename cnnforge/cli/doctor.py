@@ -16,16 +16,13 @@ from functools import partial
 from pathlib import Path
 
 from cnnforge.cli.arguments import add_runs_folder
+from cnnforge.cli.finding import NOTE, OK, PROBLEM, Finding
+from cnnforge.cli.gpus import gpu
 from cnnforge.cli.machine import (
-    NOTE,
-    OK,
-    PROBLEM,
-    Finding,
     blas,
     cpu,
     disk,
     extras,
-    gpu,
     memory,
     numba,
     one_line,

@@ -36,18 +36,18 @@ def run(args: argparse.Namespace) -> int:
     # An update for every batch: what the rate does shows in the next one.
     spec = spec.model_copy(update={"trainer": spec.trainer.model_copy(update={"accumulate": 1})})
 
-    from cnnforge.backends import create
     from cnnforge.cli.console import make_console
     from cnnforge.data import load
     from cnnforge.report.lr_plot import draw
     from cnnforge.train.lr_finder import search
-    from cnnforge.train.setup import set_up
+    from cnnforge.train.ranks import ALONE
+    from cnnforge.train.setup import backend_of, set_up
     from cnnforge.train.signals import StopRequest
     from cnnforge.train.transfer import transfer
 
     console = make_console(sys.stderr if args.json else sys.stdout)
     data = load(spec.data, spec.model.input, spec.seed, console.note)
-    made = set_up(spec, data, create(spec.trainer.backend, spec.trainer.threads), console.note, console.compiling, {})
+    made = set_up(spec, data, backend_of(spec, ALONE), console.note, console.compiling, {})
     if taken := transfer(spec, made.train.weights):
         for note in taken.notes:
             console.note(note)

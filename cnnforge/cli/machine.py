@@ -9,15 +9,11 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any
 
-State = Literal["ok", "note", "problem"]
-OK: Final = "ok"
-NOTE: Final = "note"
-PROBLEM: Final = "problem"
+from cnnforge.cli.finding import NOTE, OK, PROBLEM, Finding, State
 
 #: Python releases that the tests run on.
 TESTED = ((3, 11),)
@@ -33,16 +29,6 @@ _CPU_LIMITS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us")
 _MEMORY_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 #: Bytes free below which a disk is a problem, and below which it is worth a word.
 LITTLE, SCARCE = 200 << 20, 2 << 30
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line: what was looked at, how it is, what it says, and what mends it where something is wrong."""
-
-    name: str
-    state: State
-    text: str
-    fix: str = ""
 
 
 def python() -> Iterator[Finding]:
@@ -173,18 +159,6 @@ def numba() -> Iterator[Finding]:
         yield Finding("kernels", OK, text)
 
 
-def gpu() -> Iterator[Finding]:
-    """A GPU's driver, and CuPy."""
-    driver, cupy = _cuda(), _installed("cupy") or _installed("cupy-cuda12x") or _installed("cupy-cuda13x")
-    have = f"CuPy {cupy}" if cupy else "no CuPy"
-    if driver is None:
-        yield Finding("gpu", OK, f"no NVIDIA driver, {have}: training runs on the CPU")
-    elif not cupy:
-        yield Finding("gpu", NOTE, f"{driver}, {have}", "pip install 'cnnforge[gpu]'")
-    else:
-        yield Finding("gpu", OK, f"{driver}, {have}: trainer.backend=cupy trains there, auto on the CPU")
-
-
 def extras() -> Iterator[Finding]:
     """Packages that some commands need."""
     for extra, (names, purpose) in EXTRAS.items():
@@ -256,28 +230,6 @@ def _total_memory() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows
         return None
-
-
-def _cuda() -> str | None:
-    """What the NVIDIA driver says of itself and of its first device; None where there is none."""
-    import ctypes
-
-    for library in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            cuda: Any = ctypes.CDLL(library)
-        except OSError:
-            continue
-        release, count, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(100)
-        cuda.cuDriverGetVersion(ctypes.byref(release))
-        text = f"driver for CUDA {release.value // 1000}.{release.value % 1000 // 10}"
-        if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-            return f"{text}, no device"
-        device = ctypes.c_int()
-        cuda.cuDeviceGet(ctypes.byref(device), 0)
-        cuda.cuDeviceGetName(name, 100, device)
-        others = f" and {count.value - 1} more" if count.value > 1 else ""
-        return f"{name.value.decode(errors='replace')}{others}, {text}"
-    return None
 
 
 def _there(name: str) -> bool:

@@ -96,7 +96,7 @@ def measured(run: RunSpec, batch: int) -> dict[str, float]:
     """Median seconds of every call in a training step of ``batch`` samples by signature, and of ``STEP``."""
     from time import perf_counter
 
-    backend = create(run.trainer.backend, run.trainer.threads)
+    backend = create(run.trainer.backend, run.trainer.threads, device=run.trainer.device)
     plan = plan_of(run, batch)
     names = [signature(node, batch) for node in training_nodes(plan)]
     steps = _bind(plan, backend)

@@ -56,6 +56,8 @@ class TrainerSpec(Spec):
                takes what is left
     backend:   ``auto`` takes the fastest that works here
     precision: what parameters and activations are computed in
+    device:    the number of the GPU that backend ``cupy`` takes, of those that CUDA shows (``cnnforge doctor`` lists
+               them); its first where not given. Of several processes each takes its own, and this is left out
     threads:   how many the backend may use; its own choice where not given
     log_every: steps between two metric records
     sync_batch_norm: where several processes share a batch, batch_norm takes the mean and variance of all of it, as one
@@ -79,6 +81,7 @@ class TrainerSpec(Spec):
     accumulate: PositiveInt = 1
     backend: Literal["auto", "numpy", "numba", "cupy"] = "auto"
     precision: Literal["float32", "float64", "tf32", "bfloat16", "float16"] = "float32"
+    device: NonNegativeInt | None = None
     threads: PositiveInt | None = None
     log_every: PositiveInt = 10
     stats_every: PositiveInt | None = 100

@@ -84,4 +84,4 @@ class Averages:
             seen += n
         for name, total in sums.items():
             backend.put(total / seen, self.weights.state[name])
-        self._ranks.align(self.weights.state)
+        backend.align(self.weights.state)

@@ -17,17 +17,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from threading import Event, Thread
 from time import monotonic, sleep
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from cnnforge.backends.together import Error, T
 from cnnforge.errors import BackendError, CnnforgeError, ConfigError, InterruptedRun, TerminatedRun
 from cnnforge.train.launcher import Launch, launched
 from cnnforge.train.metrics import Sums
-from cnnforge.train.ranks import ALONE, Alone, Error, Ranks, shard
+from cnnforge.train.ranks import ALONE, Alone, Ranks, shard
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
-
-T = TypeVar("T")
 
 #: Seconds that a rank waits for the others in a step, unless this variable says otherwise.
 PATIENCE, PATIENCE_VARIABLE = 600.0, "CNNFORGE_MPI_TIMEOUT"
@@ -115,11 +114,11 @@ class Job:
 
         self._mpi, self._comm, self._farewell = MPI, comm, comm.Dup()
         self.rank, self.size = comm.rank, comm.size
-        self._idle = False
+        self.idle = False
         self._agreed: BaseException | None = None
         self._told = self._training = False
         self._sums, self._code = zeros(3), zeros(1, "int64")
-        self._threads = self._share_of_cores()
+        self.host, self._threads = self._on_this_host()
         self._watch = _Watch(self, patience)
 
     def __enter__(self) -> Job:
@@ -146,11 +145,18 @@ class Job:
         return shard(n, self.rank, self.size, unit)
 
     def take(self, shard: range) -> int:
-        self._idle = not shard
+        self.idle = not shard
         return max(1, len(shard))
 
     def sum(self, array: Any) -> None:
         self._watch.wait(self._comm.Allreduce, self._mpi.IN_PLACE, array)
+
+    def every(self, value: T) -> list[T]:
+        found: list[T] = self._comm.allgather(value)
+        return found
+
+    def wait(self, call: Callable[..., T], *arguments: object) -> T:
+        return self._watch.wait(call, *arguments)
 
     def total(self, part: Sums) -> Sums:
         self._sums[:] = part.loss, part.hits, part.samples
@@ -158,7 +164,7 @@ class Job:
         return Sums(float(self._sums[0]), float(self._sums[1]), int(self._sums[2]))
 
     def collect(self, own: Any, into: Any) -> None:
-        if self._idle:
+        if self.idle:
             own[...] = 0
         self._watch.wait(self._comm.Allgather, own, into)
 
@@ -193,7 +199,7 @@ class Job:
         return min(every, key=lambda pair: pair[0])[1] if every else None
 
     def differing(self, value: str) -> list[int]:
-        every = self._comm.allgather(value)
+        every = self.every(value)
         return [rank for rank, theirs in enumerate(every) if theirs != every[0]]
 
     def align(self, arrays: Mapping[str, Any]) -> None:
@@ -228,11 +234,13 @@ class Job:
         self._agreed = error
         return error
 
-    def _share_of_cores(self) -> int:
+    def _on_this_host(self) -> tuple[tuple[int, int], int]:
+        """``Together.host``, and threads for this process."""
         here = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
         every = here.allgather(_cores())
+        place = here.rank, here.size
         here.Free()
-        return share_of_cores(_cores(), every)
+        return place, share_of_cores(_cores(), every)
 
     def _all_leave(self) -> bool:
         """Do all others fail too?"""
@@ -263,11 +271,13 @@ class _Watch(Thread):
         self._ranks, self._patience, self._since = ranks, patience, 0.0
         self.over = Event()
 
-    def wait(self, call: Callable[..., object], *arguments: object) -> None:
+    def wait(self, call: Callable[..., T], *arguments: object) -> T:
         """A call that returns when all ranks have made it."""
         self._since = monotonic()
-        call(*arguments)
-        self._since = 0.0
+        try:
+            return call(*arguments)
+        finally:
+            self._since = 0.0
 
     def run(self) -> None:
         while not self.over.wait(min(1.0, self._patience / 4)):

@@ -53,11 +53,12 @@ def follow(ranks: Ranks) -> None:
     spec, ways = orders.spec, orders.ways
     backend = backend_of(spec, ranks)
     with StopRequest() as stop:
+        backend.join()
         data = ranks.in_order(lambda: load(spec.data, spec.model.input, spec.seed, _nothing))
         same_data(data, ranks)
         made = ranks.in_order(lambda: set_up(spec, data, backend, _nothing, _nothing, ways, ranks))
         progress = ranks.first(ranks.in_order(Progress))
-        ranks.align(made.train.kept)
+        backend.align(made.train.kept)
         fit(
             made.train,
             made.evaluation,
@@ -71,7 +72,7 @@ def follow(ranks: Ranks) -> None:
             ranks=ranks,
         )
         weights = made.evaluation.weights
-        ranks.align(weights.params | weights.state)
+        backend.align(weights.params | weights.state)
         if made.test is not None:
             evaluate(made.evaluation, made.test, made.loss, "test", ranks)
 

@@ -191,7 +191,7 @@ def fit(
                         bound.run("backward")
                         train.forget()
                 if not at_once:
-                    ranks.sum(train.sums)
+                    train.backend.sum(train.sums)
                     bound.run("update")
                 losses.count(progress.sums, seen, n)
                 progress.step, progress.step_in_epoch = update, progress.step_in_epoch + len(members)
@@ -209,7 +209,7 @@ def fit(
             steps.settle()
             means = progress.sums.means("train", scores)
             means |= clock.of_epoch()
-            ranks.align(train.kept)
+            train.backend.align(train.kept)
             if averages is not None:
                 averages.refresh()
             if validation is not None:

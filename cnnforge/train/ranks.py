@@ -6,16 +6,13 @@ they add up; what follows from those sums is then the same on all of them. Rank 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from cnnforge.backends.base import Array
-from cnnforge.errors import CnnforgeError, InterruptedRun
+from cnnforge.backends.together import Single, T, Together
+from cnnforge.errors import InterruptedRun
 from cnnforge.train.metrics import Sums
-
-T = TypeVar("T")
-Error = TypeVar("Error", bound=CnnforgeError)
 
 
 def shard(n: int, rank: int, size: int, unit: int = 1) -> range:
@@ -29,16 +26,11 @@ def shard(n: int, rank: int, size: int, unit: int = 1) -> range:
     return range(min(begin * unit, n), min(end * unit, n))
 
 
-class Ranks(Protocol):
-    """What a training asks of the processes that do it. All ranks make the same calls in the same order."""
+class Ranks(Together, Protocol):
+    """What a training asks of the processes that do it. All ranks make the same calls in the same order.
 
-    @property
-    def rank(self) -> int:
-        """This process's number."""
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
+    Arrays on a device are the backend's to add up and to align: it talks to the others by what ``Together`` says.
+    """
 
     def threads(self, wanted: int | None) -> int | None:
         """Threads for this process: ``wanted`` where given, else its part of the host's cores."""
@@ -52,14 +44,8 @@ class Ranks(Protocol):
         A rank without samples takes part in whatever the others do together.
         """
 
-    def sum(self, array: Array) -> None:
-        """Add ``array`` up over the ranks, in place."""
-
     def total(self, part: Sums) -> Sums:
         """The sums over all ranks."""
-
-    def collect(self, own: Array, into: Array) -> None:
-        """Every rank's ``own`` (K,) into ``into`` (size, K), within a kernel; zeros of one without samples."""
 
     def first(self, value: T) -> T:
         """Rank 0's value."""
@@ -70,23 +56,15 @@ class Ranks(Protocol):
     def differing(self, value: str) -> list[int]:
         """The ranks whose value is not rank 0's."""
 
-    def align(self, arrays: Mapping[str, Array]) -> None:
-        """Take over what rank 0 has in these arrays."""
-
     def in_order(self, work: Callable[[], T]) -> T:
         """Do ``work`` on rank 0, then on all the others. An error of rank 0's ends all of them."""
 
     def stopping(self, reason: InterruptedRun | None) -> InterruptedRun | None:
         """The reason to stop that any rank has."""
 
-    def together(self, error: Error) -> Error:
-        """``error``, which every rank is about to raise: nobody has to be told of it."""
 
-
-class Alone:
+class Alone(Single):
     """One process, which is all there is."""
-
-    rank, size = 0, 1
 
     def __enter__(self) -> Alone:
         return self
@@ -103,14 +81,8 @@ class Alone:
     def take(self, shard: range) -> int:
         return len(shard)
 
-    def sum(self, array: Array) -> None:
-        """Nobody has anything to add."""
-
     def total(self, part: Sums) -> Sums:
         return part
-
-    def collect(self, own: Array, into: Array) -> None:
-        into[0] = own
 
     def first(self, value: T) -> T:
         return value
@@ -121,17 +93,11 @@ class Alone:
     def differing(self, value: str) -> list[int]:
         return []
 
-    def align(self, arrays: Mapping[str, Array]) -> None:
-        """There is nobody to agree with."""
-
     def in_order(self, work: Callable[[], T]) -> T:
         return work()
 
     def stopping(self, reason: InterruptedRun | None) -> InterruptedRun | None:
         return reason
-
-    def together(self, error: Error) -> Error:
-        return error
 
 
 ALONE = Alone()

@@ -18,7 +18,15 @@ from time import perf_counter
 
 from cnnforge.backends.base import Backend
 from cnnforge.config import run_text
-from cnnforge.errors import CnnforgeError, ConfigError, ConfigErrors, DivergedError, InterruptedRun, PrunedRun
+from cnnforge.errors import (
+    BackendError,
+    CnnforgeError,
+    ConfigError,
+    ConfigErrors,
+    DivergedError,
+    InterruptedRun,
+    PrunedRun,
+)
 from cnnforge.spec import RunSpec
 from cnnforge.tracking import Journal, Outcome, Sender, announce, flatten, start
 from cnnforge.train.checkpoint import Checkpoints
@@ -157,8 +165,11 @@ def _live(
         console.note(f"tracking: {outcome.reason}")
     if failure is not None:
         failure.where = failure.where or str(folder)
+        resuming = f"cnnforge resume {os.path.relpath(folder)} goes on"
         if isinstance(failure, InterruptedRun):
-            failure.fix = f"cnnforge resume {os.path.relpath(folder)} goes on where it stopped"
+            failure.fix = f"{resuming} where it stopped"
+        elif isinstance(failure, BackendError) and checkpoints.has("last"):
+            failure.fix += f"; {resuming} from the last checkpoint"
         raise failure
     return folder, state.result
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from cnnforge.backends import create, resolve
+from cnnforge.backends import create
 from cnnforge.backends.base import Backend, Report
 from cnnforge.data import Batches, Dataset
 from cnnforge.data.labels import class_counts
@@ -47,14 +47,15 @@ class Setup:
 
 def backend_of(spec: RunSpec, ranks: Ranks) -> Backend:
     """The backend that a run asks for. Raises BackendError where there is none, or not in its precision."""
-    if resolve(spec.trainer.backend) == "cupy" and ranks.size > 1:
+    trainer = spec.trainer
+    if trainer.device is not None and ranks.size > 1:
         raise BackendError(
-            "several processes cannot train together on GPUs yet",
-            where="trainer.backend",
-            why=f"{ranks.size} processes were started, and their gradients are added up on the host only",
-            fix="one process, or trainer.backend=auto",
+            f"{ranks.size} processes train, and trainer.device={trainer.device} is one GPU",
+            where="trainer.device",
+            why="each process of a host takes the GPU of its own number there",
+            fix="leave it out; CUDA_VISIBLE_DEVICES says which GPUs there are, and in which order",
         )
-    backend = create(spec.trainer.backend, ranks.threads(spec.trainer.threads), ranks.collect)
+    backend = create(trainer.backend, ranks.threads(trainer.threads), ranks, trainer.device)
     require_precision(backend.capabilities, spec.trainer.precision)
     return backend
 

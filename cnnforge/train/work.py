@@ -221,6 +221,7 @@ def recipe_of(spec: RunSpec, made: Setup) -> Recipe:
 def work(run: Life) -> None:
     """Train from where the run stands, test, save. ``follow`` is what other processes of the job do meanwhile."""
     spec, trainer, ranks = run.spec, run.spec.trainer, run.ranks
+    run.backend.join()
     with run.spent.on("data"):
         data = ranks.in_order(lambda: _data(run))
         same_data(data, ranks)
@@ -235,7 +236,7 @@ def work(run: Life) -> None:
     if ranks.size > 1:
         _say_how_many(run)
     progress = ranks.first(ranks.in_order(lambda: _begin(run)))
-    ranks.align(made.train.kept)
+    run.backend.align(made.train.kept)
     run.console.begin(trainer.epochs, run.steps_per_epoch, recipe.steps(run.steps_per_epoch))
     with run.spent.on("training"):
         fit(
@@ -255,7 +256,7 @@ def work(run: Life) -> None:
 
     weights = made.evaluation.weights
     run.checkpoints.load_weights("best" if run.checkpoints.has("best") else "last", weights)
-    ranks.align(weights.params | weights.state)
+    run.backend.align(weights.params | weights.state)
     keep = _keeper(run, made)
     if made.test is not None:
         with run.spent.on("test"):

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cnnforge.cli import doctor, machine
+from cnnforge.cli.finding import Finding
 from cnnforge.cli.main import main
 from cnnforge.tracking import Journal
 from cnnforge.tracking.state import Tracking, save
@@ -43,7 +44,7 @@ def test_a_sound_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_lines_with_their_fixes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [machine.Finding("disk", "problem", "full", "make room"), machine.Finding("cpu", "ok", "fast")]
+    found = [Finding("disk", "problem", "full", "make room"), Finding("cpu", "ok", "fast")]
     monkeypatch.setattr(doctor, "examine", lambda folder: found)
     assert main(["doctor"]) == 2
     assert capsys.readouterr().out == (
@@ -54,7 +55,7 @@ def test_lines_with_their_fixes(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 def test_a_check_that_fails_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def broken() -> Iterator[machine.Finding]:
+    def broken() -> Iterator[Finding]:
         raise OSError("no\nsuch thing")
         yield
 
@@ -82,7 +83,7 @@ def server() -> Iterator[str]:
 
 
 def test_the_tracker(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def look(uri: str) -> machine.Finding:
+    def look(uri: str) -> Finding:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         (found,) = doctor.tracker(tmp_path)
         return found

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cnnforge.backends.cupy import cuda
 from cnnforge.config import compose, validate
 from cnnforge.data import load
 from cnnforge.errors import DataError, DivergedError, InterruptedRun
@@ -11,6 +12,7 @@ from cnnforge.train.loop import Progress, Silent, evaluate, fit
 from cnnforge.train.ranks import ALONE, shard
 from cnnforge.train.setup import backend_of, same_data, set_up
 from cnnforge.train.work import recipe_of
+from tests.emulated import open_device
 from tests.ranks import together
 
 NET = {
@@ -70,6 +72,7 @@ def trained(made, ranks, watcher=None):
     """(weights and state, metrics by step, metrics by epoch, test metrics)"""
     data = load(made.data, made.model.input, made.seed, lambda note: None)
     device = backend_of(made, ranks)
+    device.join()
     setup = set_up(made, data, device, lambda note: None, lambda done, total: None, {}, ranks)
     watcher = watcher or Recorder()
     history = fit(
@@ -80,7 +83,7 @@ def trained(made, ranks, watcher=None):
     timed = ("samples_per_second", "data_wait")
     history = [{k: v for k, v in metrics.items() if k not in timed} for metrics in history]
     weights = setup.train.weights
-    return {k: np.array(v) for k, v in (weights.params | weights.state).items()}, watcher.seen, history, tested
+    return {k: device.get(v) for k, v in (weights.params | weights.state).items()}, watcher.seen, history, tested
 
 
 def assert_close(one, other, close):
@@ -130,6 +133,25 @@ def test_compiled_kernels_too(words):
         if isinstance(found, Exception):
             raise found
         assert_close(alone, found, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("case", "size"),
+    [
+        ("synchronised and gathered", 3),
+        *(pytest.param(case, 3, marks=pytest.mark.slow) for case in CASES if case != "synchronised and gathered"),
+        pytest.param("class weights", 7, marks=pytest.mark.slow),
+    ],
+)
+def test_on_gpus_too(case, size, monkeypatch):
+    """GPUs that are not there, each with its own memory and a stream that does its work late, by NCCL's calls."""
+    monkeypatch.setattr(cuda, "open_device", open_device)
+    made = spec(CASES[case][0], "trainer.backend=cupy", "trainer.epochs=2", *CASES[case][1])
+    alone = trained(made.model_copy(update={"trainer": made.trainer.model_copy(update={"backend": "numpy"})}), ALONE)
+    for found in together(size, lambda ranks: trained(made, ranks)):
+        if isinstance(found, Exception):
+            raise found
+        assert_close(alone, found, 1e-9)
 
 
 def test_local_norms_are_of_each_part_and_rank_0_has_the_statistics_that_count():

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from cnnforge.backends.base import Array, Collect, Distort, Distortion, Gather, Kernel, Report, Step, Stock
+from cnnforge.backends.base import Array, Distort, Distortion, Gather, Kernel, Report, Step, Stock
 from cnnforge.backends.cupy.capabilities import capabilities
 from cnnforge.backends.cupy.chains import Part, tail
 from cnnforge.backends.cupy.device import Arrays, Device, Queued
 from cnnforge.backends.cupy.ops import KERNELS
 from cnnforge.backends.cupy.pictures import DeviceCanvas, DeviceStock
 from cnnforge.backends.numpy.capabilities import GATHER
+from cnnforge.backends.together import SINGLE, Together
 
 
 def _chained(device: Device) -> Kernel:
@@ -31,12 +32,12 @@ class CupyBackend:
     name = "cupy"
     capabilities = capabilities()
 
-    def __init__(self, device: Device, graphs: bool = True, collect: Collect | None = None) -> None:
+    def __init__(self, device: Device, graphs: bool = True, together: Together = SINGLE) -> None:
         """``graphs``: capture what always runs in one order; without, every kernel is queued by itself (to debug).
 
-        collect: see ``cnnforge.backends.create``
+        together: see ``cnnforge.backends.create``
         """
-        self.device, self._graphs, self._collect = device, graphs, collect
+        self.device, self._graphs, self._together = device, graphs, together
 
     def buffer(self, nbytes: int) -> Any:
         """Zeroed device memory."""
@@ -50,8 +51,8 @@ class CupyBackend:
         """The kernel of ``op``; of a chain, its head's."""
         if "+" in op:
             return _chained(self.device)
-        if op == GATHER and self._collect is not None:
-            return partial(KERNELS[op], self.device, collect=self._collect)
+        if op == GATHER:
+            return partial(KERNELS[op], self.device, together=self._together)
         return partial(KERNELS[op], self.device)
 
     def prepare(self, steps: Iterable[Step], report: Report) -> None:
@@ -133,3 +134,18 @@ class CupyBackend:
     def sync(self) -> None:
         """Wait for everything that is queued."""
         self.device.sync()
+
+    def join(self) -> None:
+        """Meet the other processes' devices, where there are any."""
+        if self._together.size > 1:
+            self.device.join()
+
+    def sum(self, array: Array) -> None:
+        """Queued; alone, nothing."""
+        if self._together.size > 1:
+            self.device.sum(array)
+
+    def align(self, arrays: Mapping[str, Array]) -> None:
+        """Queued; alone, nothing."""
+        if self._together.size > 1:
+            self.device.align([arrays[name] for name in sorted(arrays)])

@@ -6,9 +6,16 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cnnforge.backends.cupy.failures import LibraryError
+
 #: Of one handle; given by us, because cuBLAS would allocate, which a capture forbids. NVIDIA's advice for Hopper.
 WORKSPACE = 32 << 20
 _PLAIN, _TURNED = 0, 1
+#: What its statuses mean.
+_STATUS = {
+    1: "not initialized", 3: "allocation failed", 7: "invalid value", 8: "architecture mismatch", 11: "mapping error",
+    13: "execution failed", 14: "internal error", 15: "not supported",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +79,4 @@ class Cublas:
     @staticmethod
     def _checked(status: int) -> None:
         if status:
-            raise RuntimeError(f"cuBLAS gives status {status}")
+            raise LibraryError(f"cuBLAS: {status} ({_STATUS.get(status, 'unknown')})")

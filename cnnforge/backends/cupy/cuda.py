@@ -12,7 +12,8 @@ import importlib.util
 import os
 from collections import deque
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,38 +23,37 @@ from cnnforge.backends.base import Step
 from cnnforge.backends.cupy import signature
 from cnnforge.backends.cupy.cublas import WORKSPACE, Cublas, arguments
 from cnnforge.backends.cupy.device import Queued
+from cnnforge.backends.cupy.failures import (
+    GRAPHS,
+    LibraryError,
+    crowded,
+    failed,
+    no_device,
+    no_nccl,
+    no_such_device,
+    out_of_memory,
+    unavailable,
+)
+from cnnforge.backends.cupy.libraries import found
+from cnnforge.backends.cupy.nccl import Nccl
 from cnnforge.backends.cupy.tail import NOTHING, Function, Tail
+from cnnforge.backends.together import SINGLE, Together
 from cnnforge.errors import BackendError
 
 #: Copies of one size that may wait in pinned memory at a time.
 WAITING = 4
 #: Bytes of the largest copy that page-locked memory is kept for.
 LARGEST = 64 << 20
-GRAPHS = "CNNFORGE_CUDA_GRAPHS"
-FIX = "trainer.backend=auto; cnnforge doctor says what this machine has"
+
+#: What CUDA answers where the driver is too old or missing, and where it shows no device.
+_OLD_DRIVER, _NO_DEVICE = 35, 100
 
 
-def cuda_version(number: int) -> str:
-    """12090 -> 12.9."""
-    return f"{number // 1000}.{number % 1000 // 10}"
+def built_for() -> int:
+    """The CUDA that the installed CuPy was built for: 12090 is 12.9."""
+    import cupy
 
-
-def unavailable(why: str, fix: str) -> BackendError:
-    """The error of a machine that cannot run this backend."""
-    return BackendError("backend cupy is not available", where="trainer.backend", why=why, fix=f"{fix}, or {FIX}")
-
-
-def no_device(driver: int, runtime: int, visible: str | None) -> BackendError:
-    """Why CUDA gives no device.  driver, runtime: CUDA versions, 0 without a driver;  visible: CUDA_VISIBLE_DEVICES"""
-    if not driver:
-        return unavailable("there is no NVIDIA driver", "install it, on a machine with an NVIDIA GPU")
-    if driver // 1000 < runtime // 1000:
-        why = f"the NVIDIA driver is too old: it knows CUDA {cuda_version(driver)}, CuPy needs {cuda_version(runtime)}"
-        return unavailable(why, f"a newer driver, or a CuPy for CUDA {driver // 1000}")
-    if visible is not None:
-        why = f"there is no such device: CUDA_VISIBLE_DEVICES={visible} leaves none"
-        return unavailable(why, "another CUDA_VISIBLE_DEVICES")
-    return unavailable("there is no NVIDIA GPU", "another machine")
+    return int(cupy.cuda.runtime.runtimeGetVersion())
 
 
 def captures() -> bool:
@@ -61,8 +61,11 @@ def captures() -> bool:
     return os.environ.get(GRAPHS) != "0"
 
 
-def open_device() -> CudaDevice:
-    """The first device that CUDA shows. Raises BackendError where there is none, or no CuPy."""
+def open_device(number: int | None = None, together: Together = SINGLE) -> CudaDevice:
+    """The device of this number, else the first that CUDA shows; of several processes on a host each takes its own.
+
+    Raises BackendError where there is none, or no CuPy.
+    """
     if importlib.util.find_spec("cupy") is None:
         raise unavailable("CuPy is not installed", "pip install 'cnnforge[gpu]'")
     try:
@@ -73,12 +76,17 @@ def open_device() -> CudaDevice:
     runtime = cupy.cuda.runtime
     try:
         count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError:
+    except runtime.CUDARuntimeError as error:
+        if error.status not in (_OLD_DRIVER, _NO_DEVICE):
+            raise unavailable(f"CUDA does not start: {error}", "nvidia-smi says more") from None
         count = 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not count:
-        versions = runtime.driverGetVersion(), runtime.runtimeGetVersion()
-        raise no_device(*versions, os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return CudaDevice(cupy)
+        raise no_device(runtime.driverGetVersion(), runtime.runtimeGetVersion(), visible)
+    if number is not None and number >= count:
+        raise no_such_device(number, count, visible)
+    # Where there are fewer, a launcher may have given each process its own; ``join`` finds out.
+    return CudaDevice(cupy, together.host[0] % count if number is None else number, together)
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
@@ -123,15 +131,53 @@ class _Pinned:
         self._busy.append((memory, event))
 
 
+class _Card:
+    """``with`` it: what is asked for goes to this card, and what CUDA answers instead becomes a BackendError.
+
+    Everything that calls CUDA is inside of one, so that no such error ends in a traceback.
+    """
+
+    def __init__(self, cupy: Any, number: int) -> None:
+        cuda = cupy.cuda
+        self._device = cuda.Device(number)
+        self._kinds: tuple[type[BaseException], ...] = (
+            cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.memory.OutOfMemoryError,
+            cuda.compiler.CompileException, cuda.nvrtc.NVRTCError, LibraryError,
+        )  # fmt: skip
+        self.number, self.name = number, "a GPU"
+        with self:  # asked once: after an error there is no answer
+            about = cuda.runtime.getDeviceProperties(number)
+        self.name, self.uuid = about["name"].decode(), bytes(about["uuid"])
+
+    def __enter__(self) -> None:
+        try:
+            self._device.__enter__()
+        except self._kinds as error:
+            raise self._failed(error) from None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        try:
+            self._device.__exit__(kind, error, tb)
+        except self._kinds as later:  # the same, once more
+            error = error or later
+        if isinstance(error, self._kinds):
+            raise self._failed(error) from None
+
+    def _failed(self, error: BaseException) -> BackendError:
+        return failed(f"{self.name} (device {self.number})", error)
+
+
 class CudaDevice:
     """See ``cnnforge.backends.cupy.device.Device``."""
 
-    def __init__(self, cupy: Any) -> None:
-        self._cupy = cupy
-        self.card = cupy.cuda.Device(0)
+    def __init__(self, cupy: Any, number: int = 0, together: Together = SINGLE) -> None:
+        """together: the processes that train with this one, each on a device of its own"""
+        self._cupy, self._together = cupy, together
+        self.card = _Card(cupy, number)
         with self.card:
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.copies = cupy.cuda.Stream(non_blocking=True)
+        self._nccl: Nccl | None = None
         self._released: dict[int, Any] = {}
         self._sent: dict[int, Any] = {}
         self._spare: list[Any] = []
@@ -141,7 +187,7 @@ class CudaDevice:
     @property
     def name(self) -> str:
         """The card's."""
-        return str(self._cupy.cuda.runtime.getDeviceProperties(self.card.id)["name"].decode())
+        return self.card.name
 
     def free(self) -> int:
         """Bytes that are free, those that CuPy keeps for later among them."""
@@ -201,15 +247,12 @@ class CudaDevice:
     @cached_property
     def _cublas(self) -> Cublas | None:
         """None where the library is not to be found: it comes with CUDA, or as nvidia-cublas-cu12."""
-        from cuda.pathfinder import DynamicLibNotFoundError, load_nvidia_dynamic_lib
-
-        try:
-            path = load_nvidia_dynamic_lib("cublas").abs_path
-        except DynamicLibNotFoundError:
+        path = found("cublas")
+        if path is None:
             return None
         self._workspace = self.zeros(WORKSPACE)
         with self.card:
-            return Cublas(str(path), self.stream.ptr, self.address(self._workspace))
+            return Cublas(path, self.stream.ptr, self.address(self._workspace))
 
     def product(self, a: Any, b: Any, out: Any, turn_a: bool, turn_b: bool) -> Queued | None:
         if str(out.dtype) in signature.HALVES or self._cublas is None:
@@ -274,7 +317,8 @@ class CudaDevice:
 
     def sent(self, host: NDArray[Any]) -> None:
         if (event := self._sent.get(_place(host))) is not None:
-            event.synchronize()
+            with self.card:
+                self._together.wait(event.synchronize)
 
     def _event(self) -> Any:
         """One at which a thread sleeps, instead of asking again and again."""
@@ -297,7 +341,7 @@ class CudaDevice:
             return
         pinned = self._pinned.setdefault(into.nbytes, _Pinned(self._cupy, into.nbytes))
         with self.card:
-            memory = pinned.take()
+            memory = self._together.wait(pinned.take)
             staged = memory.view(into.dtype).reshape(into.shape)
             staged[...] = host
             into.set(staged, stream=self.stream)
@@ -305,23 +349,45 @@ class CudaDevice:
 
     def get(self, array: Any) -> NDArray[Any]:
         with self.card:
-            found: NDArray[Any] = array.get(stream=self.stream)
-        return found
+            copy: NDArray[Any] = self._together.wait(partial(array.get, stream=self.stream))
+        return copy
 
     def sync(self) -> None:
-        self.stream.synchronize()
+        with self.card:
+            self._together.wait(self.stream.synchronize)
+
+    def join(self) -> None:
+        """Raises BackendError where a GPU would be two processes', or there is no NCCL."""
+        with self.card:
+            count = self._cupy.cuda.runtime.getDeviceCount()
+        about = (self.card.uuid, self.card.number, count, self._together.host[1])
+        cards = self._together.every(about)
+        for rank, (uuid, number, count, processes) in enumerate(cards):
+            first = next(other for other, card in enumerate(cards) if card[0] == uuid)
+            if first != rank:
+                raise self._together.together(crowded((first, rank), self.name, number, count, processes))
+        path = found("nccl")
+        if path is None:
+            raise no_nccl()
+        with self.card:
+            self._nccl = Nccl(path, self._together, self.stream.ptr)
+
+    def sum(self, array: Any) -> None:
+        assert self._nccl is not None
+        with self.card:
+            self._nccl.sum(self.address(array), array.size, str(array.dtype))
+
+    def gather(self, rows: Any) -> None:
+        assert self._nccl is not None
+        with self.card:
+            self._nccl.gather(self.address(rows), rows.nbytes // self._together.size)
+
+    def align(self, arrays: Sequence[Any]) -> None:
+        assert self._nccl is not None
+        with self.card:
+            self._nccl.align([(self.address(array), array.nbytes) for array in arrays])
 
 
 def _place(host: NDArray[Any]) -> int:
     """Where it begins: a batch's first rows are at the place of its room."""
     return int(host.__array_interface__["data"][0])
-
-
-def out_of_memory(card: str, wanted: int, free: int) -> BackendError:
-    """The error of a plan that does not fit.  wanted, free: bytes"""
-    return BackendError(
-        "out of GPU memory",
-        where="trainer.batch_size",
-        why=f"{wanted / 2**20:,.0f} MiB are wanted, {free / 2**20:,.0f} MiB of {card} are free",
-        fix="a smaller batch; cnnforge check says what a batch takes",
-    )

@@ -106,6 +106,18 @@ class Device(Protocol):
     def sync(self) -> None:
         """Wait until everything asked for has happened."""
 
+    def join(self) -> None:
+        """Meet the devices of the other processes, before the first of these calls. Raises BackendError."""
+
+    def sum(self, array: Array) -> None:
+        """Queue adding an array up over the processes, in place. No part of a graph, as the next two."""
+
+    def gather(self, rows: Array) -> None:
+        """Queue that every process has all ``rows`` (processes, …); each has brought its own."""
+
+    def align(self, arrays: Sequence[Array]) -> None:
+        """Queue that every process has what the first has in these arrays."""
+
 
 def each(device: Device, source: str, kernel: str, n: int, args: Sequence[Any], tail: Tail = NOTHING) -> Queued:
     """A kernel that goes through ``n`` elements by ``EACH``."""

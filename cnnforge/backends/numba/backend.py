@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from cnnforge.backends.base import Collect, Distort, Distortion, Gather, Kernel, Report, Step
+from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step
 from cnnforge.backends.numba import (
     activation,
     bias,
@@ -37,8 +37,8 @@ from cnnforge.backends.numba.gather import bind_gather
 from cnnforge.backends.numba.prepare import prepare
 from cnnforge.backends.numba.rules.base import THREADS
 from cnnforge.backends.numpy.backend import NumpyBackend
-from cnnforge.backends.numpy.ranks import alone
 from cnnforge.backends.numpy.types import Arrays
+from cnnforge.backends.together import SINGLE, Together
 from cnnforge.ir.graph import Value
 from cnnforge.plan.capabilities import HOST
 
@@ -87,9 +87,9 @@ class NumbaBackend(NumpyBackend):
     name = "numba"
     capabilities = capabilities()
 
-    def __init__(self, threads: int | None = None, collect: Collect = alone) -> None:
+    def __init__(self, threads: int | None = None, together: Together = SINGLE) -> None:
         """``threads``: that native kernels are spread over; one for each core where not given."""
-        super().__init__(1, collect)
+        super().__init__(1, together)
         self.native_threads = min(threads or THREADS, THREADS)
 
     def kernel(self, op: str) -> Kernel:

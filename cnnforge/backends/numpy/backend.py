@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from importlib import import_module
 from inspect import signature
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from cnnforge import optim
-from cnnforge.backends.base import Collect, Distort, Distortion, Gather, Kernel, Report, Step, Stock
+from cnnforge.backends.base import Distort, Distortion, Gather, Kernel, Report, Step, Stock
 from cnnforge.backends.numpy import (
     activation,
     conv,
@@ -34,6 +34,7 @@ from cnnforge.backends.numpy import (
 )
 from cnnforge.backends.numpy.capabilities import GATHER, capabilities
 from cnnforge.backends.numpy.fused import fused
+from cnnforge.backends.together import SINGLE, Together
 from cnnforge.errors import BackendError
 from cnnforge.ir.op import added_ops
 from cnnforge.plan.arena import ALIGN
@@ -81,13 +82,13 @@ class NumpyBackend:
     name = "numpy"
     capabilities = capabilities()
 
-    def __init__(self, threads: int | None = None, collect: Collect = ranks.alone) -> None:
-        """``threads``: of BLAS while steps run; 1 where not given.  ``collect``: see ``cnnforge.backends.create``
+    def __init__(self, threads: int | None = None, together: Together = SINGLE) -> None:
+        """``threads``: of BLAS while steps run; 1 where not given.  ``together``: see ``cnnforge.backends.create``
 
         The products of one layer are many and small. On two cores LeNet's step took 2 to 6 times as long with two
         threads as with one, most of it waiting, and one thread always adds in the same order.
         """
-        self.threads, self._collect = threads or 1, collect
+        self.threads, self._together = threads or 1, together
         self._blas = ThreadpoolController()
 
     def buffer(self, nbytes: int) -> NDArray[np.uint8]:
@@ -108,7 +109,7 @@ class NumpyBackend:
         if "+" in op:
             return fused(KERNELS)
         if op == GATHER:
-            return partial(ranks.gather_ranks, collect=self._collect)
+            return partial(ranks.gather_ranks, collect=self._together.collect)
         return KERNELS[op] if op in KERNELS else _added(op)
 
     def prepare(self, steps: Iterable[Step], report: Report) -> None:
@@ -169,3 +170,14 @@ class NumpyBackend:
 
     def sync(self) -> None:
         """Nothing runs in the background here."""
+
+    def join(self) -> None:
+        """They are met where the training began."""
+
+    def sum(self, array: NDArray[Any]) -> None:
+        """Through the host, whose memory it is."""
+        self._together.sum(array)
+
+    def align(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Through the host."""
+        self._together.align(arrays)

@@ -11,21 +11,30 @@ import hashlib
 import os
 import subprocess
 import tempfile
+import weakref
+from collections.abc import Callable
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
 
 import ml_dtypes  # noqa: F401 - NumPy knows "bfloat16" by it
 import numpy as np
 
 from cnnforge.backends.cupy import signature
 from cnnforge.backends.cupy.device import Queued
+from cnnforge.backends.cupy.nccl import Nccl
 from cnnforge.backends.cupy.tail import NOTHING, Function
-from tests.backends.cupy.streams import Event, Stream, Streams
+from cnnforge.backends.together import SINGLE, Together
+from tests.backends.cupy import streams
 
 SHIM = Path(__file__).with_name("emulator.h")
+NCCL = Path(__file__).with_name("nccl.cpp")
 COMPILE = ("g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
 ALIGN = 256
+#: What stands for a GPU's threads belongs to the library: ranks that are threads take turns.
+_ONE_AT_A_TIME = Lock()
 
 
 def _folder() -> Path:
@@ -41,7 +50,19 @@ def compiled(text: str, names: tuple[str, ...]) -> ctypes.CDLL:
         f"{{ return emulated::launch({name}, dims, args, reversed); }}"
         for name in names
     )
-    whole = "\n".join((SHIM.read_text(), text, *ends))
+    library = ctypes.CDLL(str(_built("\n".join((SHIM.read_text(), text, *ends)))))
+    library.why.restype = ctypes.c_char_p
+    return library
+
+
+@cache
+def fake_nccl() -> Path:
+    """A library with NCCL's functions, for processes of one machine and memory of the host."""
+    return _built(NCCL.read_text())
+
+
+def _built(whole: str) -> Path:
+    """The shared library of a C++ text, once for this machine."""
     target = _folder() / f"{hashlib.sha256(whole.encode()).hexdigest()[:24]}.so"
     if not target.exists():
         with tempfile.TemporaryDirectory(dir=_folder()) as work:
@@ -50,9 +71,7 @@ def compiled(text: str, names: tuple[str, ...]) -> ctypes.CDLL:
             done = subprocess.run([*COMPILE, str(source), "-o", str(made)], capture_output=True, text=True)
             assert done.returncode == 0, done.stderr[:4000]
             made.replace(target)
-    library = ctypes.CDLL(str(target))
-    library.why.restype = ctypes.c_char_p
-    return library
+    return target
 
 
 @cache
@@ -83,16 +102,55 @@ def _open(array):
     return array.inside if isinstance(array, Opaque) else array
 
 
+class Stream:
+    """Does what it is asked for in order, on a thread that ends with it."""
+
+    def __init__(self) -> None:
+        self._asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._failed: list[BaseException] = []
+        Thread(target=_work, args=(self._asked, self._failed), daemon=True).start()
+        weakref.finalize(self, self._asked.put, None)
+
+    def ask(self, work: Callable[[], None]) -> None:
+        self._asked.put(work)
+
+    def wait(self) -> None:
+        """Until all of it is done. Raises what went wrong."""
+        done = Event()
+        self._asked.put(done.set)
+        done.wait()
+        if self._failed:
+            raise self._failed[0]
+
+
+def _work(asked: SimpleQueue[Callable[[], None] | None], failed: list[BaseException]) -> None:
+    while (work := asked.get()) is not None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+
 class Emulator:
     """See ``cnnforge.backends.cupy.device.Device``.
 
     opaque: give arrays that only the device can read, as on a real one
+    together: the processes that train with this one; with several, what is asked for is done by a thread of its own, as
+              a stream does it: whoever waits for another process must not keep that one waiting
     """
 
     name = "emulated"
 
-    def __init__(self, opaque: bool = False, free: int = 1 << 40) -> None:
-        self.launched, self._opaque, self._free = 0, opaque, free
+    def __init__(self, opaque: bool = False, free: int = 1 << 40, together: Together = SINGLE) -> None:
+        self.launched, self._opaque, self._free, self._together = 0, opaque, free, together
+        self._stream: Stream | None = Stream() if together.size > 1 else None
+
+    def _ask(self, work: Callable[[], None]) -> None:
+        """In the stream's order."""
+        if self._stream is None:
+            work()
+        else:
+            self._stream.ask(work)
 
     def free(self):
         return self._free
@@ -133,19 +191,20 @@ class Emulator:
             assert kept
             assert args
             self.launched += 1
-            if run(dims, pointers, next(turns) % 2):
-                raise RuntimeError(f"{source}.{kernel}: {library.why().decode()}")
+            with _ONE_AT_A_TIME:
+                if run(dims, pointers, next(turns) % 2):
+                    raise RuntimeError(f"{source}.{kernel}: {library.why().decode()}")
 
-        return Queued(step)
+        return Queued(lambda: self._ask(step))
 
     def product(self, a, b, out, turn_a, turn_b):
         return None
 
     def fill(self, array, byte):
-        return Queued(lambda: _open(array).reshape(-1).view(np.uint8).fill(byte))
+        return Queued(lambda: self._ask(lambda: _open(array).reshape(-1).view(np.uint8).fill(byte)))
 
     def copy(self, source, into):
-        return Queued(lambda: np.copyto(_open(into).reshape(-1), _open(source).reshape(-1)))
+        return Queued(lambda: self._ask(lambda: np.copyto(_open(into).reshape(-1), _open(source).reshape(-1))))
 
     def run(self, steps):
         for step in steps:
@@ -157,7 +216,8 @@ class Emulator:
     def send(self, host, into):
         assert host.shape == into.shape, (host.shape, into.shape)
         assert host.dtype == into.dtype, (host.dtype, into.dtype)
-        _open(into)[...] = host
+        now = host if self._stream is None else host.copy()  # nobody waits here until it has left
+        self._ask(lambda: np.copyto(_open(into), now))
 
     def release(self, array):
         pass
@@ -173,13 +233,28 @@ class Emulator:
         return run
 
     def put(self, host, into):
-        _open(into)[...] = host
+        now = np.array(host)
+        self._ask(lambda: np.copyto(_open(into), now, casting="unsafe"))
 
     def get(self, array):
+        self.sync()
         return _open(array).copy()
 
     def sync(self):
-        pass
+        if self._stream is not None:
+            self._together.wait(self._stream.wait)
+
+    def join(self):
+        self._nccl = Nccl(str(fake_nccl()), self._together, 0)
+
+    def sum(self, array):
+        self._ask(lambda: self._nccl.sum(self.address(array), array.size, str(array.dtype)))
+
+    def gather(self, rows):
+        self._ask(lambda: self._nccl.gather(self.address(rows), rows.nbytes // self._together.size))
+
+    def align(self, arrays):
+        self._ask(lambda: self._nccl.align([(self.address(array), array.nbytes) for array in arrays]))
 
 
 class Apart(Emulator):
@@ -190,10 +265,10 @@ class Apart(Emulator):
 
     def __init__(self, hurried: bool) -> None:
         super().__init__(opaque=True)
-        streams = Streams()
-        self.steps, self.copies = Stream(streams), Stream(streams, hurried)
-        self._released: dict[int, Event] = {}
-        self._sent: dict[int, Event] = {}
+        several = streams.Streams()
+        self.steps, self.copies = streams.Stream(several), streams.Stream(several, hurried)
+        self._released: dict[int, streams.Event] = {}
+        self._sent: dict[int, streams.Event] = {}
 
     def run(self, steps):
         for step in steps:
@@ -214,7 +289,7 @@ class Apart(Emulator):
             self._sent[host.ctypes.data].synchronize()
 
     def _event(self, stream):
-        event = Event()
+        event = streams.Event()
         event.record(stream)
         return event
 

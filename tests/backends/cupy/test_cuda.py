@@ -1,13 +1,15 @@
 """What is said where a GPU cannot be used, and what cuBLAS is asked for. Nothing here needs a GPU."""
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import cnnforge.backends as backends
-from cnnforge.backends.cupy import cuda
-from cnnforge.backends.cupy.cublas import arguments
+from cnnforge.backends.cupy import cuda, failures
+from cnnforge.backends.cupy.cublas import Cublas, arguments
+from cnnforge.backends.together import SINGLE
 from cnnforge.errors import BackendError
 
 ELSE = "or trainer.backend=auto; cnnforge doctor says what this machine has"
@@ -57,13 +59,160 @@ def test_a_cupy_that_cannot_be_imported(monkeypatch):
     ],
 )  # fmt: skip
 def test_why_there_is_no_device(driver, visible, why, fix):
-    error = cuda.no_device(driver, 12090, visible)
+    error = failures.no_device(driver, 12090, visible)
     assert (error.what, error.where) == ("backend cupy is not available", "trainer.backend")
     assert (error.why, error.fix) == (why, f"{fix}, {ELSE}")
 
 
+class Runtime:
+    """As much of CuPy's as is asked before there is a device."""
+
+    class CUDARuntimeError(RuntimeError):
+        def __init__(self, status, text):
+            super().__init__(text)
+            self.status = status
+
+    def __init__(self, count=0, error=None):
+        self.count, self.error = count, error
+
+    def getDeviceCount(self):  # noqa: N802
+        if self.error is not None:
+            raise self.CUDARuntimeError(*self.error)
+        return self.count
+
+    def driverGetVersion(self):  # noqa: N802
+        return 12020
+
+    def runtimeGetVersion(self):  # noqa: N802
+        return 12090
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """What ``open_device`` makes of a number on a machine; what it opens is its number."""
+
+    def opened(number=None, together=SINGLE, visible=None, **machine):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        module = SimpleNamespace(cuda=SimpleNamespace(runtime=Runtime(**machine)))
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+        monkeypatch.setitem(sys.modules, "cupy", module)
+        monkeypatch.setattr(cuda, "CudaDevice", lambda cupy, number, together: number)
+        return cuda.open_device(number, together)
+
+    return opened
+
+
+def test_the_device_that_is_asked_for(opened):
+    assert opened(count=2) == 0
+    assert opened(1, count=2) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "visible", "why", "fix"),
+    [
+        (3, 2, None, "there are 2, 0 and 1", "0|1"),
+        (1, 1, None, "there is one, 0", "0"),
+        (
+            4, 3, "7,5,6",
+            "there are 3, 0, 1 and 2; CUDA_VISIBLE_DEVICES=7,5,6 hides others, and numbers those that it names from 0",
+            "0|1|2",
+        ),
+    ],
+)  # fmt: skip
+def test_a_device_that_is_not_there(opened, number, count, visible, why, fix):
+    with pytest.raises(BackendError) as caught:
+        opened(number, count=count, visible=visible)
+    assert str(caught.value) == (
+        f"there is no GPU {number}\n  where: trainer.device\n  why:   {why}\n"
+        f"  fix:   trainer.device={fix}, or leave it out; cnnforge doctor lists them"
+    )
+
+
+@pytest.mark.parametrize(("count", "devices"), [(4, [0, 1, 2, 3]), (1, [0, 0, 0, 0]), (2, [0, 1, 0, 1])])
+def test_each_process_of_a_host_takes_its_own(opened, count, devices):
+    """Where there are fewer, a launcher may have given each its own; ``join`` compares them."""
+    places = [SimpleNamespace(host=(number, 4)) for number in range(4)]
+    assert [opened(together=place, count=count) for place in places] == devices
+
+
+def test_a_machine_without_a_device_is_asked_why(opened):
+    with pytest.raises(BackendError, match="backend cupy is not available") as caught:
+        opened(error=(100, "cudaErrorNoDevice: no CUDA-capable device is detected"))
+    assert caught.value.why == "there is no NVIDIA GPU"
+    with pytest.raises(BackendError, match="backend cupy is not available") as caught:
+        opened(error=(802, "cudaErrorSystemNotReady: system not yet initialized"))
+    assert caught.value.why == "CUDA does not start: cudaErrorSystemNotReady: system not yet initialized"
+    assert caught.value.fix == f"nvidia-smi says more, {ELSE}"
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_a_processor_is_no_device(backend):
+    with pytest.raises(BackendError) as caught:
+        backends.create(backend, device=1)
+    assert str(caught.value) == (
+        f"device 1 is asked for, and backend {backend} computes on the CPU\n  where: trainer.device\n"
+        "  why:   it is the number of a GPU\n  fix:   trainer.backend=cupy, or leave trainer.device out"
+    )
+
+
+class CompileException(Exception):
+    pass
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "what", "fix"),
+    [
+        (
+            RuntimeError("cudaErrorLaunchFailure: unspecified launch failure"),
+            "the GPU stopped in the middle of its work",
+            "CNNFORGE_CUDA_GRAPHS=0 compute-sanitizer cnnforge … names the kernel, if one is at fault: "
+            "please report it",
+        ),
+        (
+            RuntimeError("cudaErrorECCUncorrectable: uncorrectable ECC error encountered"),
+            "the GPU does not work any more",
+            "nvidia-smi and the system's log (Xid) say more; another card, or this one after a reset",
+        ),
+        (
+            OutOfMemoryError("Out of memory allocating 1,024 bytes (allocated so far: 0 bytes)."), "out of GPU memory",
+            "a smaller trainer.batch_size, or nobody else on the card: nvidia-smi says who is there",
+        ),
+        (
+            failures.LibraryError("cuBLAS: 3 (allocation failed)"), "out of GPU memory",
+            "a smaller trainer.batch_size, or nobody else on the card: nvidia-smi says who is there",
+        ),
+        (
+            failures.LibraryError("NCCL: 6 (remote process exited or there was a network error)"),
+            "the GPUs of several processes cannot talk to each other", "NCCL_DEBUG=INFO says more",
+        ),
+        (
+            CompileException("kernels.cu(3): error: this is no C++"), "a kernel cannot be compiled for the GPU",
+            "pip install --force-reinstall 'cnnforge[gpu]'; where that does not help, it is a bug: please report it",
+        ),
+    ],
+)  # fmt: skip
+def test_what_fails_at_work_is_said_in_one_line(error, what, fix):
+    first = str(error)
+    error = type(error)(f"{first}\nmore")
+    assert str(failures.failed("NVIDIA H100 (device 1)", error)) == (
+        f"{what}\n  where: NVIDIA H100 (device 1)\n  why:   {first}\n  fix:   {fix}"
+    )
+
+
+def test_a_status_of_cublas_is_named():
+    with pytest.raises(failures.LibraryError, match=r"^cuBLAS: 13 \(execution failed\)$"):
+        Cublas._checked(13)
+    Cublas._checked(0)
+
+
 def test_out_of_memory_says_how_much_there_was():
-    assert str(cuda.out_of_memory("NVIDIA H100", 90 << 30, 78 << 30)) == (
+    assert str(failures.out_of_memory("NVIDIA H100", 90 << 30, 78 << 30)) == (
         "out of GPU memory\n  where: trainer.batch_size\n"
         "  why:   92,160 MiB are wanted, 79,872 MiB of NVIDIA H100 are free\n"
         "  fix:   a smaller batch; cnnforge check says what a batch takes"

@@ -14,10 +14,20 @@ from cnnforge.backends.base import MIXED, Order
 from cnnforge.backends.cupy.backend import CupyBackend
 from cnnforge.backends.cupy.cuda import LARGEST, WAITING, CudaDevice
 from cnnforge.errors import BackendError
+from tests.backends.cupy.emulator import fake_nccl
+from tests.ranks import together
 
 
 class OutOfMemoryError(Exception):
     pass
+
+
+class CUDARuntimeError(RuntimeError):
+    """As CuPy's: its status is a number, its text begins with its name."""
+
+    def __init__(self, status, text):
+        super().__init__(text)
+        self.status = status
 
 
 class Pointer:
@@ -103,14 +113,18 @@ class Cupy:
 
     def __init__(self):
         class Device:
-            id = 0
+            def __init__(device, number):  # noqa: N805
+                self.on = number
 
-            def __init__(self, number):
-                assert number == 0
+            def __enter__(device):  # noqa: N805
+                self.depth += 1
 
-            __enter__ = __exit__ = lambda self, *error: None
+            def __exit__(device, *error):  # noqa: N805
+                self.depth -= 1
+                if self.left is not None:
+                    raise self.left
 
-        self.launched = []
+        self.launched, self.depth, self.on, self.left = [], 0, None, None
         self.ndarray = Array
         self.done = True
         self.cuda = SimpleNamespace(
@@ -122,8 +136,14 @@ class Cupy:
                 done=self.done,
             ),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
+            driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (RuntimeError,), {})),
+            compiler=SimpleNamespace(CompileException=type("CompileException", (Exception,), {})),
+            nvrtc=SimpleNamespace(NVRTCError=type("NVRTCError", (RuntimeError,), {})),
             runtime=SimpleNamespace(
-                memGetInfo=lambda: (3 << 20, 8 << 20), getDeviceProperties=lambda number: {"name": b"A card"}
+                CUDARuntimeError=CUDARuntimeError,
+                memGetInfo=lambda: (3 << 20, 8 << 20),
+                getDeviceCount=lambda: 2,
+                getDeviceProperties=lambda number: {"name": b"A card", "uuid": b"card %d" % number},
             ),
         )
 
@@ -338,3 +358,98 @@ def test_all_of_a_training_is_queued(device):
     bound = Executable(plan, backend, Weights(plan, backend)).bound(4)
     assert all(isinstance(step, Queued) for step in bound.steps())
     assert len(backend.link(bound.steps("forward", "loss", "backward", "update"))) == 1
+
+
+ILL = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+
+
+def calls(device):
+    """Everything by which the backend makes CUDA do something, by its name."""
+    number = SimpleNamespace(set=array_fails, shape=(), dtype=np.dtype("f4"), size=1, nbytes=4)
+    return {
+        "run": lambda: device.run([array_fails]),
+        "capture": lambda: device.capture([array_fails]),
+        "get": lambda: device.get(SimpleNamespace(get=array_fails)),
+        "put": lambda: device.put(1, number),
+        "send": lambda: device.send(1, SimpleNamespace(set=array_fails)),
+        "sync": lambda: setattr(device.stream, "synchronize", array_fails) or device.sync(),
+        "free": lambda: setattr(device._cupy.cuda.runtime, "memGetInfo", array_fails) or device.free(),
+        "zeros": lambda: setattr(device._cupy, "ndarray", array_fails) or device.zeros(8),
+        "room": lambda: setattr(sys.modules["cupyx"], "empty_pinned", array_fails) or device.room((2,), "float32"),
+    }
+
+
+def array_fails(*arguments, **more):
+    raise CUDARuntimeError(700, ILL)
+
+
+@pytest.mark.parametrize("name", ["run", "capture", "get", "put", "send", "sync", "free", "zeros", "launch", "room"])
+def test_no_call_lets_an_error_of_cuda_through(device, cupy, name):
+    call = calls(device).get(name)
+    cupy.left = CUDARuntimeError(700, "cudaErrorIllegalAddress: said once more, when the card is left")
+    if name == "launch":
+        from cnnforge.backends.cupy import signature
+
+        source = next(s for s in signature.sources() if "relu" in signature.kernels(s))
+        array = SimpleNamespace(dtype=np.dtype("f4"), data=None)
+        device._cupy.RawModule = array_fails
+        args = [array if p.array else 1 for p in signature.kernels(source)["relu"]]
+        call = lambda: device.launch(source, "relu", (1,), (1,), args)  # noqa: E731
+    with pytest.raises(BackendError) as caught:
+        call()
+    assert (caught.value.where, caught.value.why) == ("A card (device 0)", ILL)
+    assert cupy.depth == 0, "the card that was there before is there again"
+
+
+def test_what_is_no_error_of_cuda_stays_what_it_is(device):
+    with pytest.raises(ZeroDivisionError):
+        device.run([lambda: 1 / 0])
+
+
+def test_every_call_goes_to_the_chosen_card(cupy):
+    device = CudaDevice(cupy, 1)
+    assert (cupy.on, device.name) == (1, "A card")
+    inside = []
+    device.run([lambda: inside.append(cupy.depth)])
+    assert inside == [1]
+
+
+def test_a_process_has_a_gpu_of_its_own(cupy, monkeypatch):
+    """Four on a host of two GPUs; what NCCL then does is tested where there is something that stands for it."""
+    monkeypatch.setattr("cnnforge.backends.cupy.cuda.found", lambda name: None)
+
+    def joined(ranks):
+        CudaDevice(cupy, ranks.host[0] % 2, ranks).join()
+
+    for error in together(4, joined):
+        assert str(error) == (
+            "there are more processes than GPUs\n  where: mpiexec\n"
+            "  why:   processes 0 and 2 would share A card (device 0): their host shows 2 GPUs to 4 processes, and "
+            "each needs one of its own\n"
+            "  fix:   mpiexec -n 2 on that host, or trainer.backend=auto; CUDA_VISIBLE_DEVICES may hide some"
+        )
+    assert [str(error) for error in together(2, joined)] == [
+        "NCCL is not found\n  where: trainer.backend\n"
+        "  why:   several processes that train on GPUs add their gradients up through it\n"
+        "  fix:   pip install nvidia-nccl-cu12 (of another CUDA, its own), or one process"
+    ] * 2
+
+
+def test_collectives_go_by_address_over_the_device_s_stream(cupy, monkeypatch):
+    """Memory of the host stands for the GPU's: what is added up, gathered and spread is where the arrays are."""
+    monkeypatch.setattr("cnnforge.backends.cupy.cuda.found", lambda name: str(fake_nccl()))
+
+    def met(ranks):
+        device = CudaDevice(cupy, ranks.rank, ranks)
+        backend = CupyBackend(device, together=ranks)
+        backend.join()
+        a, b, rows = view(device, (3,)), view(device, (2,), "float64"), view(device, (2, 2))
+        for array in (a, b):
+            backend.put(ranks.rank + 1.0, array)
+        backend.put([[5.0 + rank] * 2 if rank == ranks.rank else [-1.0] * 2 for rank in range(2)], rows)
+        backend.sum(a)
+        device.gather(rows)
+        backend.align({"b": b})
+        return [backend.get(array).tolist() for array in (a, b, rows)]
+
+    assert together(2, met) == [[[3, 3, 3], [1, 1], [[5, 5], [6, 6]]]] * 2

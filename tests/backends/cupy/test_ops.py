@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cnnforge.backends.cupy import cells, device
 from cnnforge.backends.cupy.backend import CupyBackend
+from cnnforge.backends.cupy.device import Queued
 from cnnforge.backends.cupy.optimizer import square_parts
 from cnnforge.backends.cupy.ranks import gather_ranks
 from cnnforge.backends.cupy.signature import FOLDER
@@ -25,6 +26,7 @@ from tests.backends.cupy.emulator import Emulator
 from tests.conformance import halves
 from tests.conformance.cases import Case
 from tests.devices import EMULATED
+from tests.ranks import together
 
 RNG = np.random.default_rng(5)
 X = (4, 9, 9, 40)  # more rows and more columns than a block has
@@ -178,16 +180,27 @@ def test_nan_stays_nan(op):
         np.testing.assert_array_equal(np.isnan(y), np.isnan(x))
 
 
-def test_ranks_are_told_of_each_other_by_the_host():
-    gpu = Emulator(opaque=True)
-    x, v, gathered = (gpu.view(gpu.zeros(64), 0, shape, "float32") for shape in ((5, 2), (2,), (2, 3)))
-    gpu.put([1.5, 2.5], v)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ranks_are_told_of_each_other(dtype):
+    """The second is idle the first time: the same kernel is asked again, and does not remember."""
 
-    def collect(own, into):
-        into[:] = own, (7, 8, 9)
+    def gathered(ranks):
+        gpu = Emulator(opaque=True, together=ranks)
+        gpu.join()
+        x, v, w, into = (gpu.view(gpu.zeros(128), 0, s, dtype) for s in ((5 + ranks.rank, 2), (2,), (1,), (3, 4)))
+        gpu.put(np.array([1.5, 2.5]) + 10 * ranks.rank, v)
+        gpu.put(7 * ranks.rank, w)
+        step = gather_ranks(gpu, (x, v, w), (into,), (), together=ranks)
+        assert not isinstance(step, Queued), "a graph would ask once whether the samples count"
+        seen = []
+        for shard in (range(ranks.rank != 1), range(1)):
+            ranks.take(shard)
+            gpu.run([step])
+            seen.append(gpu.get(into).tolist())
+        return seen
 
-    gather_ranks(gpu, (x, v), (gathered,), (), collect=collect)()
-    np.testing.assert_array_equal(gpu.get(gathered), [[5, 1.5, 2.5], [7, 8, 9]])
+    rows = [[5, 1.5, 2.5, 0], [6, 11.5, 12.5, 7], [7, 21.5, 22.5, 14]]
+    assert together(3, gathered) == [[[rows[0], [0, 0, 0, 0], rows[2]], rows]] * 3
 
 
 def test_too_many_rows_are_an_error():

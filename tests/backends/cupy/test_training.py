@@ -1,6 +1,7 @@
 """Whole trainings on a GPU that is not there: nothing may take a device's array for NumPy's, and none does."""
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,15 +9,13 @@ import pytest
 import yaml
 
 import cnnforge
-from cnnforge.backends.cupy import cuda
+from cnnforge.backends.cupy import cuda, failures
 from cnnforge.backends.cupy.pictures import DeviceCanvas
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, validate
 from cnnforge.errors import BackendError
 from cnnforge.train import setup, stocks
-from cnnforge.train.ranks import Alone
 from cnnforge.train.run import resume, run
-from cnnforge.train.setup import backend_of
 from tests.backends.cupy.emulator import Apart, Emulator
 
 NET = {
@@ -38,7 +37,7 @@ SAMPLES = ["data=synthetic", "data.samples=60", "data.test_samples=12", "data.cl
 def device(tmp_path, monkeypatch):
     """The GPU that ``trainer.backend=cupy`` gets; its memory can be made small."""
     device = Emulator(opaque=True)
-    monkeypatch.setattr(cuda, "open_device", lambda: device)
+    monkeypatch.setattr(cuda, "open_device", lambda number, together: device)
     monkeypatch.chdir(tmp_path)
     Path("configs/model").mkdir(parents=True)
     Path("configs/model/net.yaml").write_text(yaml.safe_dump(NET, sort_keys=False))
@@ -216,16 +215,36 @@ def test_what_does_not_fit_is_said_before_training(device):
     assert error.fix == "a smaller trainer.batch_size, with trainer.accumulate for the same steps"
 
 
-def test_several_processes_are_refused():
-    ranks = Alone()
-    ranks.size = 2
-    with pytest.raises(BackendError) as caught:
-        backend_of(spec_of(), ranks)
-    assert str(caught.value) == (
-        "several processes cannot train together on GPUs yet\n  where: trainer.backend\n"
-        "  why:   2 processes were started, and their gradients are added up on the host only\n"
-        "  fix:   one process, or trainer.backend=auto"
+@pytest.mark.parametrize("at", [60, 2])
+def test_a_gpu_that_fails_ends_the_run_and_leaves_its_checkpoint(device, at, monkeypatch):
+    """At its 60th read, in the second epoch, or before there is anything to go on from."""
+    read, count = device.get, iter(range(1, 1000))
+
+    def ill(array):
+        if next(count) == at:
+            said = "cudaErrorIllegalAddress: an illegal memory access was encountered"
+            raise failures.failed("A card (device 0)", RuntimeError(said))
+        return read(array)
+
+    words = ("run.name=ill", "trainer.epochs=3", "schedule=constant")
+    with monkeypatch.context() as patch:
+        patch.setattr(device, "get", ill)
+        with pytest.raises(BackendError) as caught:
+            go(*words)
+    folder = Path("runs/ill")
+    error, kept = caught.value, (folder / "checkpoints/last").exists()
+    assert kept == (at == 60)
+    assert error.exit_code == 2
+    assert str(error) == (
+        "the GPU stopped in the middle of its work\n  where: A card (device 0)\n"
+        "  why:   cudaErrorIllegalAddress: an illegal memory access was encountered\n"
+        "  fix:   CNNFORGE_CUDA_GRAPHS=0 compute-sanitizer cnnforge … names the kernel, if one is at fault: "
+        "please report it" + ("; cnnforge resume runs/ill goes on from the last checkpoint" if kept else "")
     )
+    assert json.loads((folder / "result.json").read_text())["status"] == "failed"
+    if kept:
+        _, result = resume(folder, (), PlainConsole(io.StringIO()))
+        assert result["status"] == "finished"
 
 
 def test_averaged_weights_measure_running_statistics_on_the_device():

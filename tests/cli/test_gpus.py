@@ -1,0 +1,137 @@
+"""What ``cnnforge doctor`` says of GPUs, of drivers that are not there."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from cnnforge.backends.cupy import cuda, libraries
+from cnnforge.cli import gpus
+from cnnforge.cli.gpus import Card, Driver
+
+
+class Library:
+    """NVIDIA's driver, which fills what it is given a reference to.  cards: (name, bytes, (major, minor))"""
+
+    def __init__(self, release: int, cards: Sequence[tuple[str, int, tuple[int, int]]], broken: int = 0) -> None:
+        self.release, self.cards, self.broken = release, cards, broken
+
+    def cuDriverGetVersion(self, into: Any) -> int:  # noqa: N802
+        into._obj.value = self.release
+        return 0
+
+    def cuInit(self, flags: int) -> int:  # noqa: N802
+        return self.broken
+
+    def cuDeviceGetCount(self, into: Any) -> int:  # noqa: N802
+        into._obj.value = len(self.cards)
+        return 0
+
+    def cuDeviceGet(self, into: Any, number: int) -> int:  # noqa: N802
+        into._obj.value = 40 + number
+        return 0
+
+    def cuDeviceGetName(self, into: Any, size: int, device: ctypes.c_int) -> int:  # noqa: N802
+        into.value = self.cards[device.value - 40][0].encode()[: size - 1]
+        return 0
+
+    def cuDeviceTotalMem_v2(self, into: Any, device: ctypes.c_int) -> int:  # noqa: N802
+        into._obj.value = self.cards[device.value - 40][1]
+        return 0
+
+    def cuDeviceGetAttribute(self, into: Any, which: int, device: ctypes.c_int) -> int:  # noqa: N802
+        into._obj.value = self.cards[device.value - 40][2][{75: 0, 76: 1}[which]]
+        return 0
+
+
+TWO = (("NVIDIA H100 80GB HBM3", 80 << 30, (9, 0)), ("NVIDIA T4", 15 << 30, (7, 5)))
+WORKS = "driver for CUDA 12.4, CuPy 14.2.0 for CUDA 12.9: trainer.backend=cupy trains there, auto on the CPU"
+
+
+def loads(library: Library | None) -> Callable[[str], Library]:
+    def load(name: str) -> Library:
+        if library is None or name != "libcuda.so.1":
+            raise OSError(name)
+        return library
+
+    return load
+
+
+def test_the_driver_is_asked_for_every_card() -> None:
+    found = gpus.driver(loads(Library(12040, TWO)))
+    assert found == Driver(12040, (Card(0, *TWO[0]), Card(1, *TWO[1])))
+    assert gpus.driver(loads(None)) is None
+    assert gpus.driver(loads(Library(12040, TWO, broken=999))) == Driver(12040, ())
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str, str, str]]]:
+    """(name, state, text, fix) of every line on a machine."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def said(
+        library: Library | None,
+        cupy: str | None = "14.2.0",
+        there: Sequence[str] = ("cublas", "nccl"),
+        built: Callable[[], int] = lambda: 12090,
+    ) -> list[tuple[str, str, str, str]]:
+        monkeypatch.setattr(gpus, "_installed", lambda name: cupy if name == "cupy-cuda12x" else None)
+        monkeypatch.setattr(cuda, "built_for", built)
+        monkeypatch.setattr(libraries, "found", lambda name: f"/lib/{name}.so" if name in there else None)
+        return [(f.name, f.state, f.text, f.fix) for f in gpus.gpu(loads(library))]
+
+    return said
+
+
+def test_two_cards(said: Any) -> None:
+    assert said(Library(12040, TWO)) == [
+        ("gpu", "ok", WORKS, ""),
+        ("gpu 0", "ok", "NVIDIA H100 80GB HBM3, 80 GiB, compute capability 9.0", ""),
+        ("gpu 1", "ok", "NVIDIA T4, 15 GiB, compute capability 7.5", ""),
+        ("cublas", "ok", "/lib/cublas.so", ""),
+        ("nccl", "ok", "/lib/nccl.so", ""),
+    ]
+
+
+def test_libraries_that_are_missing(said: Any) -> None:
+    text = "not found: a training takes one of the 2 GPUs"
+    assert said(Library(12040, TWO), there=())[-2:] == [
+        ("cublas", "note", "not found: products are slower", "pip install nvidia-cublas-cu12"),
+        ("nccl", "note", text, "pip install nvidia-nccl-cu12, and mpiexec -n"),
+    ]
+    assert said(Library(12040, TWO[:1]), there=())[-1] == ("nccl", "ok", "not found; one GPU needs none", "")
+
+
+def test_a_driver_that_is_too_old(said: Any) -> None:
+    text = "driver for CUDA 11.4, CuPy 14.2.0 for CUDA 12.9: the driver is too old for it"
+    assert said(Library(11040, TWO))[0] == ("gpu", "note", text, "a newer driver, or a CuPy for CUDA 11")
+
+
+def test_cards_that_are_hidden(said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fix = "another CUDA_VISIBLE_DEVICES, or unset it"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert said(Library(12040, ()))[1:] == [("gpus", "note", "CUDA_VISIBLE_DEVICES=7 leaves none", fix)]
+    text = "those that CUDA_VISIBLE_DEVICES=7 leaves, numbered from 0"
+    assert ("gpus", "ok", text, "") in said(Library(12040, TWO[:1]))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    text, fix = "the driver is there, and shows no GPU", "nvidia-smi says what is wrong"
+    assert said(Library(12040, ()))[1:] == [("gpus", "note", text, fix)]
+
+
+def test_without_a_driver_or_without_cupy(said: Any) -> None:
+    assert said(None) == [("gpu", "ok", "no NVIDIA driver, CuPy 14.2.0: training runs on the CPU", "")]
+    assert said(None, cupy=None) == [("gpu", "ok", "no NVIDIA driver, no CuPy: training runs on the CPU", "")]
+    text = "driver for CUDA 12.4, no CuPy"
+    assert said(Library(12040, TWO), cupy=None)[0] == ("gpu", "note", text, "pip install 'cnnforge[gpu]'")
+
+
+def test_a_cupy_that_cannot_be_used(said: Any) -> None:
+    def broken() -> int:
+        raise ImportError("libcudart.so.12: cannot open shared object file\nmore")
+
+    text = "driver for CUDA 12.4, CuPy 14.2.0, which cannot be used: libcudart.so.12: cannot open shared object file"
+    fix = "pip install --force-reinstall 'cnnforge[gpu]'"
+    assert said(Library(12040, TWO), built=broken)[0] == ("gpu", "note", text, fix)

@@ -31,6 +31,7 @@ from tests.ranks import together
 RNG = np.random.default_rng(5)
 X = (4, 9, 9, 40)  # more rows and more columns than a block has
 WIDE = (3, 300)  # rows longer than a block
+SCALING = np.array([2.0**12, 1999, 0, 0, 0.5, 3])
 BLOCK = np.array([7, 3, 11, 0.01, 1 / 8, 0.5, 0.25, 0.9])
 
 
@@ -45,6 +46,13 @@ def whole(*shape):
 def large(*shape):
     """Their sums are exact in float32, and in no half type."""
     return RNG.integers(-60, 61, shape).astype("float32")
+
+
+def strange(n):
+    """The last one is not finite."""
+    x = real(n)
+    x[-1] = np.nan
+    return x
 
 
 def f32(*shapes):
@@ -105,6 +113,9 @@ CASES = [
     ("dropout", [real(3, 700), BLOCK], [((3, 700), "float32"), ((3, 700), "bool")],
      {"rate": 0.3, "key": stream(1, "dropout", "d")}, False),
     ("clip_norm", [whole(5000), BLOCK], [0, ((1,), "float32")], {"most": 0.5}, False),
+    ("scale_loss", [whole(5000), SCALING], f32((5000,)), {}, True),
+    ("guard", [real(5000), SCALING], [0, 1], {}, True),
+    ("guard", [strange(5000), SCALING], [0, 1], {}, True),
     ("lamb", [real(sum(SIZES)), real(sum(SIZES)), BLOCK, real(sum(SIZES)), abs(real(sum(SIZES)))], [0, 3, 4],
      {"beta1": 0.9, "beta2": 0.99, "epsilon": 1e-6, "weight_decay": 0.1, "sizes": SIZES}, False),
     ("muon", [real(2809), real(2809), BLOCK, real(2809)], [0, 3],

@@ -8,23 +8,31 @@ from typing import Any
 
 from cnnforge.backends.base import Array, Collect, Distort, Distortion, Gather, Kernel, Report, Step
 from cnnforge.backends.cupy.capabilities import capabilities
-from cnnforge.backends.cupy.device import Arrays, Device, Queued, chain
+from cnnforge.backends.cupy.device import Arrays, Device, Instead, Queued, chain
+from cnnforge.backends.cupy.library import fused
 from cnnforge.backends.cupy.ops import KERNELS
 from cnnforge.backends.numpy.capabilities import GATHER
 
 
 def _chained(device: Device) -> Kernel:
-    """The kernel of ``a+b+c``: ``a`` writes the output, the others overwrite it where it lies."""
+    """The kernel of ``a+b+c``: ``a`` writes the output, the others overwrite it where it lies.
+
+    The way is that of ``a``; a library may have one kernel for all.
+    """
 
     def bind(
-        ins: Arrays, outs: Arrays, scratch: Arrays, *, parts: Sequence[tuple[str, int, Mapping[str, Any]]]
-    ) -> Step:
+        ins: Arrays, outs: Arrays, scratch: Arrays, *, parts: Sequence[tuple[str, int, Mapping[str, Any]]],
+        way: str = "",
+    ) -> Step:  # fmt: skip
+        if (whole := fused(device, ins, outs, scratch, parts, way)) is not None:
+            return whole
         steps: list[Step] = []
         taken = 0
         for op, extra, attrs in parts:
             read = ins[:extra] if not steps else (outs[0], *ins[taken : taken + extra])
             # All workspace of a chain belongs to its first part: the others work element by element.
-            steps.append(KERNELS[op](device, read, outs, () if steps else scratch, **attrs))
+            chosen = {"way": way} if way and not steps else {}
+            steps.append(KERNELS[op](device, read, outs, () if steps else scratch, **attrs, **chosen))
             taken += extra
         return chain(steps)
 
@@ -82,7 +90,8 @@ class CupyBackend:
                 waiting.append(step)
                 continue
             if waiting:
-                linked.append(waiting[0] if len(waiting) == 1 else self.device.capture(waiting))
+                several = sum(one.launches for one in waiting) > 1
+                linked.append(self.device.capture(waiting) if several else waiting[0])
                 waiting = []
             if step is not None:
                 linked.append(step)
@@ -91,6 +100,10 @@ class CupyBackend:
     def run(self, steps: Iterable[Step]) -> None:
         """Queue them, one after another."""
         self.device.run(steps)
+
+    def instead(self, step: Step) -> bool:
+        """Are these kernels of our own, in the place of a library's that it does not have?"""
+        return isinstance(step, Instead)
 
     def free(self) -> int | None:
         """Bytes of the card's memory that are free."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from cnnforge.backends.cupy import library
+from cnnforge.backends.cupy.conv import KERNELS as CONVOLUTIONS
 from cnnforge.backends.cupy.ops import KERNELS, SCRATCH
 from cnnforge.backends.numpy.capabilities import CAPABILITIES as NUMPY
 from cnnforge.ir.graph import Value
@@ -17,11 +20,19 @@ def scratch(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Map
     if "+" not in op:
         return SCRATCH[op](ins, outs, attrs) if op in SCRATCH else ()
     (head, taken, head_attrs), *rest = attrs["parts"]
-    wanted = scratch(head, ins[:taken], outs, head_attrs)
+    wanted = scratch(head, ins[:taken], outs, {**head_attrs, "way": attrs.get("way", library.OWN)})
     for part, extra, part_attrs in rest:
         wanted += scratch(part, (outs[0], *ins[taken : taken + extra]), outs, part_attrs)
         taken += extra
     return wanted
+
+
+def ways(op: str, ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[str, ...]:
+    """By what a node can be computed where there is a library; of a chain, by what its first part can."""
+    if "+" in op:
+        head, taken, attrs = attrs["parts"][0]
+        op, ins = head, ins[:taken]
+    return library.ways(op, ins, outs, attrs) if op in CONVOLUTIONS else ()
 
 
 #: The numpy backend's chains, run part by part: every part but the first overwrites what the one before wrote.
@@ -34,7 +45,14 @@ CAPABILITIES = Capabilities(
     inplace={op: index for op, index in NUMPY.inplace.items() if op in KERNELS},
 )
 
+#: With a library of convolutions, which does a few chains in one kernel.
+WITH_LIBRARY = replace(
+    CAPABILITIES,
+    ways=ways,
+    chains=CAPABILITIES.chains | {"+".join(("conv2d", *names)) for names in library.FUSED},
+)
+
 
 def capabilities() -> Capabilities:
     """The same for every card. Ops that installed packages add have no kernels here."""
-    return CAPABILITIES
+    return WITH_LIBRARY if library.installed() else CAPABILITIES

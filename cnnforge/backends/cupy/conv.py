@@ -1,4 +1,4 @@
-"""Convolution and its gradients by kernels of our own: correct for every window, and slower than cuDNN's.
+"""Convolution and its gradients: by cuDNN where it is installed (``library.py``), else by kernels of our own.
 
 Shapes: x (N, H, W, C), w (KH, KW, C/G, F), y (N, OH, OW, F) for G groups. A 1x1 convolution of stride 1 is a matrix
 product (cuBLAS's); one channel per group goes directly (``source/depthwise.cuh``); everything else is an implicit
@@ -13,7 +13,8 @@ from math import prod
 from typing import Any
 
 from cnnforge.backends.base import Array, Step
-from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy import library
+from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, Instead, Queued, ScratchRule, chain, each
 from cnnforge.backends.cupy.linear import THREADS, TILE, product
 from cnnforge.backends.numpy.capabilities import is_depthwise, is_pointwise
 from cnnforge.ir.graph import Value
@@ -50,13 +51,13 @@ def _splits(w: tuple[int, ...], rows: int, groups: int) -> int:
     return max(1, min(BUSY // blocks, -(-rows // POSITIONS), 65535 // groups))
 
 
-def conv2d(
-    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
+def _conv2d(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool, tf32: bool
 ) -> Step:
     """x, w -> y."""
     (x, w), (y,) = ins, outs
     if groups == 1 and is_pointwise(window):
-        return product(device, _as_matrix(x), _as_matrix(w), _as_matrix(y))
+        return product(device, _as_matrix(x), _as_matrix(w), _as_matrix(y), tf32=tf32)
     geometry = _geometry(x, y, window, groups, flip)
     if is_depthwise(w.shape, groups):
         return each(device, "depthwise", "depthwise", y.size, (x, w, y, y.size, *geometry))
@@ -65,13 +66,13 @@ def conv2d(
     return device.launch("conv", "conv2d", grid, (THREADS,), (x, w, y, rows, *geometry))
 
 
-def conv2d_dx(
-    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
+def _conv2d_dx(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool, tf32: bool
 ) -> Step:
     """dy, w -> dx."""
     (dy, w), (dx,) = ins, outs
     if groups == 1 and is_pointwise(window):
-        return product(device, _as_matrix(dy), _as_matrix(w), _as_matrix(dx), turn_b=True)
+        return product(device, _as_matrix(dy), _as_matrix(w), _as_matrix(dx), turn_b=True, tf32=tf32)
     geometry = _geometry(dx, dy, window, groups, flip)
     if is_depthwise(w.shape, groups):
         return each(device, "depthwise", "depthwise_dx", dx.size, (dy, w, dx, dx.size, *geometry))
@@ -80,13 +81,13 @@ def conv2d_dx(
     return device.launch("conv", "conv2d_dx", grid, (THREADS,), (dy, w, dx, rows, *geometry))
 
 
-def conv2d_dw(
-    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
+def _conv2d_dw(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool, tf32: bool
 ) -> Step:
     """x, dy -> dw, summed over the batch."""
     (x, dy), (dw,) = ins, outs
     if groups == 1 and is_pointwise(window):
-        return product(device, _as_matrix(x), _as_matrix(dy), _as_matrix(dw), turn_a=True)
+        return product(device, _as_matrix(x), _as_matrix(dy), _as_matrix(dw), turn_a=True, tf32=tf32)
     (parts,) = scratch
     splits, rows = parts.shape[0], prod(dy.shape[:3])
     positions = -(-rows // splits)
@@ -101,7 +102,7 @@ def conv2d_dw(
     return chain((summed, each(device, "linear", "sum_parts", dw.size, (parts, dw, dw.size, splits))))
 
 
-def _dw_scratch(ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+def _dw_scratch(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
     """The gradient of each part of the positions."""
     w, dy = outs[0].shape, ins[1]
     if attrs["groups"] == 1 and is_pointwise(attrs["window"]):
@@ -109,5 +110,40 @@ def _dw_scratch(ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[
     return (Scratch((_splits(w, prod(dy.shape[:3]), attrs["groups"]), *w), dy.dtype, False),)
 
 
-KERNELS: dict[str, DeviceKernel] = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}
-SCRATCH: dict[str, ScratchRule] = {"conv2d_dw": _dw_scratch}
+_OWN: dict[str, DeviceKernel] = {"conv2d": _conv2d, "conv2d_dx": _conv2d_dx, "conv2d_dw": _conv2d_dw}
+
+
+def _own_scratch(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    return _dw_scratch(ins, outs, attrs) if op == "conv2d_dw" else ()
+
+
+def _kernel(op: str) -> DeviceKernel:
+    """By the way that the node names; where the library has no such plan, by kernels of our own in its workspace."""
+
+    def bind(
+        device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool,
+        tf32: bool = False, way: str = library.OWN,
+    ) -> Step:  # fmt: skip
+        if way not in library.LIBRARY:
+            return _OWN[op](device, ins, outs, scratch, window=window, groups=groups, flip=flip, tf32=tf32)
+        step = library.convolution(device, op, ins, outs, scratch, way, window=window, flip=flip, tf32=tf32)
+        if step is not None:
+            return step
+        attrs = {"window": window, "groups": groups}
+        space = library.own_scratch(device, scratch[1], _own_scratch(op, ins, outs, attrs))
+        step = _OWN[op](device, ins, outs, space, window=window, groups=groups, flip=flip, tf32=tf32)
+        return Instead(step, step.launches if isinstance(step, Queued) else 1)
+
+    return bind
+
+
+def _scratch(op: str) -> ScratchRule:
+    def rule(ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+        own = _own_scratch(op, ins, outs, attrs)
+        return library.scratch(op, ins, outs, own) if attrs.get("way") in library.LIBRARY else own
+
+    return rule
+
+
+KERNELS: dict[str, DeviceKernel] = {op: _kernel(op) for op in _OWN}
+SCRATCH: dict[str, ScratchRule] = {op: _scratch(op) for op in _OWN}

@@ -12,12 +12,14 @@ from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, Queued
 TILE, THREADS = 64, 256
 
 
-def product(device: Device, a: Array, b: Array, out: Array, turn_a: bool = False, turn_b: bool = False) -> Queued:
-    """out = a b; a and b are transposed first where asked.
+def product(
+    device: Device, a: Array, b: Array, out: Array, turn_a: bool = False, turn_b: bool = False, tf32: bool = False
+) -> Queued:
+    """out = a b; a and b are transposed first where asked. ``tf32``: a library may round to TF32; our tiles do not.
 
     a: (M, K), turned (K, M);  b: (K, U), turned (U, K);  out: (M, U)
     """
-    if (library := device.product(a, b, out, turn_a, turn_b)) is not None:
+    if (library := device.product(a, b, out, turn_a, turn_b, tf32)) is not None:
         return library
     rows, columns = out.shape
     depth = a.shape[0 if turn_a else 1]
@@ -28,22 +30,22 @@ def product(device: Device, a: Array, b: Array, out: Array, turn_a: bool = False
     )  # fmt: skip
 
 
-def matmul(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def matmul(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, tf32: bool = False) -> Step:
     """x, w -> y = x w."""
     (x, w), (y,) = ins, outs
-    return product(device, x, w, y)
+    return product(device, x, w, y, tf32=tf32)
 
 
-def matmul_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def matmul_dx(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, tf32: bool = False) -> Step:
     """dy, w -> dx = dy w^T."""
     (dy, w), (dx,) = ins, outs
-    return product(device, dy, w, dx, turn_b=True)
+    return product(device, dy, w, dx, turn_b=True, tf32=tf32)
 
 
-def matmul_dw(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays) -> Step:
+def matmul_dw(device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, tf32: bool = False) -> Step:
     """x, dy -> dw = x^T dy, summed over the batch."""
     (x, dy), (dw,) = ins, outs
-    return product(device, x, dy, dw, turn_a=True)
+    return product(device, x, dy, dw, turn_a=True, tf32=tf32)
 
 
 KERNELS: dict[str, DeviceKernel] = {"matmul": matmul, "matmul_dx": matmul_dx, "matmul_dw": matmul_dw}

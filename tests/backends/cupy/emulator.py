@@ -19,6 +19,7 @@ import numpy as np
 
 from cnnforge.backends.cupy import signature
 from cnnforge.backends.cupy.device import Queued
+from tests.backends.cupy.convolved import convolve
 
 SHIM = Path(__file__).with_name("emulator.h")
 COMPILE = ("g++", "-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-shared", "-fPIC")
@@ -84,12 +85,14 @@ class Emulator:
     """See ``cnnforge.backends.cupy.device.Device``.
 
     opaque: give arrays that only the device can read, as on a real one
+    plans: how many its library has for every convolution; 0: it has no library
     """
 
     name = "emulated"
 
-    def __init__(self, opaque: bool = False, free: int = 1 << 40) -> None:
-        self.launched, self._opaque, self._free = 0, opaque, free
+    def __init__(self, opaque: bool = False, free: int = 1 << 40, plans: int = 0) -> None:
+        self.launched, self._opaque, self._free, self._plans = 0, opaque, free, plans
+        self.convolved = []
 
     def free(self):
         return self._free
@@ -100,6 +103,7 @@ class Emulator:
         return raw[start : start + nbytes]
 
     def view(self, buffer, offset, shape, dtype):
+        buffer = _open(buffer).reshape(-1)
         end = offset + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if not 0 <= offset <= end <= len(buffer):
             raise IndexError(f"{shape} {dtype} at {offset} does not fit {len(buffer)} bytes")
@@ -135,8 +139,21 @@ class Emulator:
 
         return Queued(step)
 
-    def product(self, a, b, out, turn_a, turn_b):
+    def product(self, a, b, out, turn_a, turn_b, tf32):
         return None
+
+    def convolution(self, how, plan, arrays, space):
+        """Whatever the plan: by ``tests.backends.cupy.convolved``, which soils the workspace."""
+        if plan >= self._plans:
+            return None
+        self.convolved.append((how, plan))
+        memory, room = [_open(array) for array in arrays], _open(space)
+
+        def step():
+            room.fill(0xFF)
+            convolve(how, memory)
+
+        return Queued(step)
 
     def fill(self, array, byte):
         return Queued(lambda: _open(array).reshape(-1).view(np.uint8).fill(byte))

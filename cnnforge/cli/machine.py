@@ -174,14 +174,21 @@ def numba() -> Iterator[Finding]:
 
 
 def gpu() -> Iterator[Finding]:
-    """A GPU's driver, and CuPy."""
+    """A GPU's driver, CuPy, and cuDNN."""
     driver, cupy = _cuda(), _installed("cupy") or _installed("cupy-cuda12x") or _installed("cupy-cuda13x")
+    cudnn = _installed("nvidia-cudnn-cu12") or _installed("nvidia-cudnn-cu13") or "of the system"
+    frontend = _installed("nvidia-cudnn-frontend")
     have = f"CuPy {cupy}" if cupy else "no CuPy"
+    if cupy:
+        have += f", cuDNN {cudnn} by its frontend {frontend}" if frontend else ", no cuDNN frontend"
     if driver is None:
         yield Finding("gpu", OK, f"no NVIDIA driver, {have}: training runs on the CPU")
     elif not cupy:
         yield Finding("gpu", NOTE, f"{driver}, {have}", "pip install 'cnnforge[gpu]'")
     else:
+        if not frontend:
+            slow = "convolutions go by cnnforge's own kernels, which are slower"
+            yield Finding("cudnn", NOTE, slow, "pip install 'cnnforge[gpu]'")
         yield Finding("gpu", OK, f"{driver}, {have}: trainer.backend=cupy trains there, auto on the CPU")
 
 

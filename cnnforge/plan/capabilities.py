@@ -46,6 +46,7 @@ class Capabilities:
     fuses:      does that hold for these shapes and attributes?
     inexact:    ways that round more than the definition does
     inplace:    op -> index of the input whose memory its first output may take over
+    native:     are kernels of ops without ways compiled as well?
     """
 
     name: str
@@ -60,6 +61,7 @@ class Capabilities:
     fuses: FuseRule = _always
     inexact: frozenset[str] = frozenset()
     inplace: Mapping[str, int] = field(default_factory=dict)
+    native: bool = False
 
     def extended(self, added: Mapping[str, Op]) -> Capabilities:
         """The same with the ops of installed packages."""

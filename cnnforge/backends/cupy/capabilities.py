@@ -43,6 +43,7 @@ CAPABILITIES = Capabilities(
     chains=frozenset(chain for chain in NUMPY.chains if KERNELS.keys() >= set(chain.split("+"))),
     scratch=scratch,
     inplace={op: index for op, index in NUMPY.inplace.items() if op in KERNELS},
+    native=True,
 )
 
 #: With a library of convolutions, which does a few chains in one kernel.

@@ -12,7 +12,7 @@ from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from cnnforge.backends import capabilities_of, resolve
+from cnnforge.backends import capabilities_of, facts_of, resolve
 from cnnforge.ir.graph import DTYPE_BYTES, Node, Value
 from cnnforge.measurements import Measurements, this_machine
 from cnnforge.plan.forecast import signature
@@ -40,7 +40,13 @@ class Choice:
         self, backend: str, threads: int | None, *, exact: bool = False, device: Backend | None = None,
         record: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
-        facts = {"ways": VERSION, **this_machine(), "backend": resolve(backend), "threads": threads}
+        facts = {
+            "ways": VERSION,
+            **this_machine(),
+            **facts_of(backend),
+            "backend": resolve(backend),
+            "threads": threads,
+        }
         self._file = Measurements("ways", facts, "chosen", "the chosen ways of kernels")
         self._inexact = capabilities_of(backend).inexact if exact else frozenset()
         self.device, self._record = device, record or {}
@@ -67,7 +73,7 @@ class Choice:
         """What measuring would run for calls that were only guessed, bound to memory that nobody has touched."""
         for node, ways in self.guessed.values():
             ins, outs = _memory(device, node.ins), _memory(device, node.outs)
-            yield from (_bound(device, node, way, ins, outs) for way in ways)
+            yield from (_bound(device, node, way, ins, outs, {}) for way in ways)
 
     def keep(self) -> None:
         """Write down what was measured since."""
@@ -79,7 +85,10 @@ class Choice:
         ins, outs = _memory(device, node.ins), _memory(device, node.outs)
         for v, array in zip((*node.ins, *node.outs), (*ins, *outs), strict=True):
             _fill(device, v, array)
-        times = _seconds(device, {way: device.link([_bound(device, node, way, ins, outs)]) for way in ways})
+        space: dict[tuple[tuple[int, ...], str, int], Array] = {}
+        bound = {way: _bound(device, node, way, ins, outs, space) for way in ways}
+        there = {way: step for way, step in bound.items() if not device.instead(step)} or bound
+        times = _seconds(device, {way: device.link([step]) for way, step in there.items()})
         self.measured, self.seconds = self.measured + 1, self.seconds + perf_counter() - began
         return min(times, key=times.__getitem__)
 
@@ -96,13 +105,20 @@ def _fill(device: Backend, v: Value, array: Array) -> None:
     device.put(np.resize(np.abs(noise) if v.dtype.startswith("uint") else noise, v.shape).astype(v.dtype), array)
 
 
-def _bound(device: Backend, node: Node, way: str, ins: tuple[Array, ...], outs: tuple[Array, ...]) -> Step:
+def _bound(
+    device: Backend, node: Node, way: str, ins: tuple[Array, ...], outs: tuple[Array, ...],
+    space: dict[tuple[tuple[int, ...], str, int], Array],
+) -> Step:  # fmt: skip
+    """``space``: workspace that other ways have, which run at other times; what is added is there for the next."""
     attrs: dict[str, Any] = {**node.attrs, "way": way}
-    space = []
-    for wanted in device.capabilities.scratch(node.op, node.ins, node.outs, attrs):
-        buffer = device.buffer(count(wanted.shape) * DTYPE_BYTES[wanted.dtype])
-        space.append(device.view(buffer, 0, wanted.shape, wanted.dtype))
-    return device.kernel(node.op)(ins, outs, tuple(space), **attrs)
+    scratch = []
+    for i, wanted in enumerate(device.capabilities.scratch(node.op, node.ins, node.outs, attrs)):
+        key = wanted.shape, wanted.dtype, i
+        if key not in space:
+            buffer = device.buffer(count(wanted.shape) * DTYPE_BYTES[wanted.dtype])
+            space[key] = device.view(buffer, 0, wanted.shape, wanted.dtype)
+        scratch.append(space[key])
+    return device.kernel(node.op)(ins, outs, tuple(scratch), **attrs)
 
 
 def _seconds(device: Backend, ways: Mapping[str, list[Step]]) -> dict[str, float]:

@@ -13,6 +13,8 @@ from cnnforge.lower import train_graph
 from cnnforge.plan import make_plan
 from cnnforge.spec import ModelSpec
 from cnnforge.tuning import Choice
+from tests.backends.cupy.emulator import Emulator
+from tests.devices import LibraryBackend
 
 CONV = {"type": "conv", "filters": 16, "kernel": 3, "padding": 1}
 SPEC = ModelSpec.model_validate(
@@ -129,3 +131,34 @@ def test_a_plan_says_which_way(capsys):
     can = capabilities_of("numba")
     text = plan_text(make_plan(train_graph(SPEC, 16, "float32", 0), can, choose=Choice("numba", None)))
     assert re.search(r"conv2d_dx \(winograd\d+\)", text)
+
+
+def test_a_way_that_the_device_does_not_have_is_not_measured(monkeypatch):
+    """It would be kept under the name of what ran in its place."""
+    offered, taken = [], []
+
+    def seconds(device, found):
+        offered.append(tuple(found))
+        return {way: -len(way) for way in found}
+
+    class Device(LibraryBackend):
+        def buffer(self, nbytes):
+            taken.append(nbytes)
+            return super().buffer(nbytes)
+
+    monkeypatch.setattr(tuning, "_seconds", seconds)
+    choice = Choice("cupy", None, device=Device(Emulator(plans=1)))
+    make_plan(train_graph(SPEC, 16, "float32", 0), Device.capabilities, choose=choice)
+    assert set(offered) == {("cudnn", "own")}
+    assert set(choice.chosen.values()) == {"cudnn"}
+    spaces = sum(nbytes > 4 << 20 for nbytes in taken)
+    assert spaces == choice.measured == len(offered), "ways that run one after another share their workspace"
+
+
+def test_ways_are_known_for_one_card_and_its_libraries_alone(monkeypatch):
+    def file(backend, card):
+        monkeypatch.setattr("cnnforge.backends.cupy.facts.facts", lambda: {"card": card})
+        return Choice(backend, None)._file.path
+
+    assert file("cupy", "H100") == file("cupy", "H100") != file("cupy", "A100")
+    assert file("numpy", "H100") == file("numpy", "A100")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 
 from cnnforge.backends.base import Backend
 from cnnforge.backends.together import SINGLE, Together
@@ -47,6 +48,15 @@ def capabilities_of(name: str) -> Capabilities:
     from cnnforge.backends.numpy.capabilities import capabilities
 
     return capabilities()
+
+
+def facts_of(name: str) -> Mapping[str, str]:
+    """What a backend's speed depends on beside the processor and Python. Takes no memory of a device."""
+    if resolve(name) != "cupy":
+        return {}
+    from cnnforge.backends.cupy.facts import facts
+
+    return facts()
 
 
 def create(name: str, threads: int | None = None, together: Together = SINGLE, device: int | None = None) -> Backend:

@@ -161,6 +161,9 @@ class Backend(Protocol):
     def run(self, steps: Iterable[Step]) -> None:
         """Run bound steps in order. Overflow gives inf or nan without a word: the loop looks at the loss."""
 
+    def instead(self, step: Step) -> bool:
+        """Was this bound in place of the way that was asked for, as the device does not have that one?"""
+
     def free(self) -> int | None:
         """Bytes of memory that plans may take; None where the system decides as it comes."""
 

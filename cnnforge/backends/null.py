@@ -52,6 +52,10 @@ class NullBackend:
         for step in steps:
             step()
 
+    def instead(self, step: Step) -> bool:
+        """Nothing computes anything."""
+        return False
+
     def free(self) -> int | None:
         """Nothing takes any."""
         return None

@@ -47,6 +47,7 @@ class Capabilities:
     inexact:    ways that round more than the definition does
     inplace:    op -> index of the input whose memory its first output may take over
     tallies:    does it add losses up by itself, so that nobody waits for every one of them? (See ``train_graph``.)
+    native:     are kernels of ops without ways compiled as well?
     """
 
     name: str
@@ -62,6 +63,7 @@ class Capabilities:
     inexact: frozenset[str] = frozenset()
     inplace: Mapping[str, int] = field(default_factory=dict)
     tallies: bool = False
+    native: bool = False
 
     def extended(self, added: Mapping[str, Op]) -> Capabilities:
         """The same with the ops of installed packages."""

@@ -111,7 +111,7 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0, choose: Choo
     segments = []
     for phase in PHASES:
         here = (n for n in nodes if n.phase == phase)
-        for native, group in groupby(here, _is_native):
+        for native, group in groupby(here, lambda n: _is_native(n, capabilities)):
             planned = tuple(PlannedNode(n.op, n.ins, n.outs, scratch[n], n.attrs, n.path) for n in group)
             segments.append(Segment(phase, "native" if native else "host", planned))
     return Plan(
@@ -129,8 +129,8 @@ def _settled(n: Node, capabilities: Capabilities, choose: Chooser) -> Node:
     return replace(n, attrs={**n.attrs, "way": way})
 
 
-def _is_native(n: Node) -> bool:
-    return "way" in n.attrs and n.attrs["way"] != HOST
+def _is_native(n: Node, capabilities: Capabilities) -> bool:
+    return n.attrs["way"] != HOST if "way" in n.attrs else capabilities.native
 
 
 def require_precision(capabilities: Capabilities, precision: str) -> None:

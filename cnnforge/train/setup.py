@@ -164,4 +164,8 @@ def set_up(
         averages.begin()
     evaluation = Executable(eval_plan, backend, averages.weights if averages else weights, arena)
     backend.prepare(chain(train.bound(largest).steps(), evaluation.bound(largest).steps()), compiling)
+    missing = sum(backend.instead(step) for run in (train, evaluation) for step in run.bound(largest).steps())
+    if missing:
+        calls = f"{missing} kernel call{'s' * (missing != 1)}"
+        note(f"{calls} by cnnforge's own kernels: this device does not have the ways that were planned")
     return Setup(train, evaluation, loss, samples, validation, test, choice.chosen, averages)

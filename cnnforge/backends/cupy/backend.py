@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from cnnforge.backends.base import Array, Distort, Distortion, Gather, Kernel, Report, Step, Stock
 from cnnforge.backends.cupy.capabilities import capabilities
 from cnnforge.backends.cupy.chains import Part, tail
-from cnnforge.backends.cupy.device import Arrays, Device, Queued
+from cnnforge.backends.cupy.device import Arrays, Device, Instead, Queued
+from cnnforge.backends.cupy.library import fused
 from cnnforge.backends.cupy.ops import KERNELS
 from cnnforge.backends.cupy.pictures import DeviceCanvas, DeviceStock
 from cnnforge.backends.numpy.capabilities import GATHER
@@ -17,11 +18,17 @@ from cnnforge.backends.together import SINGLE, Together
 
 
 def _chained(device: Device) -> Kernel:
-    """The kernel of ``a+b+c``: ``a`` does the others' work on each number before it stores it."""
+    """The kernel of ``a+b+c``: ``a`` does the others' work on each number before it stores it.
 
-    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, *, parts: Sequence[Part]) -> Step:
+    The way is that of ``a``; a library may have one kernel for all.
+    """
+
+    def bind(ins: Arrays, outs: Arrays, scratch: Arrays, *, parts: Sequence[Part], way: str = "") -> Step:
+        if (whole := fused(device, ins, outs, scratch, parts, way)) is not None:
+            return whole
         (head, own, attrs), *rest = parts
-        return KERNELS[head](device, ins[:own], outs, scratch, then=tail(rest, ins[own:]), **attrs)
+        chosen = {"way": way} if way else {}
+        return KERNELS[head](device, ins[:own], outs, scratch, then=tail(rest, ins[own:]), **attrs, **chosen)
 
     return bind
 
@@ -83,7 +90,8 @@ class CupyBackend:
                 waiting.append(step)
                 continue
             if waiting:
-                linked.append(self.device.capture(waiting))
+                several = sum(one.launches for one in waiting) > 1
+                linked.append(self.device.capture(waiting) if several else waiting[0])
                 waiting = []
             if step is not None:
                 linked.append(step)
@@ -92,6 +100,10 @@ class CupyBackend:
     def run(self, steps: Iterable[Step]) -> None:
         """Queue them, one after another."""
         self.device.run(steps)
+
+    def instead(self, step: Step) -> bool:
+        """Are these kernels of our own, in the place of a library's that it does not have?"""
+        return isinstance(step, Instead)
 
     def free(self) -> int | None:
         """Bytes of the card's memory that are free."""

@@ -1,4 +1,4 @@
-"""Convolution and its gradients by kernels of our own: correct for every window, and slower than cuDNN's.
+"""Convolution and its gradients: by cuDNN where it is installed (``library.py``), else by kernels of our own.
 
 Shapes: x (N, H, W, C), w (KH, KW, C/G, F), y (N, OH, OW, F) for G groups. A 1x1 convolution of stride 1 is a matrix
 product (cuBLAS's); one channel per group goes directly (``source/depthwise.cuh``); everything else is an implicit
@@ -14,7 +14,9 @@ from math import prod
 from typing import Any
 
 from cnnforge.backends.base import Array, Step
-from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, ScratchRule, chain, each
+from cnnforge.backends.cupy import library
+from cnnforge.backends.cupy.activation import apply
+from cnnforge.backends.cupy.device import Arrays, Device, DeviceKernel, Instead, Queued, ScratchRule, chain, each
 from cnnforge.backends.cupy.linear import THREADS, TILE, product
 from cnnforge.backends.cupy.signature import wide
 from cnnforge.backends.cupy.tail import NOTHING, Tail
@@ -82,21 +84,14 @@ def _dw_tile(w: tuple[int, ...], groups: int) -> Tile:
     return _tile(prod(w[:3]), w[3] // groups, BUSY)
 
 
-def conv2d(
-    device: Device,
-    ins: Arrays,
-    outs: Arrays,
-    scratch: Arrays,
-    *,
-    window: Window,
-    groups: int,
-    flip: bool,
-    then: Tail = NOTHING,
-) -> Step:
+def _conv2d(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool, tf32: bool,
+    then: Tail,
+) -> Step:  # fmt: skip
     """x, w -> y."""
     (x, w), (y,) = ins, outs
     if groups == 1 and is_pointwise(window):
-        return product(device, _as_matrix(x), _as_matrix(w), _as_matrix(y), then=then)
+        return product(device, _as_matrix(x), _as_matrix(w), _as_matrix(y), tf32=tf32, then=then)
     geometry = _geometry(x, y, window, groups, flip)
     if is_depthwise(w.shape, groups):
         return each(device, "depthwise", "depthwise", y.size, (x, w, y, y.size, *geometry), then)
@@ -106,21 +101,14 @@ def conv2d(
     return device.launch(tile.source, "conv2d", grid, (THREADS,), (x, w, y, rows, *geometry), then)
 
 
-def conv2d_dx(
-    device: Device,
-    ins: Arrays,
-    outs: Arrays,
-    scratch: Arrays,
-    *,
-    window: Window,
-    groups: int,
-    flip: bool,
-    then: Tail = NOTHING,
-) -> Step:
+def _conv2d_dx(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool, tf32: bool,
+    then: Tail,
+) -> Step:  # fmt: skip
     """dy, w -> dx."""
     (dy, w), (dx,) = ins, outs
     if groups == 1 and is_pointwise(window):
-        return product(device, _as_matrix(dy), _as_matrix(w), _as_matrix(dx), turn_b=True, then=then)
+        return product(device, _as_matrix(dy), _as_matrix(w), _as_matrix(dx), turn_b=True, tf32=tf32, then=then)
     geometry = _geometry(dx, dy, window, groups, flip)
     if is_depthwise(w.shape, groups):
         return each(device, "depthwise", "depthwise_dx", dx.size, (dy, w, dx, dx.size, *geometry), then)
@@ -130,13 +118,15 @@ def conv2d_dx(
     return device.launch(tile.source, "conv2d_dx", grid, (THREADS,), (dy, w, dx, rows, *geometry), then)
 
 
-def conv2d_dw(
-    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool
-) -> Step:
-    """x, dy -> dw, summed over the batch."""
+def _conv2d_dw(
+    device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool, tf32: bool,
+    then: Tail,
+) -> Step:  # fmt: skip
+    """x, dy -> dw, summed over the batch. Nothing follows it."""
+    assert not then.functions, "no chain begins with the gradient of weights"
     (x, dy), (dw,) = ins, outs
     if groups == 1 and is_pointwise(window):
-        return product(device, _as_matrix(x), _as_matrix(dy), _as_matrix(dw), turn_a=True)
+        return product(device, _as_matrix(x), _as_matrix(dy), _as_matrix(dw), turn_a=True, tf32=tf32)
     (parts,) = scratch
     splits, rows = parts.shape[0], prod(dy.shape[:3])
     positions = -(-rows // splits)
@@ -152,7 +142,7 @@ def conv2d_dw(
     return chain((summed, each(device, "linear", "sum_parts", dw.size, (parts, dw, dw.size, splits))))
 
 
-def _dw_scratch(ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+def _dw_scratch(ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
     """The gradient of each part of the positions."""
     w, dy = outs[0].shape, ins[1]
     if attrs["groups"] == 1 and is_pointwise(attrs["window"]):
@@ -160,5 +150,41 @@ def _dw_scratch(ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[
     return (Scratch((_splits(w, prod(dy.shape[:3]), attrs["groups"]), *w), wide(dy.dtype), False),)
 
 
-KERNELS: dict[str, DeviceKernel] = {"conv2d": conv2d, "conv2d_dx": conv2d_dx, "conv2d_dw": conv2d_dw}
-SCRATCH: dict[str, ScratchRule] = {"conv2d_dw": _dw_scratch}
+_OWN: dict[str, DeviceKernel] = {"conv2d": _conv2d, "conv2d_dx": _conv2d_dx, "conv2d_dw": _conv2d_dw}
+
+
+def _own_scratch(op: str, ins: tuple[Any, ...], outs: tuple[Any, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+    return _dw_scratch(ins, outs, attrs) if op == "conv2d_dw" else ()
+
+
+def _kernel(op: str) -> DeviceKernel:
+    """By the way that the node names; where the library has no such plan, by kernels of our own in its workspace."""
+
+    def bind(
+        device: Device, ins: Arrays, outs: Arrays, scratch: Arrays, *, window: Window, groups: int, flip: bool,
+        tf32: bool = False, way: str = library.OWN, then: Tail = NOTHING,
+    ) -> Step:  # fmt: skip
+        own: dict[str, Any] = {"window": window, "groups": groups, "flip": flip, "tf32": tf32, "then": then}
+        if way not in library.LIBRARY:
+            return _OWN[op](device, ins, outs, scratch, **own)
+        step = library.convolution(device, op, ins, outs, scratch, way, window=window, flip=flip, tf32=tf32)
+        if step is not None:
+            return chain((step, apply(device, outs[0], outs[0], then))) if then.functions else step
+        attrs = {"window": window, "groups": groups}
+        space = library.own_scratch(device, scratch[1], _own_scratch(op, ins, outs, attrs))
+        step = _OWN[op](device, ins, outs, space, **own)
+        return Instead(step, step.launches if isinstance(step, Queued) else 1)
+
+    return bind
+
+
+def _scratch(op: str) -> ScratchRule:
+    def rule(ins: tuple[Value, ...], outs: tuple[Value, ...], attrs: Mapping[str, Any]) -> tuple[Scratch, ...]:
+        own = _own_scratch(op, ins, outs, attrs)
+        return library.scratch(op, ins, outs, own) if attrs.get("way") in library.LIBRARY else own
+
+    return rule
+
+
+KERNELS: dict[str, DeviceKernel] = {op: _kernel(op) for op in _OWN}
+SCRATCH: dict[str, ScratchRule] = {op: _scratch(op) for op in _OWN}

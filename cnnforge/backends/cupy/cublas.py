@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cnnforge.backends.cupy.failures import LibraryError
@@ -16,11 +16,17 @@ _STATUS = {
     1: "not initialized", 3: "allocation failed", 7: "invalid value", 8: "architecture mismatch", 11: "mapping error",
     13: "execution failed", 14: "internal error", 15: "not supported",
 }  # fmt: skip
+#: cublasMath_t: half types are added up in float32, the parts of a sum as well. TF32 is asked for call by call.
+_EXACT_SUMS = 16
+#: cudaDataType of arrays, and cublasComputeType_t.
+_TYPES: Mapping[str, int] = {"float32": 0, "float64": 1, "float16": 2, "bfloat16": 14}
+_SINGLE, _DOUBLE, _TF32 = 68, 70, 77
+_DEFAULT_ALGORITHM = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """Arguments of ``cublas?gemm``, which sees columns one after another: every row-major matrix is its transpose.
+    """Arguments of ``cublasGemmEx``, which sees columns one after another: every row-major matrix is its transpose.
 
     So it is asked for out^T = b^T a^T.  first, second: are b and a turned?
     """
@@ -54,16 +60,21 @@ class Cublas:
         self._checked(
             self._library.cublasSetWorkspace_v2(self._handle, ctypes.c_void_p(workspace), ctypes.c_size_t(WORKSPACE))
         )
+        self._checked(self._library.cublasSetMathMode(self._handle, _EXACT_SUMS))
 
-    def gemm(self, dtype: str, how: Gemm, a: int, b: int, out: int) -> Callable[[], None]:
-        """A call with these addresses, to be made as often as wanted."""
-        single = dtype == "float32"
-        function = self._library.cublasSgemm_v2 if single else self._library.cublasDgemm_v2
-        number = ctypes.c_float if single else ctypes.c_double
-        one, zero = number(1), number(0)
+    def gemm(self, dtype: str, tf32: bool, how: Gemm, a: int, b: int, out: int) -> Callable[[], None]:
+        """A call with these addresses, to be made as often as wanted.
+
+        dtype: of all three matrices;  tf32: may float32's mantissas be cut to 10 bits before they are multiplied?
+        """
+        function, kind = self._library.cublasGemmEx, _TYPES[dtype]
+        double = dtype == "float64"
+        computed = _DOUBLE if double else _TF32 if tf32 and dtype == "float32" else _SINGLE
+        one, zero = (ctypes.c_double(n) if double else ctypes.c_float(n) for n in (1, 0))
         call = (
-            self._handle, how.first, how.second, how.m, how.n, how.k, ctypes.byref(one), ctypes.c_void_p(b),
-            how.b_step, ctypes.c_void_p(a), how.a_step, ctypes.byref(zero), ctypes.c_void_p(out), how.out_step,
+            self._handle, how.first, how.second, how.m, how.n, how.k,
+            ctypes.byref(one), ctypes.c_void_p(b), kind, how.b_step, ctypes.c_void_p(a), kind, how.a_step,
+            ctypes.byref(zero), ctypes.c_void_p(out), kind, how.out_step, computed, _DEFAULT_ALGORITHM,
         )  # fmt: skip
 
         def run() -> None:

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from cnnforge.backends.base import Step
 from cnnforge.backends.cupy import signature
+from cnnforge.backends.cupy.convolution import Convolution
 from cnnforge.backends.cupy.cublas import WORKSPACE, Cublas, arguments
+from cnnforge.backends.cupy.cudnn import Cudnn
 from cnnforge.backends.cupy.device import Queued
 from cnnforge.backends.cupy.failures import (
     GRAPHS,
@@ -254,13 +256,51 @@ class CudaDevice:
         with self.card:
             return Cublas(path, self.stream.ptr, self.address(self._workspace))
 
-    def product(self, a: Any, b: Any, out: Any, turn_a: bool, turn_b: bool) -> Queued | None:
-        if str(out.dtype) in signature.HALVES or self._cublas is None:
+    def product(self, a: Any, b: Any, out: Any, turn_a: bool, turn_b: bool, tf32: bool) -> Queued | None:
+        if self._cublas is None:
             return None
         how = arguments(a.shape, b.shape, out.shape, turn_a, turn_b)
         if not self._cublas.fits(how):
             return None
-        return Queued(self._cublas.gemm(str(out.dtype), how, *(self.address(array) for array in (a, b, out))))
+        return Queued(self._cublas.gemm(str(out.dtype), tf32, how, *(self.address(array) for array in (a, b, out))))
+
+    @cached_property
+    def _cudnn(self) -> Cudnn | None:
+        """None where it is not installed or does not load: convolutions then go by kernels of our own."""
+        if importlib.util.find_spec("cudnn") is None:
+            return None
+        with self.card:
+            try:
+                return Cudnn(self.stream.ptr)
+            except Exception:  # a library that does not load says so in many ways
+                return None
+
+    def convolution(self, how: Convolution, plan: int, arrays: Sequence[Any], space: Any) -> Queued | None:
+        """Tried in a capture whose graph is thrown away: so its kernels are loaded, and a plan that fails is none."""
+        if self._cudnn is None:
+            return None
+        with self.card:
+            addresses = [self.address(array) for array in arrays]
+            call = self._cudnn.convolution(how, plan, addresses, (self.address(space), space.nbytes))
+            if call is None or not self._captured(call):
+                return None
+        return Queued(call)
+
+    def _captured(self, call: Step) -> bool:
+        """Does it come through a capture?"""
+        with self.stream:
+            self.stream.begin_capture()
+            try:
+                call()
+            except Exception:
+                fine = False
+            else:
+                fine = True
+            try:
+                self.stream.end_capture()
+            except Exception:  # what failed inside ends the capture
+                return False
+        return fine
 
     def fill(self, array: Any, byte: int) -> Queued:
         return Queued(lambda: array.data.memset_async(byte, array.nbytes, self.stream))

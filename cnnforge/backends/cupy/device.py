@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from cnnforge.backends.base import Array, Step
+from cnnforge.backends.cupy.convolution import Convolution
 from cnnforge.backends.cupy.tail import NOTHING, Tail
 from cnnforge.ir.graph import Value
 from cnnforge.ir.op import Scratch
@@ -26,15 +27,24 @@ ScratchRule = Callable[[tuple[Value, ...], tuple[Value, ...], Any], tuple[Scratc
 
 
 class Queued:
-    """A step that only queues work on the device, so that it can be captured into a graph."""
+    """A step that only queues work on the device, so that it can be captured into a graph.
 
-    __slots__ = ("_run",)
+    launches: pieces of work that it queues
+    """
 
-    def __init__(self, run: Step) -> None:
-        self._run = run
+    __slots__ = ("_run", "launches")
+
+    def __init__(self, run: Step, launches: int = 1) -> None:
+        self._run, self.launches = run, launches
 
     def __call__(self) -> None:
         self._run()
+
+
+class Instead(Queued):
+    """What was bound as the way that was asked for is not to be had on this device."""
+
+    __slots__ = ()
 
 
 class Device(Protocol):
@@ -70,8 +80,15 @@ class Device(Protocol):
         T is the dtype of the arrays given for ``T*``. Raises TypeError where they do not fit the kernel's signature.
         """
 
-    def product(self, a: Array, b: Array, out: Array, turn_a: bool, turn_b: bool) -> Queued | None:
+    def product(self, a: Array, b: Array, out: Array, turn_a: bool, turn_b: bool, tf32: bool) -> Queued | None:
         """out = a b of row-major matrices, each turned (transposed) first where asked; None: our own kernel will do."""
+
+    def convolution(self, how: Convolution, plan: int, arrays: Sequence[Array], space: Array) -> Queued | None:
+        """A library's convolution by the ``plan``-th of the plans that it advises and we allow, the first being 0.
+
+        arrays: ``how``'s operands in their order;  space: bytes that a plan may use
+        None where there is no library, or no such plan
+        """
 
     def fill(self, array: Array, byte: int) -> Queued:
         """Set every byte."""
@@ -140,4 +157,8 @@ def chain(steps: Iterable[Step]) -> Step:
         for step in parts:
             step()
 
-    return Queued(run) if all(isinstance(step, Queued) for step in parts) else run
+    queued = tuple(step for step in parts if isinstance(step, Queued))
+    if len(queued) < len(parts):
+        return run
+    kind = Instead if any(isinstance(step, Instead) for step in queued) else Queued
+    return kind(run, sum(step.launches for step in queued))

@@ -139,6 +139,10 @@ class NumpyBackend:
             for step in steps:
                 step()
 
+    def instead(self, step: Step) -> bool:
+        """Every way is to be had."""
+        return False
+
     def free(self) -> int | None:
         """The system swaps before it refuses."""
         return None

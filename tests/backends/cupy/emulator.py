@@ -28,6 +28,7 @@ from cnnforge.backends.cupy.nccl import Nccl
 from cnnforge.backends.cupy.tail import NOTHING, Function
 from cnnforge.backends.together import SINGLE, Together
 from tests.backends.cupy import streams
+from tests.backends.cupy.convolved import convolve
 
 SHIM = Path(__file__).with_name("emulator.h")
 NCCL = Path(__file__).with_name("nccl.cpp")
@@ -137,12 +138,15 @@ class Emulator:
     opaque: give arrays that only the device can read, as on a real one
     together: the processes that train with this one; with several, what is asked for is done by a thread of its own, as
               a stream does it: whoever waits for another process must not keep that one waiting
+    plans: how many its library has for every convolution; 0: it has no library
     """
 
     name = "emulated"
 
-    def __init__(self, opaque: bool = False, free: int = 1 << 40, together: Together = SINGLE) -> None:
-        self.launched, self._opaque, self._free, self._together = 0, opaque, free, together
+    def __init__(self, opaque: bool = False, free: int = 1 << 40, together: Together = SINGLE, plans: int = 0) -> None:
+        self.launched, self._opaque, self._free, self._plans = 0, opaque, free, plans
+        self.convolved = []
+        self._together = together
         self._stream: Stream | None = Stream() if together.size > 1 else None
 
     def _ask(self, work: Callable[[], None]) -> None:
@@ -161,6 +165,7 @@ class Emulator:
         return raw[start : start + nbytes]
 
     def view(self, buffer, offset, shape, dtype):
+        buffer = _open(buffer).reshape(-1)
         end = offset + int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if not 0 <= offset <= end <= len(buffer):
             raise IndexError(f"{shape} {dtype} at {offset} does not fit {len(buffer)} bytes")
@@ -197,8 +202,21 @@ class Emulator:
 
         return Queued(lambda: self._ask(step))
 
-    def product(self, a, b, out, turn_a, turn_b):
+    def product(self, a, b, out, turn_a, turn_b, tf32):
         return None
+
+    def convolution(self, how, plan, arrays, space):
+        """Whatever the plan: by ``tests.backends.cupy.convolved``, which soils the workspace."""
+        if plan >= self._plans:
+            return None
+        self.convolved.append((how, plan))
+        memory, room = [_open(array) for array in arrays], _open(space)
+
+        def step():
+            room.fill(0xFF)
+            convolve(how, memory)
+
+        return Queued(lambda: self._ask(step))
 
     def fill(self, array, byte):
         return Queued(lambda: self._ask(lambda: _open(array).reshape(-1).view(np.uint8).fill(byte)))

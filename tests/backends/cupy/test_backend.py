@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from cnnforge.backends.cupy.backend import CupyBackend
-from cnnforge.backends.cupy.capabilities import CAPABILITIES
+from cnnforge.backends.cupy.capabilities import CAPABILITIES, WITH_LIBRARY
 from cnnforge.backends.cupy.device import Queued, chain
 from cnnforge.backends.cupy.ops import KERNELS, SCRATCH
+from cnnforge.lower import train_graph
+from cnnforge.plan import make_plan
+from cnnforge.spec import ModelSpec
 from tests.backends.cupy.emulator import Emulator
 
 
@@ -90,3 +93,13 @@ class TestCapabilities:
     def test_what_stands_behind_the_head_of_a_chain_takes_no_workspace(self):
         assert CAPABILITIES.chains.isdisjoint(SCRATCH)
         assert not {op for chain in CAPABILITIES.chains for op in chain.split("+")[1:]} & SCRATCH.keys()
+
+    @pytest.mark.parametrize("able", [CAPABILITIES, WITH_LIBRARY])
+    def test_all_of_a_plan_is_native(self, able):
+        layers = {
+            "conv": {"type": "conv", "filters": 4, "kernel": 3, "activation": "relu"},
+            "output": {"type": "fc", "units": 3, "activation": "softmax"},
+        }
+        spec = ModelSpec.model_validate({"name": "net", "input": [8, 8, 1], "layers": layers})
+        plan = make_plan(train_graph(spec, 4, "float32", 0), able)
+        assert [segment.kind for segment in plan.segments] == ["native"] * len({s.phase for s in plan.segments})

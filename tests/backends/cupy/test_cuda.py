@@ -1,13 +1,15 @@
 """What is said where a GPU cannot be used, and what cuBLAS is asked for. Nothing here needs a GPU."""
 
+import ctypes
 import sys
+from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import cnnforge.backends as backends
-from cnnforge.backends.cupy import cuda, failures
+from cnnforge.backends.cupy import cuda, facts, failures
 from cnnforge.backends.cupy.cublas import Cublas, arguments
 from cnnforge.backends.together import SINGLE
 from cnnforge.errors import BackendError
@@ -247,3 +249,95 @@ def test_cublas_is_asked_for_the_right_product(turn_a, turn_b):
     out = np.zeros(12)
     column_major(out, how.m, how.n, how.out_step, False)[...] = first @ second
     np.testing.assert_allclose(out.reshape(3, 4), a @ b, rtol=1e-12)
+
+
+class Library:
+    """A cuBLAS that writes down what it is asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __getattr__(self, name):
+        def call(*args):
+            self.asked.append((name, args))
+            return 0
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tf32", "kind", "computed", "one"),
+    [
+        ("float32", False, 0, 68, ctypes.c_float), ("float32", True, 0, 77, ctypes.c_float),
+        ("float64", False, 1, 70, ctypes.c_double), ("float64", True, 1, 70, ctypes.c_double),
+        ("float16", False, 2, 68, ctypes.c_float), ("bfloat16", True, 14, 68, ctypes.c_float),
+    ],
+)  # fmt: skip
+def test_cublas_computes_in_what_was_asked_for(dtype, tf32, kind, computed, one, monkeypatch):
+    """CUDA_R_32F 0, _64F 1, _16F 2, _16BF 14; CUBLAS_COMPUTE_32F 68, _64F 70, _32F_FAST_TF32 77."""
+    library = Library()
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: library)
+    cublas = Cublas("libcublas.so", 17, 4096)
+    assert ("cublasSetMathMode", (cublas._handle, 16)) in library.asked, "no sums in half precision"
+    how = arguments((3, 5), (5, 4), (3, 4), False, False)
+    cublas.gemm(dtype, tf32, how, 10, 20, 30)()
+    name, args = library.asked[-1]
+    assert name == "cublasGemmEx"
+    _, first, second, m, n, k, alpha, b, b_kind, b_step, a, a_kind, a_step, beta, out, out_kind, out_step, *end = args
+    assert (first, second, m, n, k, b_step, a_step, out_step) == (0, 0, 4, 3, 5, 4, 5, 4)
+    assert (a.value, b.value, out.value) == (10, 20, 30)
+    assert {a_kind, b_kind, out_kind} == {kind}
+    assert end == [computed, -1]
+    assert (type(alpha._obj), alpha._obj.value, beta._obj.value) == (one, 1, 0)
+
+
+class Driver:
+    """A CUDA driver of which facts are asked."""
+
+    def __init__(self, fails=0):
+        self.fails = fails
+
+    def cuInit(self, flags):  # noqa: N802
+        return self.fails
+
+    def cuDeviceGet(self, device, number):  # noqa: N802
+        assert number == 0, "the first that CUDA shows"
+        return 0
+
+    def cuDriverGetVersion(self, release):  # noqa: N802
+        release._obj.value = 12080
+
+    def cuDeviceGetName(self, name, length, device):  # noqa: N802
+        name.value = b"A card"
+
+
+def test_ways_are_measured_for_a_card_and_its_libraries(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: Driver())
+    versions = {"cupy-cuda12x": "14.1", "nvidia-cudnn-cu12": "9.28", "nvidia-cudnn-frontend": "1.32"}
+
+    def version(name):
+        if name not in versions:
+            raise PackageNotFoundError
+        return versions[name]
+
+    monkeypatch.setattr(facts, "version", version)
+    assert backends.facts_of("cupy") == {
+        "card": "A card, CUDA 12.8", "cupy": "14.1", "cudnn": "9.28", "cudnn frontend": "1.32", "cublas": "",
+    }  # fmt: skip
+
+
+def test_facts_of_a_machine_without_a_card(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda path: Driver(fails=100))
+    assert facts.card() == ""
+
+    def missing(path):
+        raise OSError
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    assert facts.card() == ""
+
+
+@pytest.mark.parametrize("name", ["numpy", "numba", "auto"])
+def test_other_backends_ask_no_driver(name, monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", None)
+    assert backends.facts_of(name) == {}

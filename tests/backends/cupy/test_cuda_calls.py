@@ -13,7 +13,9 @@ import pytest
 from cnnforge.backends.base import MIXED, Order
 from cnnforge.backends.cupy.backend import CupyBackend
 from cnnforge.backends.cupy.cuda import LARGEST, WAITING, CudaDevice
+from cnnforge.backends.cupy.device import Instead, Queued, chain
 from cnnforge.errors import BackendError
+from cnnforge.shapes import window
 from tests.backends.cupy.emulator import fake_nccl
 from tests.ranks import together
 
@@ -176,6 +178,7 @@ def cupy(monkeypatch):
     Cupy.pinned.clear()
     monkeypatch.setitem(sys.modules, "cupyx", SimpleNamespace(empty_pinned=empty_pinned))
     monkeypatch.setattr(CudaDevice, "_cublas", None)
+    monkeypatch.setattr(CudaDevice, "_cudnn", None)
     return Cupy()
 
 
@@ -336,7 +339,6 @@ def test_what_runs_in_one_order_is_one_graph(device, cupy):
 
 def test_all_of_a_training_is_queued(device):
     """Every op that one process runs is captured: only ``gather_ranks`` is the host's."""
-    from cnnforge.backends.cupy.device import Queued
     from cnnforge.backends.cupy.ops import KERNELS
     from cnnforge.executable import Executable, Weights
     from cnnforge.lower import train_graph
@@ -453,3 +455,76 @@ def test_collectives_go_by_address_over_the_device_s_stream(cupy, monkeypatch):
         return [backend.get(array).tolist() for array in (a, b, rows)]
 
     assert together(2, met) == [[[3, 3, 3], [1, 1], [[5, 5], [6, 6]]]] * 2
+
+
+class Library:
+    """Has one plan for everything; ``fails`` when it is called."""
+
+    def __init__(self, fails=False):
+        self.fails, self.asked, self.ran = fails, [], 0
+
+    def convolution(self, how, number, addresses, space):
+        self.asked.append((how, number, addresses, space))
+
+        def call():
+            self.ran += 1
+            if self.fails:
+                raise RuntimeError("execution failed")
+
+        return None if number else call
+
+
+class TestConvolutions:
+    def bind(self, device, way="cudnn"):
+        win = window((4, 4), (3, 3), (1, 1), "same")
+        x, w, y = view(device, (1, 4, 4, 1)), view(device, (3, 3, 1, 2)), view(device, (1, 4, 4, 2))
+        scratch = view(device, (3, 3, 1, 2)), view(device, (400,), "uint8")
+        attrs = {"window": win, "groups": 1, "flip": False, "way": way}
+        step = CupyBackend(device).kernel("conv2d")((x, w), (y,), scratch, **attrs)
+        return step, [device.address(array) for array in (x, scratch[0], y)], device.address(scratch[1])
+
+    def test_a_plan_is_tried_in_a_capture_first(self, device, cupy, monkeypatch):
+        library = Library()
+        monkeypatch.setattr(device, "_cudnn", library)
+        step, addresses, space = self.bind(device)
+        assert library.asked[0][1:] == (0, addresses, (space, 400))
+        assert library.ran == 1
+        assert not device.stream.capturing
+        assert isinstance(step, Queued)
+        assert not isinstance(step, Instead)
+        CupyBackend(device, graphs=False).run([step])
+        assert ([name for name, *_ in cupy.launched], library.ran) == (["turn"], 2)
+
+    @pytest.mark.parametrize("library", [None, Library(fails=True)])
+    def test_where_that_fails_our_own_kernel_is_bound(self, device, cupy, monkeypatch, library):
+        monkeypatch.setattr(device, "_cudnn", library)
+        step, _, _ = self.bind(device)
+        assert isinstance(step, Instead)
+        assert not device.stream.capturing
+        step()
+        assert [name for name, *_ in cupy.launched] == ["conv2d"]
+
+    def test_a_capture_that_ends_badly_is_a_plan_that_fails(self, device, monkeypatch):
+        def end_capture():
+            raise RuntimeError("the capture was invalidated")
+
+        monkeypatch.setattr(device, "_cudnn", Library())
+        monkeypatch.setattr(device.stream, "end_capture", end_capture)
+        step, _, _ = self.bind(device)
+        assert isinstance(step, Instead)
+
+    def test_a_library_that_does_not_load_is_none(self, cupy, monkeypatch):
+        monkeypatch.undo()
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+        monkeypatch.setitem(sys.modules, "cudnn", None)
+        assert CudaDevice(cupy)._cudnn is None
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        assert CudaDevice(cupy)._cudnn is None
+
+    def test_one_launch_is_no_graph_and_two_are(self, device, cupy):
+        x, y = view(device, (6,)), view(device, (6,))
+        backend = CupyBackend(device)
+        relu = backend.kernel("relu")((x,), (y,), ())
+        assert backend.link([relu]) == [relu]
+        assert backend.link([chain((relu, relu))]) != [chain((relu, relu))]
+        assert device.stream.log.count("upload") == 1

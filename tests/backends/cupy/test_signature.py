@@ -122,6 +122,8 @@ def test_what_is_given_a_tail_stores_by_it(source):
     for name, given, body in re.findall(kernel, text, re.DOTALL):
         used = "TAIL" in body or any(macro in body for macro in made)
         assert used == ("AND_TAIL" in given), name
+
+
 def test_what_a_device_keeps_may_be_missing():
     block = np.zeros(8)
     call = signature.call("optimizer", "average", (X, X, block, 3, None))

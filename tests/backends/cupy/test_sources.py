@@ -78,7 +78,9 @@ def test_nvrtc_compiles_kernels_that_end_with_every_function(source, dtype):
 
 
 #: Where numbers of the step block, or sums, are of double precision in any case.
-WIDE = frozenset({"dropout", "guard", "loss", "optimizer", "tensorwise", "targets", "norm", "step", "pictures", "tally"})
+WIDE = frozenset(
+    {"dropout", "guard", "loss", "optimizer", "tensorwise", "targets", "norm", "step", "pictures", "tally"}
+)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 import yaml
 
 import cnnforge
+from cnnforge import tuning
 from cnnforge.backends.cupy import cuda, failures
+from cnnforge.backends.cupy.backend import CupyBackend
+from cnnforge.backends.cupy.capabilities import WITH_LIBRARY
 from cnnforge.backends.cupy.pictures import DeviceCanvas
 from cnnforge.cli.console import PlainConsole
 from cnnforge.config import compose, validate
@@ -120,6 +124,38 @@ def test_batches_that_are_copied_beside_the_steps_change_nothing(hurried, monkey
     ours, theirs = trained(beside), trained(whole)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.fixture
+def library(device, monkeypatch):
+    """Says how many plans the device's library of convolutions has."""
+    monkeypatch.setattr("cnnforge.backends.cupy.library.installed", lambda: True)
+    monkeypatch.setattr(CupyBackend, "capabilities", WITH_LIBRARY)
+    monkeypatch.setattr(tuning, "ROUNDS", (1, 1))
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    return partial(setattr, device, "_plans")
+
+
+def test_a_run_with_a_library_of_convolutions(device, library):
+    library(2)
+    words = ("trainer.epochs=1", "optimizer=adam")
+    (folder, result), (other, expected) = go(*words), go(*words, backend="numpy")
+    assert result["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-4)
+    assert {plan for _, plan in device.convolved} == {0, 1}
+    ours, theirs = trained(folder), trained(other)
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, atol=2e-4, err_msg=name)
+    kept = set(json.loads((folder / "plan.json").read_text())["ways"].values())
+    assert kept <= {"cudnn", "cudnn 2", "own"}, "what the device does not have is not chosen"
+
+
+def test_a_library_that_is_installed_and_does_not_work_is_said(device, library, capsys):
+    library(0)
+    said = io.StringIO()
+    run(spec_of("trainer.epochs=1", "trainer.autotune=false"), PlainConsole(said))
+    assert not device.convolved
+    calls = "kernel calls by cnnforge's own kernels: this device does not have the ways that were planned"
+    assert calls in said.getvalue()
 
 
 def test_a_model_by_itself():

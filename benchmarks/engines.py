@@ -50,7 +50,7 @@ class Ours:
         self.backend = create(backend, threads, together)
         self.backend.join()
         self.optimizer, self.batch, self.done = optimizer, batch, 0
-        graph = train_graph(spec, batch, precision, 0, optimizer)
+        graph = train_graph(spec, batch, precision, 0, optimizer, tally=self.backend.capabilities.tallies)
         choice = Choice(backend, threads, exact=exact, device=self.backend)
         self.plan = make_plan(graph, self.backend.capabilities, choose=choice)
         choice.keep()

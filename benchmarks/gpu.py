@@ -205,7 +205,7 @@ def product_rate(backend: Any, precision: str, size: int = 8192) -> float:
 
     dtype, nbytes = (precision, 2) if precision in ("bfloat16", "float16") else ("float32", 4)
     matrices = [backend.view(backend.buffer(nbytes * size * size), 0, (size, size), dtype) for _ in range(3)]
-    seconds = _seconds(backend, product(backend.device, *matrices))
+    seconds = _seconds(backend, product(backend.device, *matrices, tf32=precision == "tf32"))
     return 2 * size**3 / seconds
 
 

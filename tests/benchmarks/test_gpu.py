@@ -8,6 +8,8 @@ import pytest
 from benchmarks import gpu, gpu_checks, nets
 from benchmarks.engines import Ours, same_loss
 from benchmarks.recipe import recipe, torch_arrays
+from cnnforge.tuning import Choice
+from tests import devices
 
 
 def test_a_step_beside_numpys(capsys):
@@ -90,3 +92,13 @@ def test_turns_are_timed_by_engine():
     assert [len(t) for t in times.values()] == [2, 2]
     assert min(times["a"]) > 0
     assert {"a", "b"} == set(done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", gpu_checks.CLOSE)
+def test_a_step_in_every_precision_on_a_gpu_that_is_not_there(precision, monkeypatch):
+    """Kernels as on a card, and the checks' limits: they have to hold there as well."""
+    monkeypatch.setattr("benchmarks.engines.create", lambda name, *rest: devices.create(name))
+    monkeypatch.setattr("benchmarks.engines.Choice", lambda backend, threads, **more: Choice("numpy", threads))
+    assert gpu_checks.step_by_step("lenet", 4, precision, devices.EMULATED) == []
+    assert gpu_checks.same_bits(precision, devices.EMULATED, "lenet", 4) == []

@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "source"
 #: CUDA's word for a dtype that T can be; the last two are structs of ``source/base.cuh``.
 REAL = {"float32": "float", "float64": "double", "bfloat16": "bf16", "float16": "f16"}
 #: Those that are only kept in memory: P, which is computed in, is float for them.
-HALVES = frozenset({"bfloat16", "float16"})
+HALVES = ("bfloat16", "float16")
 #: dtypes that an argument of a type may have: the first is what a number is passed as.
 DTYPES: Mapping[str, tuple[str, ...]] = {
     "float": ("float32",), "double": ("float64",), "int": ("int32",), "i64": ("int64",), "u32": ("uint32",),

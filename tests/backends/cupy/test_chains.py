@@ -209,7 +209,7 @@ def test_a_chain_is_one_launch_more_than_what_its_head_takes_before_it_stores(de
 class Library(Emulator):
     """A device with products of its own, which know nothing of what follows."""
 
-    def product(self, a, b, out, turn_a, turn_b):
+    def product(self, a, b, out, turn_a, turn_b, tf32):
         def run():
             left, right = (m.T if turn else m for m, turn in ((a, turn_a), (b, turn_b)))
             np.matmul(left, right, out=out)

@@ -262,7 +262,9 @@ def test_a_batch_is_ordered_from_pinned_memory_and_made_by_one_graph(device, cup
         canvas.order(maker, Order(np.arange(3), None, None, 0, np.ones((3, MIXED), np.float32)))
         before = len(device.stream.log)
         backend.send(canvas, array)
-    assert device.stream.log[before:] == ["set pinned", "(", "graph", ")"]
+    copied = ["after event"]
+    assert device.stream.log[before:] == [*copied, "(", "graph", ")", "event"], "it is free for the next one then"
+    assert device.copies.log == ["after event", "set pinned", "event"] * 2
     launched = [call for call in cupy.launched if call != "waited"]
     assert [name for name, *_ in launched] == ["pick_pictures", "mix_pictures"], "they are captured once"
     (_, grid, block, args), (_, of_pairs, *_) = launched
@@ -283,8 +285,7 @@ def test_kernels_are_launched_with_numbers_of_their_types(device, cupy):
 
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
 def test_halves_go_by_their_own_dtype_and_kernels(device, cupy, monkeypatch, half):
-    """No half type's product is cuBLAS's here: it would be taken for one of doubles."""
-    monkeypatch.setattr(CudaDevice, "_cublas", "there, but not to be used")
+    monkeypatch.setattr(CudaDevice, "_cublas", None)
     backend = CupyBackend(device)
     room = backend.room(x := view(device, (3, 5), half))
     assert (str(room.dtype), room.nbytes) == (half, 30)
@@ -373,7 +374,7 @@ def calls(device):
         "capture": lambda: device.capture([array_fails]),
         "get": lambda: device.get(SimpleNamespace(get=array_fails)),
         "put": lambda: device.put(1, number),
-        "send": lambda: device.send(1, SimpleNamespace(set=array_fails)),
+        "send": lambda: device.send(1, SimpleNamespace(set=array_fails, data=SimpleNamespace(ptr=0))),
         "sync": lambda: setattr(device.stream, "synchronize", array_fails) or device.sync(),
         "free": lambda: setattr(device._cupy.cuda.runtime, "memGetInfo", array_fails) or device.free(),
         "zeros": lambda: setattr(device._cupy, "ndarray", array_fails) or device.zeros(8),
@@ -392,11 +393,10 @@ def test_no_call_lets_an_error_of_cuda_through(device, cupy, name):
     if name == "launch":
         from cnnforge.backends.cupy import signature
 
-        source = next(s for s in signature.sources() if "relu" in signature.kernels(s))
         array = SimpleNamespace(dtype=np.dtype("f4"), data=None)
         device._cupy.RawModule = array_fails
-        args = [array if p.array else 1 for p in signature.kernels(source)["relu"]]
-        call = lambda: device.launch(source, "relu", (1,), (1,), args)  # noqa: E731
+        args = [array if p.array else 1 for p in signature.kernels("activation")["apply"]]
+        call = lambda: device.launch("activation", "apply", (1,), (1,), args)  # noqa: E731
     with pytest.raises(BackendError) as caught:
         call()
     assert (caught.value.where, caught.value.why) == ("A card (device 0)", ILL)

@@ -78,7 +78,7 @@ def examine(graph):
 def test_every_model_is_planned_and_bound(name):
     examine(training(name))
     plan = examine(eval_graph(model(name), LARGEST, "float32"))
-    assert all(segment.kind == "host" for segment in plan.segments), "nothing of it is the CPU's compiled code"
+    assert all(segment.kind == "native" for segment in plan.segments)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

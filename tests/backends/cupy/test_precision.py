@@ -20,7 +20,7 @@ WORDS = ["trainer.batch_size=16", "trainer.epochs=2", "optimizer=adam", "schedul
 
 @pytest.fixture(autouse=True)
 def _device(tmp_path, monkeypatch):
-    monkeypatch.setattr(cuda, "open_device", lambda: Emulator(opaque=True))
+    monkeypatch.setattr(cuda, "open_device", lambda number, together: Emulator(opaque=True))
     monkeypatch.chdir(tmp_path)
 
 

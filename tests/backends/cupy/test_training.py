@@ -117,7 +117,7 @@ def test_batches_that_are_copied_beside_the_steps_change_nothing(hurried, monkey
     """As late or as early as what was asked for allows: who forgets to wait reads another batch, or half of one."""
     words = ("trainer.epochs=2", "trainer.batch_size=8", "trainer.log_every=100", "schedule=constant")
     whole, result = go("run.name=whole", *words)
-    monkeypatch.setattr(cuda, "open_device", lambda: Apart(hurried))
+    monkeypatch.setattr(cuda, "open_device", lambda number, together: Apart(hurried))
     beside, found = go("run.name=beside", *words)
     for name in ("steps", "train_loss", "train_accuracy", "val_loss", "test_loss"):
         assert found[name] == result[name], name

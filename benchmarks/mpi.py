@@ -108,7 +108,7 @@ def print_one(chosen: argparse.Namespace) -> None:
     with job() as ranks:
         ours = Ours(
             nets.spec(chosen.net), nets.optimizer(chosen.net), chosen.batch, chosen.backend, chosen.threads,
-            chosen.exact_conv, ranks,
+            chosen.exact_conv, together=ranks,
         )  # fmt: skip
 
         def step() -> None:

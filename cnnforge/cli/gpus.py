@@ -95,6 +95,7 @@ def _libraries(cards: int) -> Iterator[Finding]:
         yield Finding("cublas", NOTE, "not found: products are slower", "pip install nvidia-cublas-cu12")
     else:
         yield Finding("cublas", OK, blas)
+    yield _cudnn()
     if nccl is not None:
         yield Finding("nccl", OK, nccl)
     elif cards > 1:
@@ -102,6 +103,15 @@ def _libraries(cards: int) -> Iterator[Finding]:
         yield Finding("nccl", NOTE, text, "pip install nvidia-nccl-cu12, and mpiexec -n")
     else:
         yield Finding("nccl", OK, "not found; one GPU needs none")
+
+
+def _cudnn() -> Finding:
+    frontend = _installed("nvidia-cudnn-frontend")
+    if frontend is None:
+        slow = "no frontend: convolutions go by cnnforge's own kernels, which are slower"
+        return Finding("cudnn", NOTE, slow, "pip install 'cnnforge[gpu]'")
+    cudnn = _installed("nvidia-cudnn-cu12") or _installed("nvidia-cudnn-cu13") or "of the system"
+    return Finding("cudnn", OK, f"{cudnn}, by its frontend {frontend}")
 
 
 def driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver | None:

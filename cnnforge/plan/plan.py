@@ -6,7 +6,7 @@ everything that lives within one step. Offsets and sizes are in bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
@@ -102,6 +102,7 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0, choose: Choo
     _can_run(g, capabilities)
     kept = frozenset(g.outputs.values())
     fused = fuse(sorted(g.nodes, key=lambda n: PHASES.index(n.phase)), capabilities, kept)
+    _whole(fused)
     nodes = [_settled(n, capabilities, choose) for n in fused]
     scratch = {n: _scratch(g, n, capabilities) for n in nodes}
     places, sizes, slots = _flat_buffers(g)
@@ -118,6 +119,15 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0, choose: Choo
         capabilities.name, g.batch, g.precision, tuple(segments), places, sizes, g.params, g.state, g.grads, slots,
         g.inputs, g.outputs, arena.unshared, arena.bound, arena.activations,
     )  # fmt: skip
+
+
+def _whole(nodes: Iterable[Node]) -> None:
+    """Assert that what is read was written: fusing has lost nothing."""
+    written: set[Value] = set()
+    for n in nodes:
+        for v in n.ins:
+            assert v in written or v.kind not in ("act", "grad"), f"{n.op} at {n.path} reads {v}, which nobody writes"
+        written.update(n.outs)
 
 
 def _settled(n: Node, capabilities: Capabilities, choose: Chooser) -> Node:

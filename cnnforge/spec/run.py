@@ -55,7 +55,8 @@ class TrainerSpec(Spec):
     accumulate: batches whose gradients are added up before an update, as if they were one; the last update of an epoch
                takes what is left
     backend:   ``auto`` takes the fastest that works here
-    precision: what parameters and activations are computed in
+    precision: what weights and activations are computed in; ``tf32``, ``bfloat16`` and ``float16`` need a GPU, and keep
+               weights in float32
     device:    the number of the GPU that backend ``cupy`` takes, of those that CUDA shows (``cnnforge doctor`` lists
                them); its first where not given. Of several processes each takes its own, and this is left out
     threads:   how many the backend may use; its own choice where not given

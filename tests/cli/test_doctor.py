@@ -163,28 +163,3 @@ def test_little_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: type("Usage", (), {"free": free}))
         (found,) = machine.disk(tmp_path / "not" / "there", tmp_path)
         assert found.state == state
-
-
-@pytest.mark.parametrize(
-    ("installed", "have"),
-    [
-        ({}, "no CuPy"),
-        ({"cupy-cuda12x": "14.1"}, "CuPy 14.1, no cuDNN frontend"),
-        (
-            {"cupy-cuda12x": "14.1", "nvidia-cudnn-cu12": "9.28.0", "nvidia-cudnn-frontend": "1.24"},
-            "CuPy 14.1, cuDNN 9.28.0 by its frontend 1.24",
-        ),
-        ({"cupy": "14.1", "nvidia-cudnn-frontend": "1.24"}, "CuPy 14.1, cuDNN of the system by its frontend 1.24"),
-    ],
-)
-def test_what_a_gpu_has(installed: dict[str, str], have: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_installed", installed.get)
-    monkeypatch.setattr(machine, "_cuda", lambda: None)
-    (finding,) = machine.gpu()
-    assert (finding.state, finding.text) == ("ok", f"no NVIDIA driver, {have}: training runs on the CPU")
-    monkeypatch.setattr(machine, "_cuda", lambda: "a card")
-    *others, finding = machine.gpu()
-    assert finding.text.startswith(f"a card, {have}")
-    slow = "convolutions go by cnnforge's own kernels, which are slower"
-    expected = [("cudnn", "note", slow, "pip install 'cnnforge[gpu]'")] if "no cuDNN" in have else []
-    assert [(one.name, one.state, one.text, one.fix) for one in others] == expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -48,6 +48,7 @@ class Library:
 
 
 TWO = (("NVIDIA H100 80GB HBM3", 80 << 30, (9, 0)), ("NVIDIA T4", 15 << 30, (7, 5)))
+CUDNN = {"nvidia-cudnn-cu12": "9.28.0", "nvidia-cudnn-frontend": "1.26.0"}
 WORKS = "driver for CUDA 12.4, CuPy 14.2.0 for CUDA 12.9: trainer.backend=cupy trains there, auto on the CPU"
 
 
@@ -77,8 +78,10 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str, str, 
         cupy: str | None = "14.2.0",
         there: Sequence[str] = ("cublas", "nccl"),
         built: Callable[[], int] = lambda: 12090,
+        packages: Mapping[str, str] = CUDNN,
     ) -> list[tuple[str, str, str, str]]:
-        monkeypatch.setattr(gpus, "_installed", lambda name: cupy if name == "cupy-cuda12x" else None)
+        have = {"cupy-cuda12x": cupy, **packages}
+        monkeypatch.setattr(gpus, "_installed", have.get)
         monkeypatch.setattr(cuda, "built_for", built)
         monkeypatch.setattr(libraries, "found", lambda name: f"/lib/{name}.so" if name in there else None)
         return [(f.name, f.state, f.text, f.fix) for f in gpus.gpu(loads(library))]
@@ -92,17 +95,22 @@ def test_two_cards(said: Any) -> None:
         ("gpu 0", "ok", "NVIDIA H100 80GB HBM3, 80 GiB, compute capability 9.0", ""),
         ("gpu 1", "ok", "NVIDIA T4, 15 GiB, compute capability 7.5", ""),
         ("cublas", "ok", "/lib/cublas.so", ""),
+        ("cudnn", "ok", "9.28.0, by its frontend 1.26.0", ""),
         ("nccl", "ok", "/lib/nccl.so", ""),
     ]
 
 
 def test_libraries_that_are_missing(said: Any) -> None:
     text = "not found: a training takes one of the 2 GPUs"
-    assert said(Library(12040, TWO), there=())[-2:] == [
+    slow = "no frontend: convolutions go by cnnforge's own kernels, which are slower"
+    assert said(Library(12040, TWO), there=(), packages={})[-3:] == [
         ("cublas", "note", "not found: products are slower", "pip install nvidia-cublas-cu12"),
+        ("cudnn", "note", slow, "pip install 'cnnforge[gpu]'"),
         ("nccl", "note", text, "pip install nvidia-nccl-cu12, and mpiexec -n"),
     ]
     assert said(Library(12040, TWO[:1]), there=())[-1] == ("nccl", "ok", "not found; one GPU needs none", "")
+    own = said(Library(12040, TWO[:1]), packages={"nvidia-cudnn-frontend": "1.26.0"})
+    assert own[-2] == ("cudnn", "ok", "of the system, by its frontend 1.26.0", "")
 
 
 def test_a_driver_that_is_too_old(said: Any) -> None:

@@ -163,7 +163,7 @@ class Turned(Batches):
         if epoch.rows.tolist() != self.epoch(0).rows.tolist():
             for i, row in enumerate(epoch.rows[step * 5 : step * 5 + n]):
                 if row == self.row:
-                    x[i, 0, 0, 0] = np.nan
+                    (x if isinstance(x, np.ndarray) else x.pixels())[i, 0, 0, 0] = np.nan
         return n
 
 

@@ -90,6 +90,7 @@ def assert_close(one, other, close):
     for name, array in one[0].items():
         np.testing.assert_allclose(other[0][name], array, rtol=close, atol=close, err_msg=name)
     for mine, theirs in zip((*one[1], *one[2], one[3]), (*other[1], *other[2], other[3]), strict=True):
+        assert theirs.keys() == mine.keys(), theirs.keys() ^ mine.keys()
         assert theirs == pytest.approx(mine, rel=close, abs=close)
 
 

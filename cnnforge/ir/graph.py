@@ -67,7 +67,10 @@ class Value:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """``outs = op(*ins, **attrs)``; ``path`` is the place in the YAML that asked for it."""
+    """``outs = op(*ins, **attrs)``; ``path`` is the place in the YAML that asked for it.
+
+    paths: of each part, where it is made of several (see ``plan.fuse``)
+    """
 
     op: str
     ins: tuple[Value, ...]
@@ -75,6 +78,7 @@ class Node:
     attrs: Mapping[str, Any]
     phase: Phase
     path: Path
+    paths: tuple[Path, ...] = ()
 
     @property
     def out(self) -> Value:

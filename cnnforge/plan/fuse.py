@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+from cnnforge.errors import Path
 from cnnforge.ir.graph import Node, Value
 from cnnforge.plan.capabilities import Capabilities
 
@@ -152,22 +153,27 @@ def _parts(nodes: Sequence[Node], extras: Sequence[tuple[Value, ...]]) -> dict[s
     return {"parts": tuple((n.op, len(own), n.attrs) for n, own in zip(nodes, extras, strict=True))}
 
 
+def _paths(nodes: Sequence[Node]) -> tuple[Path, ...]:
+    return tuple(n.path for n in nodes)
+
+
 def _chain(chain: Sequence[Node]) -> Node:
     first, last = chain[0], chain[-1]
     extras = [first.ins, *(_beside(n, before.out) for before, n in pairwise(chain))]
     outs = (last.out, *(v for n in chain for v in n.outs[1:]))
     ins = tuple(v for own in extras for v in own)
-    return Node("+".join(n.op for n in chain), ins, outs, _parts(chain, extras), first.phase, first.path)
+    return Node("+".join(n.op for n in chain), ins, outs, _parts(chain, extras), first.phase, first.path, _paths(chain))
 
 
 def _join(n: Node, after: Sequence[Node]) -> Node:
     extras = [n.ins, *(_beside(r, n.out) for r in after)]
     ins, outs = tuple(v for own in extras for v in own), tuple(v for r in after for v in r.outs)
     parts = [n, *after]
-    return Node("+".join(p.op for p in parts), ins, outs, _parts(parts, extras), n.phase, after[0].path)
+    op = "+".join(p.op for p in parts)
+    return Node(op, ins, outs, _parts(parts, extras), n.phase, after[0].path, _paths(parts))
 
 
 def _pair(n: Node, r: Node) -> Node:
     extras = [n.ins, _beside(r, n.out)]
     ins = (*extras[0], *extras[1])
-    return Node(f"{n.op}+{r.op}", ins, (*n.outs, *r.outs), _parts([n, r], extras), n.phase, r.path)
+    return Node(f"{n.op}+{r.op}", ins, (*n.outs, *r.outs), _parts([n, r], extras), n.phase, r.path, _paths([n, r]))

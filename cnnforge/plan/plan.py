@@ -40,6 +40,7 @@ class PlannedNode:
     scratch: tuple[Value, ...]
     attrs: Mapping[str, Any]
     path: Path
+    paths: tuple[Path, ...] = ()
 
 
 def named(node: PlannedNode) -> str:
@@ -113,7 +114,7 @@ def make_plan(g: Graph, capabilities: Capabilities, guard: int = 0, choose: Choo
     for phase in PHASES:
         here = (n for n in nodes if n.phase == phase)
         for native, group in groupby(here, lambda n: _is_native(n, capabilities)):
-            planned = tuple(PlannedNode(n.op, n.ins, n.outs, scratch[n], n.attrs, n.path) for n in group)
+            planned = tuple(PlannedNode(n.op, n.ins, n.outs, scratch[n], n.attrs, n.path, n.paths) for n in group)
             segments.append(Segment(phase, "native" if native else "host", planned))
     return Plan(
         capabilities.name, g.batch, g.precision, tuple(segments), places, sizes, g.params, g.state, g.grads, slots,

@@ -153,7 +153,7 @@ def fit(
 
     batches = Ahead(samples, *place, rooms, vacated) if ahead else InTurn(samples, *place, rooms[0], vacated)
     scores = recipe.loss.scores_hits()
-    clock, statistics = Clock(), LayerStatistics(train, recipe.stats_every, total, ranks)
+    clock, statistics = Clock(), LayerStatistics(train, recipe.layers, recipe.stats_every, total, ranks)
     at_once = recipe.accumulate == 1 and ranks.size == 1
     with batches:
         # An epoch that max_steps cut short counts as one: a run that goes on from there has fewer steps than ``total``.

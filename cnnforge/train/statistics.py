@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from cnnforge.errors import Path
 from cnnforge.executable import Bound, Executable
 from cnnforge.plan import PlannedNode
 from cnnforge.train.ranks import ALONE, Ranks
@@ -22,9 +24,11 @@ class LayerStatistics:
     a learning rate that does not suit in the second, dead units in the third.
     """
 
-    def __init__(self, train: Executable, every: int | None, last: int, ranks: Ranks = ALONE) -> None:
-        """every: None for never;  last: the number of the run's last update"""
-        self._train, self._every, self._last, self._ranks = train, every, last, ranks
+    def __init__(
+        self, train: Executable, names: Mapping[Any, str], every: int | None, last: int, ranks: Ranks = ALONE
+    ) -> None:
+        """names: of layers by their path;  every: None for never;  last: the number of the run's last update"""
+        self._train, self._names, self._every, self._last, self._ranks = train, names, every, last, ranks
         self._weights = [name for name, grad in train.grads.items() if len(grad.shape) > 1]
         self._before: dict[str, Any] = {}
 
@@ -41,8 +45,9 @@ class LayerStatistics:
         self._before = {name: np.array(get(self._train.weights.params[name])) for name in self._weights}
         alive: dict[str, Any] = {}
         for call in bound.calls.get("backward", ()):
-            if (at := _rectified(call.node)) is not None:
-                y, name = get(call.ins[at]), call.node.ins[at].name.rpartition(".")[0]
+            if (found := _rectified(call.node)) is not None:
+                at, path = found
+                y, name = get(call.ins[at]), str(self._names.get(path, path[-1]))
                 # Over the samples first: an inner loop over a few channels would take ten times as long.
                 dead = (y.reshape(len(y), -1) <= 0).all(axis=0).reshape(-1, y.shape[-1]).all(axis=0)
                 alive[name] = np.where(dead, 0.0, counts)
@@ -65,12 +70,15 @@ class LayerStatistics:
         return found
 
 
-def _rectified(node: PlannedNode) -> int | None:
-    """Which of its inputs a rectifier gave whose derivative it takes; None where it takes none."""
-    taken = 0
-    for op, own, _ in node.attrs.get("parts", ((node.op, len(node.ins), {}),)):
+def _rectified(node: PlannedNode) -> tuple[int, Path] | None:
+    """Which of its inputs a rectifier gave whose derivative it takes, and the rectifier's path; None where it takes none.
+
+    A derivative may end the kernel of the layer behind.
+    """
+    taken, parts = 0, node.attrs.get("parts", ((node.op, len(node.ins), {}),))
+    for (op, own, _), path in zip(parts, node.paths or (node.path,), strict=True):
         if op in ("relu_dx", "relu6_dx"):
-            return taken
+            return taken, path
         taken += own
     return None
 

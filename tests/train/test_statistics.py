@@ -27,7 +27,8 @@ def test_norms_ratios_and_dead_units(backend):
     weights["c.b"][:] = [0, -1e6, 0]  # its second filter never fires
     rng = np.random.default_rng(0)
     made.bound.x[...], made.bound.labels[...] = rng.normal(size=(4, 4, 4, 1)), [0, 1, 1, 0]
-    statistics = LayerStatistics(made.exe, every=10, last=27)
+    names = {row.path: row.name for row in SPEC.table}
+    statistics = LayerStatistics(made.exe, names, every=10, last=27)
     assert [step for step in range(1, 31) if statistics.due(step)] == [1, 10, 20, 27, 30]
     before = {name: np.array(array, np.float64) for name, array in weights.items()}
     made.exe.set_step(step=1, draw=0, first=0, lr=0.5, inv_n=0.25, scalars=(0.0, 0.0))

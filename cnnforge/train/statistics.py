@@ -71,7 +71,7 @@ class LayerStatistics:
 
 
 def _rectified(node: PlannedNode) -> tuple[int, Path] | None:
-    """Which of its inputs a rectifier gave whose derivative it takes, and the rectifier's path; None where it takes none.
+    """Which of its inputs a rectifier gave whose derivative it takes, and that one's path; None where it takes none.
 
     A derivative may end the kernel of the layer behind.
     """

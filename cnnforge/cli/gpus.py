@@ -5,36 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from cnnforge.backends.cupy.driver import Driver, driver, release
 from cnnforge.cli.finding import NOTE, OK, Finding
 
-#: The driver's library on Linux and on Windows.
-_LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
-#: Numbers of what ``cuDeviceGetAttribute`` is asked for.
-_MAJOR, _MINOR = 75, 76
 #: Packages that bring CuPy.
 _CUPY = ("cupy", "cupy-cuda12x", "cupy-cuda13x")
-
-
-@dataclass(frozen=True)
-class Card:
-    """A GPU: its number, as ``trainer.device`` takes it, its memory in bytes, its compute capability."""
-
-    number: int
-    name: str
-    memory: int
-    capability: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Driver:
-    """NVIDIA's: the newest CUDA that it knows, e.g. 12090, and the cards that it shows this process."""
-
-    release: int
-    cards: tuple[Card, ...]
 
 
 def gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Iterator[Finding]:
@@ -44,7 +22,7 @@ def gpu(load: Callable[[str], Any] = ctypes.CDLL) -> Iterator[Finding]:
         have = f"CuPy {cupy}" if cupy else "no CuPy"
         yield Finding("gpu", OK, f"no NVIDIA driver, {have}: training runs on the CPU")
         return
-    text = f"driver for CUDA {_release(there.release)}"
+    text = f"driver for CUDA {release(there.release)}"
     if cupy is None:
         yield Finding("gpu", NOTE, f"{text}, no CuPy", "pip install 'cnnforge[gpu]'")
     else:
@@ -63,7 +41,7 @@ def _cupy(text: str, cupy: str, there: Driver) -> Finding:
         fix = "pip install --force-reinstall 'cnnforge[gpu]'"
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         return Finding("gpu", NOTE, f"{text}, CuPy {cupy}, which cannot be used: {why}", fix)
-    text += f", CuPy {cupy} for CUDA {_release(built)}"
+    text += f", CuPy {cupy} for CUDA {release(built)}"
     if there.release // 1000 < built // 1000:
         fix = f"a newer driver, or a CuPy for CUDA {there.release // 1000}"
         return Finding("gpu", NOTE, f"{text}: the driver is too old for it", fix)
@@ -112,36 +90,6 @@ def _cudnn() -> Finding:
         return Finding("cudnn", NOTE, slow, "pip install 'cnnforge[gpu]'")
     cudnn = _installed("nvidia-cudnn-cu12") or _installed("nvidia-cudnn-cu13") or "of the system"
     return Finding("cudnn", OK, f"{cudnn}, by its frontend {frontend}")
-
-
-def driver(load: Callable[[str], Any] = ctypes.CDLL) -> Driver | None:
-    """What the NVIDIA driver says; None where there is none."""
-    for library in _LIBRARIES:
-        try:
-            cuda = load(library)
-        except OSError:
-            continue
-        release, count = ctypes.c_int(), ctypes.c_int()
-        cuda.cuDriverGetVersion(ctypes.byref(release))
-        if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)):
-            return Driver(release.value, ())
-        return Driver(release.value, tuple(_card(cuda, number) for number in range(count.value)))
-    return None
-
-
-def _card(cuda: Any, number: int) -> Card:
-    device, memory, name = ctypes.c_int(), ctypes.c_size_t(), ctypes.create_string_buffer(100)
-    major, minor = ctypes.c_int(), ctypes.c_int()
-    cuda.cuDeviceGet(ctypes.byref(device), number)
-    cuda.cuDeviceGetName(name, 100, device)
-    cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    cuda.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
-    cuda.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
-    return Card(number, name.value.decode(errors="replace"), memory.value, (major.value, minor.value))
-
-
-def _release(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _installed(name: str) -> str | None:

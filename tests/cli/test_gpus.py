@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,62 +9,10 @@ import pytest
 
 from cnnforge.backends.cupy import cuda, libraries
 from cnnforge.cli import gpus
-from cnnforge.cli.gpus import Card, Driver
+from tests.backends.cupy.driven import TWO, Library, loads
 
-
-class Library:
-    """NVIDIA's driver, which fills what it is given a reference to.  cards: (name, bytes, (major, minor))"""
-
-    def __init__(self, release: int, cards: Sequence[tuple[str, int, tuple[int, int]]], broken: int = 0) -> None:
-        self.release, self.cards, self.broken = release, cards, broken
-
-    def cuDriverGetVersion(self, into: Any) -> int:  # noqa: N802
-        into._obj.value = self.release
-        return 0
-
-    def cuInit(self, flags: int) -> int:  # noqa: N802
-        return self.broken
-
-    def cuDeviceGetCount(self, into: Any) -> int:  # noqa: N802
-        into._obj.value = len(self.cards)
-        return 0
-
-    def cuDeviceGet(self, into: Any, number: int) -> int:  # noqa: N802
-        into._obj.value = 40 + number
-        return 0
-
-    def cuDeviceGetName(self, into: Any, size: int, device: ctypes.c_int) -> int:  # noqa: N802
-        into.value = self.cards[device.value - 40][0].encode()[: size - 1]
-        return 0
-
-    def cuDeviceTotalMem_v2(self, into: Any, device: ctypes.c_int) -> int:  # noqa: N802
-        into._obj.value = self.cards[device.value - 40][1]
-        return 0
-
-    def cuDeviceGetAttribute(self, into: Any, which: int, device: ctypes.c_int) -> int:  # noqa: N802
-        into._obj.value = self.cards[device.value - 40][2][{75: 0, 76: 1}[which]]
-        return 0
-
-
-TWO = (("NVIDIA H100 80GB HBM3", 80 << 30, (9, 0)), ("NVIDIA T4", 15 << 30, (7, 5)))
 CUDNN = {"nvidia-cudnn-cu12": "9.28.0", "nvidia-cudnn-frontend": "1.26.0"}
 WORKS = "driver for CUDA 12.4, CuPy 14.2.0 for CUDA 12.9: trainer.backend=cupy trains there, auto on the CPU"
-
-
-def loads(library: Library | None) -> Callable[[str], Library]:
-    def load(name: str) -> Library:
-        if library is None or name != "libcuda.so.1":
-            raise OSError(name)
-        return library
-
-    return load
-
-
-def test_the_driver_is_asked_for_every_card() -> None:
-    found = gpus.driver(loads(Library(12040, TWO)))
-    assert found == Driver(12040, (Card(0, *TWO[0]), Card(1, *TWO[1])))
-    assert gpus.driver(loads(None)) is None
-    assert gpus.driver(loads(Library(12040, TWO, broken=999))) == Driver(12040, ())
 
 
 @pytest.fixture

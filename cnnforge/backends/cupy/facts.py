@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
-#: The driver's library.
-DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+from cnnforge.backends.cupy.driver import driver, release
+
 #: Packages of which at most one of each kind is installed.
 PACKAGES: Mapping[str, tuple[str, ...]] = {
     "cupy": ("cupy-cuda12x", "cupy-cuda13x", "cupy"),
@@ -24,19 +22,11 @@ def facts() -> dict[str, str]:
 
 
 def card() -> str:
-    """What the first card that CUDA shows calls itself, and the driver's CUDA version; empty without a driver."""
-    for library in DRIVERS:
-        try:
-            cuda: Any = ctypes.CDLL(library)
-        except OSError:
-            continue
-        release, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(100)
-        if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
-            return ""
-        cuda.cuDriverGetVersion(ctypes.byref(release))
-        cuda.cuDeviceGetName(name, len(name), device)
-        return f"{name.value.decode(errors='replace')}, CUDA {release.value // 1000}.{release.value % 1000 // 10}"
-    return ""
+    """What the first card that CUDA shows calls itself, and the driver's CUDA version; empty where there is none."""
+    there = driver()
+    if there is None or not there.cards:
+        return ""
+    return f"{there.cards[0].name}, CUDA {release(there.release)}"
 
 
 def _version(names: tuple[str, ...]) -> str:

@@ -2,14 +2,13 @@
 
 import ctypes
 import sys
-from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import cnnforge.backends as backends
-from cnnforge.backends.cupy import cuda, facts, failures
+from cnnforge.backends.cupy import cuda, failures
 from cnnforge.backends.cupy.cublas import Cublas, arguments
 from cnnforge.backends.together import SINGLE
 from cnnforge.errors import BackendError
@@ -289,52 +288,6 @@ def test_cublas_computes_in_what_was_asked_for(dtype, tf32, kind, computed, one,
     assert {a_kind, b_kind, out_kind} == {kind}
     assert end == [computed, -1]
     assert (type(alpha._obj), alpha._obj.value, beta._obj.value) == (one, 1, 0)
-
-
-class Driver:
-    """A CUDA driver of which facts are asked."""
-
-    def __init__(self, fails=0):
-        self.fails = fails
-
-    def cuInit(self, flags):  # noqa: N802
-        return self.fails
-
-    def cuDeviceGet(self, device, number):  # noqa: N802
-        assert number == 0, "the first that CUDA shows"
-        return 0
-
-    def cuDriverGetVersion(self, release):  # noqa: N802
-        release._obj.value = 12080
-
-    def cuDeviceGetName(self, name, length, device):  # noqa: N802
-        name.value = b"A card"
-
-
-def test_ways_are_measured_for_a_card_and_its_libraries(monkeypatch):
-    monkeypatch.setattr(ctypes, "CDLL", lambda path: Driver())
-    versions = {"cupy-cuda12x": "14.1", "nvidia-cudnn-cu12": "9.28", "nvidia-cudnn-frontend": "1.32"}
-
-    def version(name):
-        if name not in versions:
-            raise PackageNotFoundError
-        return versions[name]
-
-    monkeypatch.setattr(facts, "version", version)
-    assert backends.facts_of("cupy") == {
-        "card": "A card, CUDA 12.8", "cupy": "14.1", "cudnn": "9.28", "cudnn frontend": "1.32", "cublas": "",
-    }  # fmt: skip
-
-
-def test_facts_of_a_machine_without_a_card(monkeypatch):
-    monkeypatch.setattr(ctypes, "CDLL", lambda path: Driver(fails=100))
-    assert facts.card() == ""
-
-    def missing(path):
-        raise OSError
-
-    monkeypatch.setattr(ctypes, "CDLL", missing)
-    assert facts.card() == ""
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba", "auto"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnnforge.backends.cupy.driver import release
 from cnnforge.errors import BackendError
 
 GRAPHS = "CNNFORGE_CUDA_GRAPHS"
@@ -30,17 +31,12 @@ def unavailable(why: str, fix: str) -> BackendError:
     return BackendError("backend cupy is not available", where="trainer.backend", why=why, fix=f"{fix}, or {FIX}")
 
 
-def cuda_version(number: int) -> str:
-    """12090 -> 12.9."""
-    return f"{number // 1000}.{number % 1000 // 10}"
-
-
 def no_device(driver: int, runtime: int, visible: str | None) -> BackendError:
     """Why CUDA gives no device.  driver, runtime: CUDA versions, 0 without a driver;  visible: CUDA_VISIBLE_DEVICES"""
     if not driver:
         return unavailable("there is no NVIDIA driver", "install it, on a machine with an NVIDIA GPU")
     if driver // 1000 < runtime // 1000:
-        why = f"the NVIDIA driver is too old: it knows CUDA {cuda_version(driver)}, CuPy needs {cuda_version(runtime)}"
+        why = f"the NVIDIA driver is too old: it knows CUDA {release(driver)}, CuPy needs {release(runtime)}"
         return unavailable(why, f"a newer driver, or a CuPy for CUDA {driver // 1000}")
     if visible is not None:
         why = f"there is no such device: CUDA_VISIBLE_DEVICES={visible} leaves none"

@@ -1,10 +1,11 @@
 """Is a GPU's training right, and how fast is it beside PyTorch's on the same card?
 
-First correctness, on the device: the conformance suite's kernels (tests marked gpu; without pytest and hypothesis they
-are left out, and it says so), a step of a few nets in every precision beside the numpy backend in float32, whether two
-trainings from one seed are the same to the bit, and a training that is interrupted and resumed; with $CNNFORGE_DATA,
-MNIST to 99% and CIFAR-10 in the CPU's recipe. Then throughput, in one precision on both sides: ours as one CUDA graph
-beside PyTorch eager, channels_last, compiled, and as one CUDA graph of its own. Engines take turns.
+First correctness, on the device: every plan of cuDNN's beside our own kernels; the conformance suite's kernels (tests
+marked gpu; without pytest and hypothesis they are left out, and it says so); a step of a few nets in every precision
+beside the numpy backend in float32; whether two trainings from one seed are the same to the bit; a training that is
+interrupted and resumed; with $CNNFORGE_DATA, MNIST to 99% and CIFAR-10 in the CPU's recipe. Then throughput, in one
+precision on both sides: ours as one CUDA graph beside PyTorch eager, channels_last, compiled, and as one CUDA graph of
+its own. Engines take turns.
 
 ratio: PyTorch's time / ours, of the medians: above 1 we are faster.
 of limit: multiply-adds done directly per second, beside what cuBLAS reaches here for a large product in that precision.
@@ -72,7 +73,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
     backend: Any = create("cupy")
     print(f"{backend.device.name}, {backend.free() / 2**30:.0f} GiB free", flush=True)
-    failed = correctness(chosen)
+    failed = correctness(chosen, backend)
     print("\n".join(failed) if failed else "correct: every check passed", flush=True)
     throughput(chosen, backend, began + 60 * chosen.minutes)
     print(f"{perf_counter() - began:.0f} s in all")
@@ -80,11 +81,12 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit(1)
 
 
-def correctness(chosen: argparse.Namespace) -> list[str]:
+def correctness(chosen: argparse.Namespace, backend: Any) -> list[str]:
     """What is wrong."""
     from benchmarks import gpu_checks as checks
 
-    failed = [] if chosen.skip_tests else checks.conformance()
+    failed = checks.convolutions(backend)
+    failed += [] if chosen.skip_tests else checks.conformance()
     for net, batch in checks.CHECKED[:1] if chosen.quick else checks.CHECKED:
         for precision in checks.CLOSE:
             failed += checks.step_by_step(net, batch, precision)

@@ -179,3 +179,70 @@ def _command(*words: str) -> tuple[int, str]:
     command: Sequence[str] = [sys.executable, "-m", "cnnforge", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     return done.returncode, done.stderr or done.stdout
+
+
+#: Pictures, filters, groups; kernel, stride, padding; is the kernel flipped? Of each every way is tried.
+CONVOLUTIONS = {
+    "3x3": ((8, 14, 14, 64), 96, 1, ((3, 3), (1, 1), "same"), False),
+    "3x3, flipped, strided": ((8, 15, 16, 32), 48, 1, ((3, 3), (2, 2), (1, 2, 0, 1)), True),
+    "5x5 of a picture": ((8, 28, 28, 3), 16, 1, ((5, 5), (1, 1), "valid"), False),
+    "3x3 in groups": ((8, 12, 12, 32), 64, 4, ((3, 3), (1, 1), "same"), True),
+    "1x1, strided": ((8, 14, 14, 64), 128, 1, ((1, 1), (2, 2), "valid"), False),
+}  # fmt: skip
+
+
+def convolutions(backend: Any) -> list[str]:
+    """Each way of a convolution and its gradients beside our own kernel, in every precision: which are far from it."""
+    from cnnforge.ir.graph import Node, Value
+    from cnnforge.shapes import window
+
+    rng, failed, tried, missing = np.random.default_rng(0), [], 0, 0
+    for name, (pictures, filters, groups, asked, flip) in CONVOLUTIONS.items():
+        win = window(pictures[1:3], *asked)
+        weights = *win.kernel, pictures[3] // groups, filters
+        shapes = {"x": pictures, "w": weights, "y": (pictures[0], *win.out, filters)}
+        arrays = {role: rng.standard_normal(shape).astype(np.float32) for role, shape in shapes.items()}
+        for precision, (close, _) in CLOSE.items():
+            dtype, tf32 = ("float32", {"tf32": True}) if precision == "tf32" else (precision, {})
+            values = {
+                role: Value(i, role, shape, "act", dtype, role != "w") for i, (role, shape) in enumerate(shapes.items())
+            }
+            attrs = {"window": win, "groups": groups, "flip": flip, **tf32}
+            for op, roles in (("conv2d", "xwy"), ("conv2d_dx", "ywx"), ("conv2d_dw", "xyw")):
+                ins, outs = tuple(values[role] for role in roles[:2]), (values[roles[2]],)
+                node, given = Node(op, ins, outs, attrs, "forward", ()), [arrays[role] for role in roles[:2]]
+                own = _by(backend, "own", node, given)
+                for way in backend.capabilities.ways(op, ins, outs, attrs):
+                    if way == "own":
+                        continue
+                    found = _by(backend, way, node, given)
+                    if found is None:
+                        missing += 1
+                        continue
+                    tried += 1
+                    off = float(np.abs(found - own).max() / np.abs(own).max())
+                    if not off <= close:
+                        failed.append(f"{name}, {op} by {way}, {precision}: {off:.1e} off our own kernel")
+    said = f"convolutions: {tried} ways beside our own kernels, {len(failed)} differ; {missing} are not on this card"
+    print(said, flush=True)
+    return failed
+
+
+def _by(backend: Any, way: str, node: Any, arrays: Sequence[Any]) -> Any:
+    """What a way gives, as float64; None where this card has no such plan."""
+    from cnnforge.ir.graph import DTYPE_BYTES
+    from cnnforge.shapes import count
+
+    def memory(shape: tuple[int, ...], dtype: str) -> Any:
+        return backend.view(backend.buffer(count(shape) * DTYPE_BYTES[dtype]), 0, shape, dtype)
+
+    attrs = {**node.attrs, "way": way}
+    ins, outs = (tuple(memory(v.shape, v.dtype) for v in values) for values in (node.ins, node.outs))
+    for array, host in zip(ins, arrays, strict=True):
+        backend.put(host, array)
+    wanted = backend.capabilities.scratch(node.op, node.ins, node.outs, attrs)
+    step = backend.kernel(node.op)(ins, outs, tuple(memory(s.shape, s.dtype) for s in wanted), **attrs)
+    if backend.instead(step):
+        return None
+    backend.run(backend.link([step]))
+    return np.asarray(backend.get(outs[0])).astype(np.float64)

@@ -10,6 +10,7 @@ from benchmarks.engines import Ours, same_loss
 from benchmarks.recipe import recipe, torch_arrays
 from cnnforge.tuning import Choice
 from tests import devices
+from tests.backends.cupy import emulator
 
 
 def test_a_step_beside_numpys(capsys):
@@ -84,6 +85,18 @@ def test_pytorchs_step_is_ours(form, precision):
     engine = torch_gpu.Step(plain, arrays, ours.data, form, precision, "cpu")
     engine()
     same_loss(form, engine.loss(), ours.loss(), 1e-4 if precision == "float32" else 2e-2)
+
+
+@pytest.mark.slow
+def test_every_way_of_a_convolution_is_tried(monkeypatch, capsys):
+    backend = devices.create(devices.WITH_LIBRARY)
+    assert gpu_checks.convolutions(backend) == []
+    said = capsys.readouterr().out
+    tried = int(said.split()[1])
+    assert tried >= 3 * 4 * 4
+    convolve = emulator.convolve
+    monkeypatch.setattr(emulator, "convolve", lambda how, arrays: (convolve(how, arrays), arrays[-1].fill(3)))
+    assert len(gpu_checks.convolutions(backend)) == tried
 
 
 def test_turns_are_timed_by_engine():

@@ -211,8 +211,8 @@ class Model:
         Returns one dict per epoch: ``train_loss``, ``train_accuracy``, ``samples_per_second``.
         """
         from cnnforge.data import Batches, Preprocessing, Split
-        from cnnforge.train.loop import Progress, Recipe, Silent
         from cnnforge.train.loop import fit as run_loop
+        from cnnforge.train.recipe import Progress, Recipe, Silent
 
         rule = _parse_optimizer({"type": "adam", "lr": 1e-3} if optimizer is None else optimizer)
         pictures = self._pictures(x)

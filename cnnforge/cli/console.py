@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TextIO
 
-from cnnforge.train.loop import Progress
+from cnnforge.train.recipe import Progress
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -34,8 +34,8 @@ from cnnforge.spec import ModelSpec
 from cnnforge.spec.early_stop import Patience
 from cnnforge.tracking.journal import is_written, journal_path
 from cnnforge.train.averages import Averages
-from cnnforge.train.loop import Progress
 from cnnforge.train.metrics import Sums
+from cnnforge.train.recipe import Progress
 
 FORMAT = 1
 Tensors = Mapping[str, NDArray[Any]]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from cnnforge.data import load
 from cnnforge.errors import InterruptedRun
 from cnnforge.spec import RunSpec
-from cnnforge.train.loop import Metrics, Progress, Silent, evaluate, fit
+from cnnforge.train.loop import evaluate, fit
 from cnnforge.train.ranks import Ranks
+from cnnforge.train.recipe import Metrics, Progress, Silent
 from cnnforge.train.setup import Setup, backend_of, same_data, set_up
 from cnnforge.train.signals import StopRequest
 from cnnforge.train.work import checkpoint_due, recipe_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from math import isfinite, nan
-from typing import TYPE_CHECKING
 
 from cnnforge.data.ahead import Source
 from cnnforge.errors import DivergedError
@@ -12,9 +11,7 @@ from cnnforge.train.diagnosis import Finding, locate
 from cnnforge.train.losses import losses_of
 from cnnforge.train.metrics import Sums
 from cnnforge.train.ranks import Ranks
-
-if TYPE_CHECKING:
-    from cnnforge.train.loop import Progress, Recipe, Watcher
+from cnnforge.train.recipe import Progress, Recipe, Watcher
 
 
 class Steps:

@@ -24,8 +24,9 @@ from cnnforge.tracking import Journal
 from cnnforge.train.averages import Averages
 from cnnforge.train.checkpoint import About, Checkpoints, save_model
 from cnnforge.train.folder import write_json
-from cnnforge.train.loop import Metrics, Progress, Recipe, evaluate, fit
+from cnnforge.train.loop import evaluate, fit
 from cnnforge.train.ranks import ALONE, Ranks
+from cnnforge.train.recipe import Metrics, Progress, Recipe
 from cnnforge.train.record import RunRecord, is_timing
 from cnnforge.train.setup import Setup, same_data, set_up
 from cnnforge.train.shortcuts import most_steps
@@ -152,7 +153,7 @@ class Life:
         elif done == total:
             self.spent.add("compiling", perf_counter() - self._compiling)
 
-    # A train.loop.Watcher:
+    # A train.recipe.Watcher:
 
     def saves(self, progress: Progress) -> bool:
         return checkpoint_due(self.spec, progress, self.steps_per_epoch)

@@ -17,8 +17,8 @@ from cnnforge.plan import make_plan
 from cnnforge.spec import ModelSpec
 from cnnforge.train import checkpoint
 from cnnforge.train.checkpoint import About, Checkpoints
-from cnnforge.train.loop import Progress
 from cnnforge.train.metrics import Sums
+from cnnforge.train.recipe import Progress
 from tests.building import build
 
 SPEC = ModelSpec.model_validate(

@@ -17,8 +17,9 @@ from cnnforge.plan import make_plan
 from cnnforge.schedules import SCHEDULES, ConstantSchedule
 from cnnforge.spec import ModelSpec
 from cnnforge.spec.early_stop import EarlyStop, Patience
-from cnnforge.train.loop import Progress, Recipe, Silent, evaluate, fit
+from cnnforge.train.loop import evaluate, fit
 from cnnforge.train.metrics import Sums
+from cnnforge.train.recipe import Progress, Recipe, Silent
 from tests.building import build
 
 SPEC = ModelSpec.model_validate(

@@ -8,9 +8,10 @@ from cnnforge.errors import DivergedError, InterruptedRun
 from cnnforge.optim import OPTIMIZERS
 from cnnforge.schedules import ConstantSchedule
 from cnnforge.spec import ModelSpec
-from cnnforge.train.loop import Progress, Recipe, Silent, evaluate, fit
+from cnnforge.train.loop import evaluate, fit
 from cnnforge.train.losses import AtOnce, Tallied, losses_of
 from cnnforge.train.ranks import ALONE, Alone
+from cnnforge.train.recipe import Progress, Recipe, Silent
 from tests.building import build
 from tests.devices import EMULATED
 

@@ -8,8 +8,9 @@ from cnnforge.config import compose, validate
 from cnnforge.data import load
 from cnnforge.errors import DataError, DivergedError, InterruptedRun
 from cnnforge.spec import ModelSpec
-from cnnforge.train.loop import Progress, Silent, evaluate, fit
+from cnnforge.train.loop import evaluate, fit
 from cnnforge.train.ranks import ALONE, shard
+from cnnforge.train.recipe import Progress, Silent
 from cnnforge.train.setup import backend_of, same_data, set_up
 from cnnforge.train.work import recipe_of
 from tests.emulated import open_device

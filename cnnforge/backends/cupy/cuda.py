@@ -13,7 +13,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,14 @@ from numpy.typing import NDArray
 
 from cnnforge.backends.base import Step
 from cnnforge.backends.cupy import signature
+from cnnforge.backends.cupy.card import Card
 from cnnforge.backends.cupy.convolution import Convolution
 from cnnforge.backends.cupy.cublas import WORKSPACE, Cublas, arguments
 from cnnforge.backends.cupy.cudnn import Cudnn
 from cnnforge.backends.cupy.device import Queued
 from cnnforge.backends.cupy.failures import (
     GRAPHS,
-    LibraryError,
     crowded,
-    failed,
     no_device,
     no_nccl,
     no_such_device,
@@ -133,49 +131,13 @@ class _Pinned:
         self._busy.append((memory, event))
 
 
-class _Card:
-    """``with`` it: what is asked for goes to this card, and what CUDA answers instead becomes a BackendError.
-
-    Everything that calls CUDA is inside of one, so that no such error ends in a traceback.
-    """
-
-    def __init__(self, cupy: Any, number: int) -> None:
-        cuda = cupy.cuda
-        self._device = cuda.Device(number)
-        self._kinds: tuple[type[BaseException], ...] = (
-            cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.memory.OutOfMemoryError,
-            cuda.compiler.CompileException, cuda.nvrtc.NVRTCError, LibraryError,
-        )  # fmt: skip
-        self.number, self.name = number, "a GPU"
-        with self:  # asked once: after an error there is no answer
-            about = cuda.runtime.getDeviceProperties(number)
-        self.name, self.uuid = about["name"].decode(), bytes(about["uuid"])
-
-    def __enter__(self) -> None:
-        try:
-            self._device.__enter__()
-        except self._kinds as error:
-            raise self._failed(error) from None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        try:
-            self._device.__exit__(kind, error, tb)
-        except self._kinds as later:  # the same, once more
-            error = error or later
-        if isinstance(error, self._kinds):
-            raise self._failed(error) from None
-
-    def _failed(self, error: BaseException) -> BackendError:
-        return failed(f"{self.name} (device {self.number})", error)
-
-
 class CudaDevice:
     """See ``cnnforge.backends.cupy.device.Device``."""
 
     def __init__(self, cupy: Any, number: int = 0, together: Together = SINGLE) -> None:
         """together: the processes that train with this one, each on a device of its own"""
         self._cupy, self._together = cupy, together
-        self.card = _Card(cupy, number)
+        self.card = Card(cupy, number)
         with self.card:
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.copies = cupy.cuda.Stream(non_blocking=True)

@@ -325,7 +325,7 @@ def history(folder):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("kills", "epochs"), [(3, 30), pytest.param(25, 300, marks=pytest.mark.slow)], ids=["3 times", "25 times"]
+    ("kills", "epochs"), [(2, 20), pytest.param(25, 300, marks=pytest.mark.slow)], ids=["twice", "25 times"]
 )
 def test_killed_at_random_and_resumed_each_time(tmp_path, kills, epochs):
     """``kill -9`` of the whole command: weights, metrics and MLflow's history come out as if it had never been."""

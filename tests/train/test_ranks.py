@@ -145,9 +145,10 @@ def test_compiled_kernels_too(words):
         pytest.param("class weights", 7, marks=pytest.mark.slow),
     ],
 )
-def test_on_gpus_too(case, size, monkeypatch):
+def test_on_gpus_too(case, size, monkeypatch, tmp_path):
     """GPUs that are not there, each with its own memory and a stream that does its work late, by NCCL's calls."""
     monkeypatch.setattr(cuda, "open_device", open_device)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # what is fast here says nothing of a card
     made = spec(CASES[case][0], "trainer.backend=cupy", "trainer.epochs=2", *CASES[case][1])
     alone = trained(made.model_copy(update={"trainer": made.trainer.model_copy(update={"backend": "numpy"})}), ALONE)
     for found in together(size, lambda ranks: trained(made, ranks)):

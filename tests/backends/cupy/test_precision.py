@@ -21,6 +21,7 @@ WORDS = ["trainer.batch_size=16", "trainer.epochs=2", "optimizer=adam", "schedul
 @pytest.fixture(autouse=True)
 def _device(tmp_path, monkeypatch):
     monkeypatch.setattr(cuda, "open_device", lambda number, together: Emulator(opaque=True))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
 
 

@@ -42,6 +42,7 @@ def device(tmp_path, monkeypatch):
     """The GPU that ``trainer.backend=cupy`` gets; its memory can be made small."""
     device = Emulator(opaque=True)
     monkeypatch.setattr(cuda, "open_device", lambda number, together: device)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # what is fast here says nothing of a card
     monkeypatch.chdir(tmp_path)
     Path("configs/model").mkdir(parents=True)
     Path("configs/model/net.yaml").write_text(yaml.safe_dump(NET, sort_keys=False))
@@ -132,7 +133,6 @@ def library(device, monkeypatch):
     monkeypatch.setattr("cnnforge.backends.cupy.library.installed", lambda: True)
     monkeypatch.setattr(CupyBackend, "capabilities", WITH_LIBRARY)
     monkeypatch.setattr(tuning, "ROUNDS", (1, 1))
-    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
     return partial(setattr, device, "_plans")
 
 

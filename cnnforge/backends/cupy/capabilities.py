@@ -48,12 +48,8 @@ CAPABILITIES = Capabilities(
     native=True,
 )
 
-#: With a library of convolutions, which does a few chains in one kernel.
-WITH_LIBRARY = replace(
-    CAPABILITIES,
-    ways=ways,
-    chains=CAPABILITIES.chains | {"+".join(("conv2d", *names)) for names in library.FUSED},
-)
+#: With a library of convolutions, which does a few of the chains in one kernel.
+WITH_LIBRARY = replace(CAPABILITIES, ways=ways)
 
 
 def capabilities() -> Capabilities:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -19,7 +19,7 @@ from cnnforge.backends.cupy.convolution import Convolution
 from cnnforge.backends.cupy.cudnn import Graph
 from cnnforge.backends.cupy.device import Queued
 from cnnforge.backends.cupy.library import LIBRARY
-from cnnforge.ir import graph
+from cnnforge.ir.graph import DTYPE_BYTES
 from cnnforge.lower import eval_graph, train_graph
 from cnnforge.plan import make_plan
 from tests.report.diagram.nets import shipped
@@ -52,7 +52,7 @@ class Shape:
 
     @property
     def nbytes(self) -> int:
-        return prod(self.shape) * graph.DTYPE_BYTES[self.dtype]
+        return prod(self.shape) * DTYPE_BYTES[self.dtype]
 
     @property
     def size(self) -> int:
@@ -80,32 +80,22 @@ class Listening:
 
 def convolutions(net: str, precision: str, batch: int) -> list[tuple[Convolution, int]]:
     """Those of a training's step and of an evaluation, each once, with their workspace."""
-    dtype = precision if precision in ("bfloat16", "float16") else "float32"
     device: Any = Listening()
     spec = shipped(net)
-    for g in (train_graph(spec, batch, "float32", 0), eval_graph(spec, batch, "float32")):
+    for g in (train_graph(spec, batch, precision, 0), eval_graph(spec, batch, precision)):
         for segment in make_plan(g, WITH_LIBRARY).segments:
             for n in segment.nodes:
                 if "way" not in n.attrs:
                     continue
-                # As in mixed precision: biases stay, what convolutions read and write is half.
-                ins = tuple(replace(v, dtype=dtype) if len(v.shape) > 1 else v for v in n.ins)
-                outs = tuple(replace(v, dtype=dtype) for v in n.outs)
                 attrs = {**n.attrs, "way": LIBRARY[0]}
-                scratch = WITH_LIBRARY.scratch(n.op, ins, outs, attrs)
-                if "parts" in attrs:
-                    (head, taken, own), *rest = attrs["parts"]
-                    attrs["parts"] = ((head, taken, {**own, "tf32": precision == "tf32"}), *rest)
-                else:
-                    attrs["tf32"] = precision == "tf32"
-                arrays = (tuple(Shape(v.shape, v.dtype) for v in group) for group in (ins, outs, scratch))
+                scratch = WITH_LIBRARY.scratch(n.op, n.ins, n.outs, attrs)
+                arrays = (tuple(Shape(v.shape, v.dtype) for v in group) for group in (n.ins, n.outs, scratch))
                 CupyBackend(device).kernel(n.op)(*arrays, **attrs)
     return list(device.asked)
 
 
 def main(net: str, precision: str, card: str, batch: str) -> None:
     """See above."""
-    graph.DTYPE_BYTES.update(bfloat16=2, float16=2)  # type: ignore[attr-defined]
     import cudnn
 
     properties = cudnn.create_device_properties(json.dumps(SHARED | dict(zip(OWN, CARDS[card], strict=True))))

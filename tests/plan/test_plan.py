@@ -63,6 +63,14 @@ def test_a_backend_without_a_kernel():
     assert caught.value.fix == "trainer.backend=numpy, which has them all"
 
 
+def test_a_node_that_fusing_loses_is_no_plan(monkeypatch):
+    g = train_graph(SPEC, 2, "float32", 0, ADAM)
+    lost = next(n for n in g.nodes if n.op == "batch_norm")
+    monkeypatch.setattr("cnnforge.plan.plan.fuse", lambda nodes, *rest: [n for n in nodes if n is not lost])
+    with pytest.raises(AssertionError, match="reads .*batch_norm.*, which nobody writes"):
+        make_plan(g, CAPABILITIES)
+
+
 @settings(max_examples=40)
 @given(models())
 def test_segments_follow_the_phases_and_every_node_is_in_one(made):

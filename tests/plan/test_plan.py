@@ -67,7 +67,7 @@ def test_a_node_that_fusing_loses_is_no_plan(monkeypatch):
     g = train_graph(SPEC, 2, "float32", 0, ADAM)
     lost = next(n for n in g.nodes if n.op == "batch_norm")
     monkeypatch.setattr("cnnforge.plan.plan.fuse", lambda nodes, *rest: [n for n in nodes if n is not lost])
-    with pytest.raises(AssertionError, match="reads .*batch_norm.*, which nobody writes"):
+    with pytest.raises(AssertionError, match=r"reads .*batch_norm.*, which nobody writes"):
         make_plan(g, CAPABILITIES)
 
 

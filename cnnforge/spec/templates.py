@@ -13,6 +13,8 @@ A template is a block with parameters, used like any other type::
       stage1: {type: repeat, times: 3, block: {type: conv_bn, filters: 16}}
 
 What is malformed is left as it stands: validation says what is wrong with it, with the same words as for any block.
+
+Above 400 lines: templates and repetitions are filled in by one walk, as each may stand in the other.
 """
 
 from __future__ import annotations
